@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+# Bulkhead: plain GNU make. `make help` lists the targets.
+
+.DEFAULT_GOAL := all
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+DESTDIR ?=
+VERSION := 0.1.0
+CC := gcc
+FUZZ_CC := clang
+SANITIZE ?= 0
+BUILD := $(if $(filter 1,$(SANITIZE)),build/sanitize,build)
+
+WARNINGS := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla
+CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DBH_VERSION='"$(VERSION)"' -Isrc -I$(BUILD)/generated -include src/base/banned.h
+CFLAGS := -std=gnu17 -O2 -g -fno-strict-aliasing -fno-plt -ffunction-sections -fdata-sections -fstack-protector-strong $(WARNINGS)
+LDFLAGS := -Wl,--gc-sections -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
+STATIC_PIE := -static-pie
+STATIC := -static -no-pie
+PIC := -fPIE
+ifeq ($(SANITIZE),1)
+CFLAGS := $(filter-out -O2,$(CFLAGS)) -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+# The sanitizer runtimes have no static form: these programs are dynamic and for tests only.
+STATIC_PIE :=
+STATIC :=
+endif
+
+# Every folder of src but those that hold a program's own `main` goes into one archive; the linker takes what is used.
+LIB_DIRS := base linux oci agent cgroup storage net image container runtime engine
+LIB_SRC := $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c))
+CLI_SRC := $(wildcard src/cli/*.c)
+SHIM_SRC := $(wildcard src/shim/*.c)
+GUEST_SRC := $(wildcard src/guest/*.c)
+HELPER_SRC := $(wildcard src/image/helper/*.c)
+ALL_SRC := $(LIB_SRC) $(CLI_SRC) $(SHIM_SRC) $(GUEST_SRC) $(HELPER_SRC)
+obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+
+LIB := $(BUILD)/libbulkhead.a
+PROGRAMS := $(BUILD)/bulkhead $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(BUILD)/bulkhead-image
+LINKS := $(BUILD)/bh $(BUILD)/bulkhead-oci
+
+all: $(PROGRAMS) $(LINKS)
+
+$(BUILD)/obj/%.o: %.c Makefile | $(GENERATED)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(PIC) -MMD -MP -c $< -o $@
+
+$(LIB): $(call obj,$(LIB_SRC))
+	@rm -f $@
+	ar rcs $@ $^
+
+# The shim is not position independent: a static-pie dirties its relocated pages, and its private memory is counted.
+$(BUILD)/bulkhead-shim: $(call obj,$(SHIM_SRC)) $(LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
+
+$(BUILD)/bulkhead-guest: $(call obj,$(GUEST_SRC)) $(LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
+
+$(BUILD)/bulkhead: $(call obj,$(CLI_SRC)) $(LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto
+
+# The one program with heavy libraries: reads and writes archives, verifies and unpacks layers.
+$(BUILD)/bulkhead-image: $(call obj,$(HELPER_SRC)) $(LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljson-c -larchive -lcrypto -lzstd -lisal -lz
+
+$(BUILD)/bh $(BUILD)/bulkhead-oci: $(BUILD)/bulkhead
+	ln -sf bulkhead $@
+
+include tests/tests.mk
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/bulkhead
+	install -m 755 $(BUILD)/bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead
+	ln -sf bulkhead $(DESTDIR)$(PREFIX)/bin/bh
+	ln -sf bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead-oci
+	install -m 755 $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(BUILD)/bulkhead-image $(DESTDIR)$(PREFIX)/libexec/bulkhead/
+
+clean:
+	rm -rf build
+
+help:
+	@echo "make            build the programs into build/"
+	@echo "make quickstart install what is missing, build, run the main job on real images"
+	@echo "make test       install what the tests need, run them all (host, then lab)"
+	@echo "make check      layers, function length, format, static analysis, sanitizers, fuzzers"
+	@echo "make bench      interleaved benchmark against a physical floor, runc and podman"
+	@echo "make install    DESTDIR= PREFIX=/usr/local"
+	@echo "make SANITIZE=1 build with ASan and UBSan into build/sanitize/"
+
+.PHONY: all install clean help quickstart test check bench
+
+-include $(patsubst %.o,%.d,$(call obj,$(ALL_SRC)))

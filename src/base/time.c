@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/time.h"
+
+#include "base/string.h"
+
+#include <ctype.h>
+#include <errno.h>
+
+static int64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t bh_now_ns(void)
+{
+	return clock_ns(CLOCK_REALTIME);
+}
+
+int64_t bh_monotonic_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+const char *bh_format_time(int64_t ns, char ret_text[BH_TIME_TEXT_MAX])
+{
+	int64_t seconds = ns / 1000000000, rest = ns % 1000000000;
+	time_t when;
+	struct tm tm;
+
+	if (ns == 0) {
+		snprintf(ret_text, BH_TIME_TEXT_MAX, "0001-01-01T00:00:00Z");
+		return ret_text;
+	}
+	if (rest < 0) {
+		rest += 1000000000;
+		seconds--;
+	}
+	when = (time_t)seconds;
+	gmtime_r(&when, &tm);
+	snprintf(ret_text, BH_TIME_TEXT_MAX, "%04d-%02d-%02dT%02d:%02d:%02d.%09dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
+		 tm.tm_hour, tm.tm_min, tm.tm_sec, (int)rest);
+	return ret_text;
+}
+
+static int zone_offset(const char *text, int64_t *ret_seconds)
+{
+	int sign = *text == '-' ? -1 : 1, hours, minutes, length = 0;
+
+	if (bh_streq(text, "Z") || bh_streq(text, "z")) {
+		*ret_seconds = 0;
+		return 0;
+	}
+	if ((*text != '+' && *text != '-') || !isdigit((unsigned char)text[1]) ||
+	    sscanf(text + 1, "%2d:%2d%n", &hours, &minutes, &length) != 2 || text[1 + length] || hours > 23 || minutes > 59 || minutes < 0)
+		return -EINVAL;
+	*ret_seconds = sign * (hours * 3600 + minutes * 60);
+	return 0;
+}
+
+int bh_parse_time(const char *text, int64_t *ret_ns)
+{
+	struct tm tm = { 0 };
+	int64_t fraction = 0, unit = 100000000, offset = 0, seconds;
+	int length = 0;
+
+	if (sscanf(text, "%4d-%2d-%2d%*1[Tt ]%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec,
+		   &length) != 6 || !length)
+		return -EINVAL;
+	if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_year < 0 || tm.tm_hour < 0 || tm.tm_hour > 23 ||
+	    tm.tm_min < 0 || tm.tm_min > 59 || tm.tm_sec < 0 || tm.tm_sec > 60)
+		return -EINVAL;
+	text += length;
+	if (*text == '.') {
+		for (text++; isdigit((unsigned char)*text); text++, unit /= 10)
+			fraction += unit * (*text - '0');
+	}
+	if (zone_offset(text, &offset) < 0)
+		return -EINVAL;
+	tm.tm_year -= 1900;
+	tm.tm_mon -= 1;
+	seconds = (int64_t)timegm(&tm) - offset;
+	if (seconds > INT64_MAX / 1000000000 - 1 || seconds < INT64_MIN / 1000000000 + 1) {
+		*ret_ns = 0; /* Docker's zero time, year 1 */
+		return 0;
+	}
+	*ret_ns = seconds * 1000000000 + fraction;
+	return 0;
+}
+
+const char *bh_format_age(int64_t ns, char ret_text[BH_TIME_TEXT_MAX])
+{
+	int64_t seconds = ns / 1000000000;
+	int64_t minutes = seconds / 60, hours = (seconds + 1800) / 3600;
+
+	if (seconds < 1)
+		snprintf(ret_text, BH_TIME_TEXT_MAX, "Less than a second");
+	else if (seconds == 1)
+		snprintf(ret_text, BH_TIME_TEXT_MAX, "1 second");
+	else if (seconds < 60)
+		snprintf(ret_text, BH_TIME_TEXT_MAX, "%lld seconds", (long long)seconds);
+	else if (minutes == 1)
+		snprintf(ret_text, BH_TIME_TEXT_MAX, "About a minute");
+	else if (minutes < 60)
+		snprintf(ret_text, BH_TIME_TEXT_MAX, "%lld minutes", (long long)minutes);
+	else if (hours == 1)
+		snprintf(ret_text, BH_TIME_TEXT_MAX, "About an hour");
+	else if (hours < 48)
+		snprintf(ret_text, BH_TIME_TEXT_MAX, "%lld hours", (long long)hours);
+	else if (hours < 24 * 14)
+		snprintf(ret_text, BH_TIME_TEXT_MAX, "%lld days", (long long)(hours / 24));
+	else if (hours < 24 * 60)
+		snprintf(ret_text, BH_TIME_TEXT_MAX, "%lld weeks", (long long)(hours / 24 / 7));
+	else if (hours < 24 * 365 * 2)
+		snprintf(ret_text, BH_TIME_TEXT_MAX, "%lld months", (long long)(hours / 24 / 30));
+	else
+		snprintf(ret_text, BH_TIME_TEXT_MAX, "%lld years", (long long)(hours / 24 / 365));
+	return ret_text;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Control groups: one handle, two drivers (v1 also hybrid, v2), chosen by what is mounted at /sys/fs/cgroup.
+ *
+ * A cgroup is held by directory fds (one per hierarchy on v1, one on v2), so later steps can't be led elsewhere by a
+ * renamed path. Costs that shaped the interface: a write of a *foreign* pid into cgroup.procs takes an 11 ms grace
+ * period, so a process enters by clone3(CLONE_INTO_CGROUP) (v2) or by writing "0" to `tasks` itself (v1); on v1 only the
+ * hierarchies that the container needs get a folder (see bh_cgroup_create).
+ * Every step that changes the machine calls bh_explain("cgroup", ...).
+ */
+#pragma once
+
+#include "base/error.h"
+#include "base/string.h"
+#include "oci/spec.h"
+
+struct bh_cgroup; /* opaque; owned by the caller, freed by bh_cgroup_free */
+
+struct bh_cgroup_host {
+	int version;            /* 1 (also hybrid) or 2 */
+	bool hybrid;            /* v1 with some controllers on a v2 tree */
+	char driver[16];        /* "v1" or "v2" */
+	struct bh_strv controllers; /* "cpu", "memory", ... usable here */
+	struct bh_strv missing;     /* "io: not in cgroup.controllers" - for `info` */
+};
+int bh_cgroup_host(struct bh_cgroup_host *ret_host, struct bh_error *err);
+void bh_cgroup_host_clear(struct bh_cgroup_host *host);
+
+/*
+ * Makes the cgroup `path` ("/bulkhead/<id>": below the caller's own place in each hierarchy) with `resources` applied and
+ * the device rules in force, before any process is in it. On failure nothing is left.
+ * A limit that this machine can't hold (controller missing, no permission) is told once by bh_warn_once and skipped,
+ * unless the limit was asked for and its controller is there: then it is an error that names file and value.
+ */
+int bh_cgroup_create(const char *path, const struct bh_spec_resources *resources, struct bh_cgroup **ret_cgroup, struct bh_error *err);
+/* Opens an existing one by the same path. -ENOENT. */
+int bh_cgroup_open(const char *path, struct bh_cgroup **ret_cgroup, struct bh_error *err);
+void bh_cgroup_free(struct bh_cgroup *cgroup);
+
+/* v2: the directory fd for CLONE_INTO_CGROUP (borrowed). v1: -1. */
+int bh_cgroup_clone_fd(const struct bh_cgroup *cgroup);
+/* v1: the calling process (freshly cloned, single-threaded) enters. v2: no-op. Allocates nothing, opens by the held fds
+ * only, so it works in a child that shares no path with the caller. Before the cgroup namespace is unshared. */
+int bh_cgroup_enter_self(const struct bh_cgroup *cgroup, struct bh_error *err);
+
+int bh_cgroup_update(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err);
+/* Freezes/thaws and returns when the kernel says all tasks are (cgroup.events / FROZEN), by waiting on the file, not by
+ * sleeping. */
+int bh_cgroup_freeze(struct bh_cgroup *cgroup, bool frozen, struct bh_error *err);
+int bh_cgroup_is_frozen(struct bh_cgroup *cgroup, bool *ret_frozen, struct bh_error *err);
+/* SIGKILL to every process in it and below (cgroup.kill, or pids through pidfds until empty). Thaws first. */
+int bh_cgroup_kill(struct bh_cgroup *cgroup, struct bh_error *err);
+int bh_cgroup_signal(struct bh_cgroup *cgroup, int signal, struct bh_error *err);
+/* Pids in the caller's pid namespace, of it and all below. */
+int bh_cgroup_pids(struct bh_cgroup *cgroup, pid_t **ret_pids, size_t *ret_count, struct bh_error *err);
+/* Removes it with everything below; processes must be gone or dying (waits for the last to go, bounded at 5 s, by
+ * cgroup.events / inotify or retry on EBUSY with poll on pidfds). A missing one is success. */
+int bh_cgroup_destroy(struct bh_cgroup *cgroup, struct bh_error *err);
+
+/* An fd whose content tells OOM kills (memory.events or memory.oom_control), owned by the caller, and the parser for
+ * what pread(fd, 0) gives. The shim keeps the fd and needs nothing else from this folder. -ENOENT without memory. */
+int bh_cgroup_oom_fd(const struct bh_cgroup *cgroup);
+uint64_t bh_cgroup_parse_oom_kills(const char *content);
+
+struct bh_cgroup_stats {
+	uint64_t cpu_usage_ns, cpu_user_ns, cpu_system_ns, cpu_throttled_ns, cpu_periods, cpu_throttled_periods;
+	uint64_t memory_usage, memory_limit /* UINT64_MAX: none */, memory_max_usage, memory_cache, memory_inactive_file, memory_swap;
+	uint64_t pids_current, pids_limit /* UINT64_MAX: none */;
+	uint64_t block_read_bytes, block_write_bytes, block_read_ios, block_write_ios;
+	uint64_t oom_kills;
+};
+int bh_cgroup_stats(struct bh_cgroup *cgroup, struct bh_cgroup_stats *ret_stats, struct bh_error *err);

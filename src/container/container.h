@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The container driver: turns a spec into a first process inside its namespaces. See container.c for the theory of
+ * operation. Linux only, needs CAP_SYS_ADMIN (or a user namespace map, rootless).
+ */
+#pragma once
+
+#include "base/error.h"
+#include "cgroup/cgroup.h"
+#include "oci/spec.h"
+
+#include <sys/types.h>
+
+/* How the caller gives the root file system. */
+struct bh_rootfs {
+	int mount_fd;          /* a detached mount (fsmount/open_tree) that becomes the root; -1: use `path` */
+	const char *path;      /* a folder that is bind-mounted as the root (bundle's rootfs) */
+	/* Called instead of both when not NULL, in a process that is in the initial user namespace and may make mounts:
+	 * returns a detached mount fd or -errno. `userns_fd` is the container's user namespace for id-mapped mounts, or -1. */
+	int (*mount)(void *context, int userns_fd, struct bh_error *err);
+	void *mount_context;
+};
+
+struct bh_container_stdio {
+	int stdin_fd, stdout_fd, stderr_fd; /* given to the process; -1 = /dev/null */
+	/* terminal: the driver allocates the pty inside the container's devpts, makes its slave fd 0-2, the controlling
+	 * terminal and /dev/console, and returns the master here (owned by the caller afterwards). */
+	int ret_terminal_fd;
+};
+
+struct bh_container_create {
+	const struct bh_spec *spec;
+	struct bh_rootfs rootfs;
+	struct bh_cgroup *cgroup;     /* made by the caller; NULL = the caller's own cgroup */
+	struct bh_container_stdio *stdio;
+	const char *bundle;           /* folder for relative paths and hooks' state; may be NULL */
+	const char *id;               /* for hooks' state */
+	const char *init_path;        /* --init: absolute host path of bulkhead-guest to run as pid 1, or NULL */
+	bool keep_in_parent_fate;     /* PR_SET_PDEATHSIG SIGKILL: the container dies with the process that creates it */
+	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
+};
+
+/* A container between create and exec, or running. Plain data; nothing to free but the fds. */
+struct bh_container_process {
+	pid_t pid;       /* in the caller's pid namespace; a direct child of the caller */
+	int pidfd;       /* O_CLOEXEC */
+	int sync_fd;     /* create -> start: the child waits on its end; after start: EOF once exec happened. O_CLOEXEC */
+};
+
+/*
+ * Clones the first process, which enters cgroup and namespaces, builds the root file system, drops privileges, and then
+ * waits for bh_container_start just before execve. Everything that can fail in it has been tried when this returns.
+ * On failure the child is dead and reaped, and `err` carries the child's own words; err->exit_code is 127 (command not
+ * found) or 126 (found, not executable) when the executable was already looked up and missing, else 125.
+ */
+int bh_container_create(const struct bh_container_create *request, struct bh_container_process *ret_process, struct bh_error *err);
+/* Lets it execve and returns when that has happened (or failed: as above, child reaped). */
+int bh_container_start(struct bh_container_process *process, struct bh_error *err);
+
+struct bh_container_exec {
+	pid_t init_pid;               /* whose namespaces to join; verified through the pidfd */
+	int init_pidfd;
+	const struct bh_spec *spec;   /* the container's: seccomp, user namespace */
+	const struct bh_spec_process *process;
+	struct bh_cgroup *cgroup;
+	struct bh_container_stdio *stdio;
+	bool privileged;
+};
+/* Runs a further process inside; the process is a direct child of the caller (in the joined pid namespace). */
+int bh_container_exec(const struct bh_container_exec *request, struct bh_container_process *ret_process, struct bh_error *err);
+
+/* Resolves "user", "user:group", "1000:1000" against /etc/passwd and /etc/group *inside* the root (opened with
+ * RESOLVE_IN_ROOT below root_fd): uid, gid, supplementary groups, and HOME. A strict parser: overlong or negative
+ * numbers are errors, not wrapped. */
+int bh_container_resolve_user(int root_fd, const char *user, const struct bh_strv *group_add, struct bh_spec_process *process,
+			      char **ret_home, struct bh_error *err);

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+# Tests, checks and benchmarks; included by the Makefile.
+
+UNIT_SRC := $(wildcard tests/unit/*.c)
+UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
+UNIT_LIBS := -lcmocka -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lseccomp
+
+# A unit test links the archive dynamically against Debian's libraries; name = module under test.
+$(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -Itests -MMD -MP -o $@ $< $(LIB) $(UNIT_LIBS)
+
+FUZZ_SRC := $(wildcard tests/fuzz/*.c)
+FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
+FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(GENERATED)
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(LIB_SRC) -ljson-c -larchive -lcrypto -lzstd -lisal -lz
+
+unit: $(UNIT)
+test: all $(UNIT)
+	tests/run
+check:
+	tools/check
+bench: all
+	tests/bench/run
+quickstart:
+	tools/quickstart
+.PHONY: unit
+-include $(wildcard $(BUILD)/tests/unit/*.d)
