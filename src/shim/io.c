@@ -20,16 +20,25 @@ void shim_client_add(struct shim *shim, int fd)
 		close(fd);
 		return;
 	}
+	shim->quiet[shim->client_count] = false;
 	shim->clients[shim->client_count++] = fd;
 }
 
 static void client_drop(struct shim *shim, size_t index)
 {
+	bool was_quiet;
+	size_t left = 0;
+
 	if (shim->clients[index] == shim->owner)
 		shim->owner = -1;
 	close(shim->clients[index]);
-	shim->clients[index] = shim->clients[--shim->client_count];
-	if (shim->stdin_once && shim->client_count == 0) {
+	shim->client_count--;
+	shim->clients[index] = shim->clients[shim->client_count];
+	was_quiet = shim->quiet[index];
+	shim->quiet[index] = shim->quiet[shim->client_count];
+	for (size_t i = 0; i < shim->client_count; i++)
+		left += !shim->quiet[i];
+	if (shim->stdin_once && !was_quiet && left == 0) {
 		shim->pending_end = true;
 		shim_stdin_flush(shim);
 	}
@@ -55,7 +64,7 @@ static int send_frame(int fd, enum bh_frame_type type, const void *bytes, size_t
 void shim_broadcast(struct shim *shim, enum bh_frame_type type, const void *bytes, size_t length, int timeout_ms)
 {
 	for (size_t i = shim->client_count; i-- > 0;)
-		if (send_frame(shim->clients[i], type, bytes, length, timeout_ms) < 0)
+		if ((!shim->quiet[i] || type == BH_FRAME_EXIT) && send_frame(shim->clients[i], type, bytes, length, timeout_ms) < 0)
 			client_drop(shim, i);
 }
 
@@ -121,6 +130,9 @@ void shim_client_read(struct shim *shim, size_t index)
 		return;
 	case BH_FRAME_RESIZE:
 		resize(shim, frame + 1, (size_t)n - 1);
+		return;
+	case BH_FRAME_QUIET:
+		shim->quiet[index] = true;
 		return;
 	default:
 		client_drop(shim, index); /* not our protocol */

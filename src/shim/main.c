@@ -141,9 +141,17 @@ static bool parse_arguments(int argc, char **argv)
 	return shim.pidfd >= 0 && shim.dir_fd >= 0 && shim.state_fd >= 0 && shim.engine && shim.root && shim.state_dir;
 }
 
+static void ignore(int signal)
+{
+	(void)signal;
+}
+
 static void prepare_streams(void)
 {
 	struct stat st;
+
+	/* A handler, not SIG_IGN: that would outlive execve and reach the container on a restart. */
+	signal(SIGPIPE, ignore);
 
 	if (shim.tty_fd >= 0) {
 		shim.out_fd[0] = shim.tty_fd;

@@ -31,6 +31,7 @@ struct shim {
 	int tty_fd;
 	int listen_fd;
 	int clients[SHIM_CLIENTS_MAX];
+	bool quiet[SHIM_CLIENTS_MAX]; /* wants the exit frame only */
 	size_t client_count;
 	int owner; /* fd of the owning client while it is connected, else -1 */
 	int oom_fd;

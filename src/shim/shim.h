@@ -15,6 +15,7 @@ enum bh_frame_type {
 	BH_FRAME_STDIN = 'i',     /* bytes for the process */
 	BH_FRAME_STDIN_END = 'e', /* no more */
 	BH_FRAME_RESIZE = 'w',    /* struct bh_frame_size */
+	BH_FRAME_QUIET = 'q',     /* send me the exit frame only (`wait`) */
 	/* shim -> client */
 	BH_FRAME_STDOUT = 'o',
 	BH_FRAME_STDERR = 'r',
