@@ -149,7 +149,7 @@ cgroup_version() {
 
 # cgroup_folders: every cgroup of ours, one path per line.
 cgroup_folders() {
-	find /sys/fs/cgroup -maxdepth 4 -type d -path '*/bulkhead/*' 2>/dev/null | sort
+	find /sys/fs/cgroup -maxdepth 4 -type d \( -path '*/bulkhead/*' -o -name 'bulkhead-*' ! -name 'bulkhead-unit-*' \) 2>/dev/null | sort
 }
 
 # --- the busybox image --------------------------------------------------------------------------------------------------
