@@ -55,20 +55,20 @@ $(LIB): $(call obj,$(LIB_SRC))
 # The shim is not position independent: a static-pie dirties its relocated pages, and its private memory is counted.
 $(BUILD)/bulkhead-shim: $(call obj,$(SHIM_SRC)) $(LIB)
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
 
 $(BUILD)/bulkhead-guest: $(call obj,$(GUEST_SRC)) $(LIB)
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
 
 $(BUILD)/bulkhead: $(call obj,$(CLI_SRC)) $(LIB)
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto -lm
 
 # The one program with heavy libraries: reads and writes archives, verifies and unpacks layers.
 $(BUILD)/bulkhead-image: $(call obj,$(HELPER_SRC)) $(LIB)
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljson-c -larchive -lcrypto -lzstd -lisal -lz
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
 
 $(BUILD)/bh $(BUILD)/bulkhead-oci: $(BUILD)/bulkhead
 	@ln -sf bulkhead $@
