@@ -98,7 +98,7 @@ int bh_image_helper_run(struct bh_image_store *store, const struct bh_image_job 
 	bh_auto_buf struct bh_buf text = { 0 };
 	bh_auto_close int read_end = -1;
 	int ends[2], status = 0, r, waited;
-	pid_t pid;
+	pid_t pid = -1;
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return bh_error_set(err, errno, "pipe for bulkhead-image");
