@@ -250,8 +250,10 @@ static int pause_one(struct bh_engine *engine, struct bh_container *c, const cha
 
 static int pause_main(void *options, int argc, char **argv)
 {
+	bool pause = true;
+
 	(void)options;
-	return bh_cli_for_each(argc, argv, true, pause_one, "pause");
+	return bh_cli_for_each(argc, argv, true, pause_one, &pause);
 }
 
 static int unpause_main(void *options, int argc, char **argv)

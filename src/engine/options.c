@@ -13,7 +13,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 void bh_create_options_preset(struct bh_create_options *o)
@@ -228,20 +230,36 @@ static int capability_set(const struct bh_strv *names, uint64_t all, bool *ret_a
 		if (number < 0)
 			return bh_error_text(err, EINVAL, "invalid capability: '%s'", names->items[i]);
 		if (!(all >> number & 1))
-			return bh_error_text(err, EINVAL, "capability '%s' is not available here: it is not in the bounding set of this process", names->items[i]);
+			return bh_error_text(err, EINVAL, "capability '%s' is not available here: this process does not have it itself", names->items[i]);
 		*ret_set |= UINT64_C(1) << number;
 	}
 	return 0;
 }
 
+/* What we can hand on: nobody gives more than he has. */
+static uint64_t own_capabilities(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return 0;
+	return (uint64_t)data[1].permitted << 32 | data[0].permitted;
+}
+
 static int apply_capabilities(const struct bh_create_options *o, struct bh_spec *spec, struct bh_error *err)
 {
-	uint64_t all = bh_capability_bounding_set(), add = 0, drop = 0, set;
+	uint64_t all = own_capabilities(), add = 0, drop = 0, set;
 	bool add_all = false, drop_all = false;
 	int r;
 
-	if (o->privileged)
+	if (o->privileged) {
+		uint64_t *sets[] = { &spec->process.capabilities.bounding, &spec->process.capabilities.effective, &spec->process.capabilities.permitted };
+
+		for (size_t i = 0; i < BH_ARRAY_SIZE(sets); i++)
+			*sets[i] &= all;
 		return 0;
+	}
 	r = capability_set(&o->cap_add, all, &add_all, &add, err);
 	if (r == 0)
 		r = capability_set(&o->cap_drop, UINT64_MAX, &drop_all, &drop, err);
