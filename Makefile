@@ -12,7 +12,7 @@ SANITIZE ?= 0
 BUILD := $(if $(filter 1,$(SANITIZE)),build/sanitize,build)
 
 WARNINGS := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla
-CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DBH_VERSION='"$(VERSION)"' -Isrc -I$(BUILD)/generated -include src/base/banned.h
+CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DBH_VERSION='"$(VERSION)"' -iquote src -iquote $(BUILD)/generated -include src/base/banned.h
 CFLAGS := -std=gnu17 -O2 -g -fno-strict-aliasing -fno-plt -ffunction-sections -fdata-sections -fstack-protector-strong $(WARNINGS)
 LDFLAGS := -Wl,--gc-sections -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
 STATIC_PIE := -static-pie
@@ -38,6 +38,8 @@ obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 LIB := $(BUILD)/libbulkhead.a
 PROGRAMS := $(BUILD)/bulkhead $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(BUILD)/bulkhead-image
 LINKS := $(BUILD)/bh $(BUILD)/bulkhead-oci
+
+include tools/generate.mk
 
 all: $(PROGRAMS) $(LINKS)
 
