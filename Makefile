@@ -14,7 +14,7 @@ SANITIZE ?= 0
 BUILD := $(if $(filter 1,$(SANITIZE)),build/sanitize,build)
 
 WARNINGS := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla
-CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DBH_VERSION='"$(VERSION)"' -Isrc -I$(BUILD)/generated -include src/base/banned.h
+CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DBH_VERSION='"$(VERSION)"' -iquote src -iquote $(BUILD)/generated -include src/base/banned.h
 CFLAGS := -std=gnu17 -O2 -g -fno-strict-aliasing -fno-plt -ffunction-sections -fdata-sections -fstack-protector-strong $(WARNINGS)
 LDFLAGS := -Wl,--gc-sections -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
 STATIC_PIE := -static-pie
@@ -43,6 +43,7 @@ LINKS := $(BUILD)/bh $(BUILD)/bulkhead-oci
 
 # Generated sources: the exec stub (src/container/stub) as bytes.
 GENERATED += $(BUILD)/generated/exec-stub.inc
+include tools/generate.mk
 
 all: $(PROGRAMS) $(LINKS)
 

@@ -9,6 +9,7 @@
 #include "engine/engine-internal.h"
 
 #include "base/log.h"
+#include "linux/copy.h"
 #include "linux/path.h"
 
 #include <dirent.h>
