@@ -41,9 +41,9 @@ LIB := $(BUILD)/libbulkhead.a
 PROGRAMS := $(BUILD)/bulkhead $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(BUILD)/bulkhead-image
 LINKS := $(BUILD)/bh $(BUILD)/bulkhead-oci
 
+include tools/generate.mk
 # Generated sources: the exec stub (src/container/stub) as bytes.
 GENERATED += $(BUILD)/generated/exec-stub.inc
-include tools/generate.mk
 
 all: $(PROGRAMS) $(LINKS)
 
