@@ -153,6 +153,8 @@ static void read_exit_record(struct bh_container *c)
 	c->finished_ns = bh_json_int(record, "finished_ns", 0);
 	if (!c->started_ns)
 		c->started_ns = bh_json_int(record, "started_ns", 0);
+	if (!c->restart_count)
+		c->restart_count = bh_json_int(record, "restart_count", 0);
 	error = bh_json_text(record, "error", NULL);
 	bh_free_ptr(&c->error);
 	c->error = bh_strdup(error);

@@ -45,8 +45,7 @@ struct stage {
 	char *clients;
 	int client_fd; /* the one that started it, -1 on a restart */
 	bool owner;
-	int64_t restart_count, backoff_ms;
-	char *user;
+	int64_t restart_count, backoff_ms, started_ns;
 };
 
 static void stage_init(struct stage *s, struct bh_engine *engine, struct bh_container *c)
@@ -213,12 +212,13 @@ static int write_state(struct stage *s, struct bh_error *err)
 
 	/* Of the last run; once state.json is there, an exit record means this run's. */
 	unlinkat(s->c->dir_fd, "exit.json", 0);
+	s->started_ns = bh_now_ns();
 	if (bh_process_start_time(s->process.pid, &pid_start) < 0 || bh_process_start_time(getpid(), &shim_start) < 0)
 		return bh_error_text(err, ESRCH, "the container's first process is gone");
 	length = snprintf(text, sizeof text,
 			  "{\"pid\":%d,\"pid_start\":%" PRIu64 ",\"shim_pid\":%d,\"shim_start\":%" PRIu64 ",\"started_ns\":%" PRId64
 			  ",\"restart_count\":%" PRId64 "}\n",
-			  (int)s->process.pid, pid_start, (int)getpid(), shim_start, bh_now_ns(), s->restart_count);
+			  (int)s->process.pid, pid_start, (int)getpid(), shim_start, s->started_ns, s->restart_count);
 	return bh_write_file_at(s->c->state_fd, "state.json", text, (size_t)length, 0600, 0, err);
 }
 
@@ -351,10 +351,11 @@ static void add_policy(struct stage *s, struct bh_strv *args)
 	const char *restart = bh_json_text(record, "host_config.RestartPolicy.Name", "no");
 	json_object *health = bh_json_at(record, "config.Healthcheck");
 
+	bh_strv_addf(args, "started-ns=%" PRId64, s->started_ns);
+	bh_strv_addf(args, "restart-count=%" PRId64, s->restart_count);
 	if (!bh_streq(restart, "no")) {
 		bh_strv_addf(args, "restart=%s", restart);
 		bh_strv_addf(args, "restart-max=%" PRId64, bh_json_int(record, "host_config.RestartPolicy.MaximumRetryCount", 0));
-		bh_strv_addf(args, "restart-count=%" PRId64, s->restart_count);
 		bh_strv_addf(args, "backoff-ms=%" PRId64, s->backoff_ms);
 		bh_strv_addf(args, "started-ms=%" PRId64, bh_monotonic_ns() / 1000000);
 	}

@@ -91,6 +91,7 @@ static bool parse_argument(const char *key, const char *value)
 		{ "pid", &pid_number }, { "restart-max", &shim.restart_max }, { "restart-count", &shim.restart_count },
 		{ "backoff-ms", &shim.backoff_ms }, { "started-ms", &shim.started_ms }, { "log-max-size", &max_size_number },
 		{ "log-max-file", &shim.log.max_file }, { "health-interval-ms", &shim.health_interval_ms }, { "owner", &owner_flag },
+		{ "started-ns", &shim.started_ns },
 		{ "remove", &remove_flag }, { "once", &once_flag },
 	};
 	static const struct {
@@ -318,9 +319,11 @@ static struct bh_frame_exit collect_exit(void)
 
 static void write_exit_record(const struct bh_frame_exit *result)
 {
-	char text[128];
-	int length = snprintf(text, sizeof text, "{\"exit_code\":%d,\"oom_killed\":%s,\"finished_ns\":%lld}\n", result->exit_code,
-			      result->oom_killed ? "true" : "false", (long long)result->finished_ns);
+	char text[192];
+	int length = snprintf(text, sizeof text,
+			      "{\"exit_code\":%d,\"oom_killed\":%s,\"started_ns\":%lld,\"finished_ns\":%lld,\"restart_count\":%lld}\n", result->exit_code,
+			      result->oom_killed ? "true" : "false", (long long)shim.started_ns, (long long)result->finished_ns,
+			      (long long)shim.restart_count);
 
 	bh_write_file_at(shim.dir_fd, "exit.json", text, (size_t)length, 0600, 0, NULL);
 }
