@@ -66,10 +66,10 @@ int bh_engine_claim_name(struct bh_engine *engine, const char *name, const char 
 	if (!is_container_name(name))
 		return bh_error_text(err, EINVAL, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name);
 	for (int attempt = 0; attempt < 2; attempt++) {
-		int r = bh_write_file_at(engine->names_fd, name, id, BH_ID_LENGTH, 0600, BH_WRITE_EXCL, err);
-
-		if (r != -EEXIST)
-			return r;
+		if (symlinkat(id, engine->names_fd, name) == 0)
+			return 0;
+		if (errno != EEXIST)
+			return bh_error_set(err, errno, "claim the name %s", name);
 		if (bh_engine_read_name(engine, name, owner) < 0)
 			continue;
 		/* The owner may be what a killed command left. */
@@ -487,7 +487,7 @@ static int write_hosts(const struct creation *c, int dir_fd, struct bh_error *er
 			return bh_error_text(err, EINVAL, "bad format for add-host: \"%s\"", item);
 		bh_buf_addf(&text, "%s\t%.*s\n", item + length + 1, (int)length, item);
 	}
-	return bh_write_file_at(dir_fd, "hosts", text.data, text.length, 0644, 0, err);
+	return bh_create_file_at(dir_fd, "hosts", text.data, text.length, 0644, err);
 }
 
 static int write_resolv_conf(const struct creation *c, int dir_fd, struct bh_error *err)
@@ -496,7 +496,7 @@ static int write_resolv_conf(const struct creation *c, int dir_fd, struct bh_err
 	bh_auto_buf struct bh_buf text = { 0 };
 
 	if (o->dns.count == 0 && o->dns_search.count == 0 && o->dns_option.count == 0) {
-		bh_read_file_at(AT_FDCWD, "/etc/resolv.conf", 1u << 16, &text, NULL); /* a host without one: an empty file */
+		bh_read_stored_file_at(AT_FDCWD, "/etc/resolv.conf", 1u << 16, &text, NULL); /* a host without one: an empty file */
 	} else {
 		for (size_t i = 0; i < o->dns.count; i++)
 			bh_buf_addf(&text, "nameserver %s\n", o->dns.items[i]);
@@ -511,7 +511,7 @@ static int write_resolv_conf(const struct creation *c, int dir_fd, struct bh_err
 			bh_buf_addf(&text, "options %s\n", list);
 		}
 	}
-	return bh_write_file_at(dir_fd, "resolv.conf", text.data ? text.data : "", text.length, 0644, 0, err);
+	return bh_create_file_at(dir_fd, "resolv.conf", text.data ? text.data : "", text.length, 0644, err);
 }
 
 /* Binds ROOT/containers/<id>/<file> at `target` unless the user put something of his own there. */
@@ -526,7 +526,7 @@ static void bind_file(struct bh_engine *engine, struct creation *c, const char *
 static int write_etc_files(struct bh_engine *engine, struct creation *c, int dir_fd, struct bh_error *err)
 {
 	bh_auto_free char *line = bh_printf("%s\n", c->hostname);
-	int r = bh_write_file_at(dir_fd, "hostname", line, strlen(line), 0644, 0, err);
+	int r = bh_create_file_at(dir_fd, "hostname", line, strlen(line), 0644, err);
 
 	if (r == 0)
 		r = write_hosts(c, dir_fd, err);
@@ -545,7 +545,7 @@ static int write_config(const struct creation *c, int dir_fd, struct bh_error *e
 	bh_auto_buf struct bh_buf text = { 0 };
 
 	bh_spec_write(&c->spec, &text);
-	return bh_write_file_at(dir_fd, "config.json", text.data, text.length, 0600, 0, err);
+	return bh_create_file_at(dir_fd, "config.json", text.data, text.length, 0600, err);
 }
 
 static int write_record(const struct creation *c, int dir_fd, struct bh_error *err)

@@ -16,6 +16,7 @@
 #include "shim/shim-internal.h"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -39,7 +40,6 @@ static bool parse_fd(const char *value, int *ret_fd)
 	if (bh_parse_int(value, 0, 1 << 20, &number) < 0)
 		return false;
 	*ret_fd = (int)number;
-	bh_set_cloexec(*ret_fd, true);
 	return true;
 }
 
@@ -133,6 +133,7 @@ static bool parse_arguments(int argc, char **argv)
 		if (!ok)
 			return false;
 	}
+	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
 	shim.pid = (pid_t)pid_number;
 	shim.log.max_size = (uint64_t)max_size_number;
 	shim.remove = remove_flag;

@@ -21,12 +21,18 @@ enum bh_frame_type {
 	BH_FRAME_STDERR = 'r',
 	BH_FRAME_EXIT = 'x', /* struct bh_frame_exit; the last frame */
 	/* engine's start stage -> client, before the shim runs */
-	BH_FRAME_STARTED = 's', /* the process runs */
+	BH_FRAME_STARTED = 's', /* struct bh_frame_started: the process runs */
 	BH_FRAME_ERROR = '!',   /* struct bh_error: it could not be started; the last frame */
 };
 
 struct bh_frame_size {
 	uint16_t rows, columns;
+};
+
+struct bh_frame_started {
+	int32_t pid, shim_pid;
+	uint64_t pid_start, shim_start;
+	int64_t started_ns;
 };
 
 struct bh_frame_exit {
