@@ -43,11 +43,14 @@ ssize_t helper_read_fd(void *context, void *buffer, size_t size, struct bh_error
 const char *helper_layer_media_type(enum bh_compression compression);
 /* Is there a blob (a layer) of that digest in the store, or already staged? */
 bool helper_has_blob(const struct helper *h, const char *digest);
+/* Size of the store's blob, or -errno. */
+int64_t helper_store_blob_size(const struct helper *h, const char *digest);
 bool helper_has_layer(const struct helper *h, const char *diff_id);
 
 /* Adds a digest to the result's list once ("blobs", "layers"), if it lies in staging. */
 void helper_report(struct helper *h, const char *list, const char *digest);
 void helper_report_image(struct helper *h, const struct bh_descriptor *manifest, const char *id, const struct bh_strv *names);
 
+int helper_load(struct helper *h, struct bh_error *err);
 int helper_import(struct helper *h, struct bh_error *err);
 int helper_unpack(struct helper *h, struct bh_error *err);

@@ -274,6 +274,15 @@ static bool exists(const struct helper *h, const char *format, const char *diges
 	return faccessat(h->root_fd, path, F_OK, 0) == 0;
 }
 
+int64_t helper_store_blob_size(const struct helper *h, const char *digest)
+{
+	char path[128];
+	struct stat st;
+
+	snprintf(path, sizeof path, SANDBOX_CONTENT "/blobs/sha256/%s", bh_digest_hex(digest));
+	return fstatat(h->root_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : (int64_t)st.st_size;
+}
+
 bool helper_has_blob(const struct helper *h, const char *digest)
 {
 	return exists(h, SANDBOX_CONTENT "/blobs/sha256/%s", digest) || exists(h, "blobs/%s", digest);

@@ -19,6 +19,7 @@ static const struct {
 	const char *name;
 	int (*run)(struct helper *h, struct bh_error *err);
 } verbs[] = {
+	{ "load", helper_load },
 	{ "import", helper_import },
 	{ "unpack", helper_unpack },
 };
