@@ -24,6 +24,7 @@
 /* What create works on; freed as a whole. */
 struct creation {
 	const struct bh_create_options *options;
+	struct bh_image_store store; /* open, and thereby locked against rmi, until the record says that we use the image */
 	struct bh_image image;
 	struct bh_spec spec;
 	struct bh_mount_list mounts;
@@ -35,6 +36,7 @@ struct creation {
 
 static void creation_clear(struct creation *c)
 {
+	bh_image_store_close(&c->store);
 	bh_image_clear(&c->image);
 	bh_spec_clear(&c->spec);
 	bh_mount_list_clear(&c->mounts);
@@ -625,19 +627,14 @@ static int check_options(const struct bh_create_options *o, struct bh_error *err
 
 static int resolve_image(struct bh_engine *engine, struct creation *c, struct bh_error *err)
 {
-	struct bh_image_store store;
-	int r = bh_image_store_open(engine->root, &store, err);
+	int r = bh_image_store_open(engine->root, &c->store, err);
 
-	if (r < 0)
-		return r;
-	r = bh_image_resolve(&store, c->options->image, &c->image, err);
-	bh_image_store_close(&store);
-	return r;
+	return r < 0 ? r : bh_image_resolve(&c->store, c->options->image, &c->image, err);
 }
 
 int bh_engine_create(struct bh_engine *engine, const struct bh_create_options *options, struct bh_container *ret_container, struct bh_error *err)
 {
-	bh_auto(creation_clear) struct creation c = { .options = options, .container = { .dir_fd = -1, .state_fd = -1 } };
+	bh_auto(creation_clear) struct creation c = { .options = options, .store = BH_IMAGE_STORE_INIT, .container = { .dir_fd = -1, .state_fd = -1 } };
 	bh_auto_free char *name = NULL;
 	int r = check_options(options, err);
 
