@@ -12,7 +12,7 @@ SANITIZE ?= 0
 BUILD := $(if $(filter 1,$(SANITIZE)),build/sanitize,build)
 
 WARNINGS := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla
-CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DBH_VERSION='"$(VERSION)"' -Isrc -I$(BUILD)/generated -include src/base/banned.h
+CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DBH_VERSION='"$(VERSION)"' -iquote src -iquote $(BUILD)/generated -include src/base/banned.h
 CFLAGS := -std=gnu17 -O2 -g -fno-strict-aliasing -fno-plt -ffunction-sections -fdata-sections -fstack-protector-strong $(WARNINGS)
 LDFLAGS := -Wl,--gc-sections -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
 STATIC_PIE := -static-pie
@@ -39,8 +39,7 @@ LIB := $(BUILD)/libbulkhead.a
 PROGRAMS := $(BUILD)/bulkhead $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(BUILD)/bulkhead-image
 LINKS := $(BUILD)/bh $(BUILD)/bulkhead-oci
 
-# Generated sources: the exec stub (src/container/stub) as bytes.
-GENERATED += $(BUILD)/generated/exec-stub.inc
+include tools/generate.mk
 
 all: $(PROGRAMS) $(LINKS)
 
@@ -48,32 +47,23 @@ $(BUILD)/obj/%.o: %.c Makefile | $(GENERATED)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(PIC) -MMD -MP -c $< -o $@
 
-# No libc, no start files, no sanitizer, whatever the rest is built with: it must stay below a page.
-$(BUILD)/generated/exec-stub: src/container/stub/exec-stub.c src/container/stub/exec-stub.h Makefile
-	@mkdir -p $(@D)
-	$(CC) -Isrc -std=gnu17 -Os $(WARNINGS) -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none \
-		-fno-pic -nostdlib -static -no-pie -s -Wl,--build-id=none -Wl,-z,noseparate-code -Wl,-z,norelro -Wl,-z,noexecstack -o $@ $<
-
-$(BUILD)/generated/exec-stub.inc: $(BUILD)/generated/exec-stub
-	od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g' > $@
-
 $(LIB): $(call obj,$(LIB_SRC))
 	@rm -f $@
 	ar rcs $@ $^
 
 # The shim is not position independent: a static-pie dirties its relocated pages, and its private memory is counted.
 $(BUILD)/bulkhead-shim: $(call obj,$(SHIM_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
 
 $(BUILD)/bulkhead-guest: $(call obj,$(GUEST_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
 
 $(BUILD)/bulkhead: $(call obj,$(CLI_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto -lm
 
 # The one program with heavy libraries: reads and writes archives, verifies and unpacks layers.
 $(BUILD)/bulkhead-image: $(call obj,$(HELPER_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljson-c -larchive -lcrypto -lzstd -lisal -lz
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
 
 $(BUILD)/bh $(BUILD)/bulkhead-oci: $(BUILD)/bulkhead
 	ln -sf bulkhead $@
