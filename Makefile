@@ -3,6 +3,8 @@
 
 .DEFAULT_GOAL := all
 SHELL := /bin/bash
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
 PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION := 0.1.0
@@ -45,28 +47,33 @@ all: $(PROGRAMS) $(LINKS)
 
 $(BUILD)/obj/%.o: %.c Makefile | $(GENERATED)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(PIC) -MMD -MP -c $< -o $@
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(PIC) -MMD -MP -c $< -o $@
 
 $(LIB): $(call obj,$(LIB_SRC))
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 # The shim is not position independent: a static-pie dirties its relocated pages, and its private memory is counted.
 $(BUILD)/bulkhead-shim: $(call obj,$(SHIM_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
 
 $(BUILD)/bulkhead-guest: $(call obj,$(GUEST_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
 
 $(BUILD)/bulkhead: $(call obj,$(CLI_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto -lm
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto -lm
 
 # The one program with heavy libraries: reads and writes archives, verifies and unpacks layers.
 $(BUILD)/bulkhead-image: $(call obj,$(HELPER_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
 
 $(BUILD)/bh $(BUILD)/bulkhead-oci: $(BUILD)/bulkhead
-	ln -sf bulkhead $@
+	@ln -sf bulkhead $@
 
 include tests/tests.mk
 

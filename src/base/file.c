@@ -372,3 +372,18 @@ char *bh_program_dir(void)
 		*slash = '\0';
 	return bh_strdup(path);
 }
+
+char *bh_find_program(const char *name)
+{
+	static const char *const places[] = { ".", "../libexec/bulkhead", "../../bin" };
+	bh_auto_free char *folder = bh_program_dir();
+	char *path = NULL;
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(places); i++) {
+		free(path);
+		path = bh_printf("%s/%s/%s", folder, places[i], name);
+		if (access(path, X_OK) == 0)
+			break;
+	}
+	return path;
+}

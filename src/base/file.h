@@ -54,3 +54,6 @@ char *bh_path_join(const char *a, const char *b);
 char *bh_path_clean(const char *path);
 /* The folder that holds this program (from /proc/self/exe), owned by the caller. */
 char *bh_program_dir(void);
+/* A sibling program: in this program's folder (a build tree), else in ../libexec/bulkhead (installed), else beside it by
+ * name for `bulkhead` itself in ../../bin. Owned by the caller; not checked beyond existence. */
+char *bh_find_program(const char *name);

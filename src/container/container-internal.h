@@ -5,6 +5,7 @@
 #include "container/container.h"
 #include "linux/mount.h"
 #include "linux/namespace.h"
+#include "linux/seccomp.h"
 
 #include <stdbool.h>
 
@@ -58,6 +59,7 @@ struct bh_job {
 	int stub_fd;           /* sealed memfd with the exec stub */
 	int init_fd;           /* --init: detached read-only mount of bulkhead-guest */
 	struct bh_job_mount *mounts; /* one per spec->mounts */
+	struct bh_seccomp_filter filter;
 
 	/* The child's own. Its fds are closed all at once just before the end (close_range), not one by one. */
 	int root_fd;           /* the container's root; in the caller: the detached mount */

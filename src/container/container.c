@@ -279,6 +279,7 @@ void bh_job_clear(struct bh_job *job)
 		bh_mount_options_clear(&job->mounts[i].options);
 		bh_close_fd(&job->mounts[i].source_fd);
 	}
+	bh_seccomp_filter_clear(&job->filter);
 	free(job->mounts);
 	free(job->exec_path);
 }
@@ -293,6 +294,8 @@ static int check_spec(const struct bh_spec *spec, struct bh_error *err)
 		return bh_error_text(err, EINVAL, "a container needs a mount namespace of its own");
 	if (spec->hostname && *spec->hostname && !spec->namespaces[BH_NS_UTS].present)
 		return bh_error_text(err, EINVAL, "hostname: the container shares the host's uts namespace");
+	if (spec->seccomp.listener_path && *spec->seccomp.listener_path)
+		return bh_error_text(err, EINVAL, "linux.seccomp.listenerPath: this setting is not supported");
 	if (spec->time_offsets.set && !spec->namespaces[BH_NS_TIME].present)
 		return bh_error_text(err, EINVAL, "linux.timeOffsets: given without a time namespace");
 	return 0;
@@ -427,6 +430,8 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 		r = bh_check_sysctls(job, err);
 	if (r == 0)
 		r = prepare_mounts(job, err);
+	if (r == 0)
+		r = bh_seccomp_compile(&job->spec->seccomp, job->process->capabilities.bounding, &job->filter, err);
 	if (r == 0)
 		r = request->init_path ? open_init(job, request->init_path, err) : make_stub(job, err);
 	if (r == 0 && !(job->new_flags & CLONE_NEWUSER))

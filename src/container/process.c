@@ -175,7 +175,7 @@ static int set_user(const struct bh_spec_process *p, struct bh_error *err)
 /* Is CAP_SYS_ADMIN held for the filter's sake only? */
 static bool admin_for_seccomp(const struct bh_job *job)
 {
-	return job->spec->seccomp.source != BH_SECCOMP_NONE && !job->process->no_new_privileges &&
+	return job->filter.count && !job->process->no_new_privileges &&
 	       !(job->process->capabilities.effective & CAP_BIT(CAP_SYS_ADMIN));
 }
 
@@ -295,14 +295,35 @@ int bh_child_find_executable(struct bh_job *job, struct bh_error *err)
 	return 0;
 }
 
+static int install_filter(struct bh_job *job, struct bh_error *err)
+{
+	static const char *const sources[] = { [BH_SECCOMP_NONE] = "none", [BH_SECCOMP_DEFAULT] = "default", [BH_SECCOMP_RULES] = "configuration" };
+	char count[24];
+	int r;
+
+	if (!job->filter.count)
+		return 0;
+	r = bh_seccomp_install(&job->filter, err);
+	if (r > 0)
+		return bh_error_text(err, EINVAL, "seccomp: SCMP_ACT_NOTIFY is not supported");
+	if (r < 0)
+		return r;
+	snprintf(count, sizeof count, "%zu", job->filter.count);
+	bh_explain("seccomp", "instructions", count, "source", sources[job->spec->seccomp.source]);
+	return 0;
+}
+
 int bh_child_lock_down(struct bh_job *job, struct bh_error *err)
 {
+	int r;
+
 	if (job->process->no_new_privileges) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 			return bh_error_set(err, errno, "set no_new_privs");
 		bh_explain("no_new_privs", "value", "1");
 	}
-	return admin_for_seccomp(job) ? set_capabilities(job, 0, err) : 0;
+	r = install_filter(job, err);
+	return r == 0 && admin_for_seccomp(job) ? set_capabilities(job, 0, err) : r;
 }
 
 static void explain_exec(const struct bh_job *job)
