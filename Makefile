@@ -3,6 +3,8 @@
 
 .DEFAULT_GOAL := all
 SHELL := /bin/bash
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
 PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION := 0.1.0
@@ -40,33 +42,49 @@ PROGRAMS := $(BUILD)/bulkhead $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(B
 LINKS := $(BUILD)/bh $(BUILD)/bulkhead-oci
 
 include tools/generate.mk
+# Generated sources: the exec stub (src/container/stub) as bytes.
+GENERATED += $(BUILD)/generated/exec-stub.inc
 
 all: $(PROGRAMS) $(LINKS)
 
 $(BUILD)/obj/%.o: %.c Makefile | $(GENERATED)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(PIC) -MMD -MP -c $< -o $@
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(PIC) -MMD -MP -c $< -o $@
+
+# No libc, no start files, no sanitizer, whatever the rest is built with: it must stay below a page.
+$(BUILD)/generated/exec-stub: src/container/stub/exec-stub.c src/container/stub/exec-stub.h Makefile
+	@mkdir -p $(@D)
+	$(CC) -Isrc -std=gnu17 -Os $(WARNINGS) -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none \
+		-fno-pic -nostdlib -static -no-pie -s -Wl,--build-id=none -Wl,-z,noseparate-code -Wl,-z,norelro -Wl,-z,noexecstack -o $@ $<
+
+$(BUILD)/generated/exec-stub.inc: $(BUILD)/generated/exec-stub
+	od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g' > $@
 
 $(LIB): $(call obj,$(LIB_SRC))
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 # The shim is not position independent: a static-pie dirties its relocated pages, and its private memory is counted.
 $(BUILD)/bulkhead-shim: $(call obj,$(SHIM_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
 
 $(BUILD)/bulkhead-guest: $(call obj,$(GUEST_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
 
 $(BUILD)/bulkhead: $(call obj,$(CLI_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto -lm
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto -lm
 
 # The one program with heavy libraries: reads and writes archives, verifies and unpacks layers.
 $(BUILD)/bulkhead-image: $(call obj,$(HELPER_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
 
 $(BUILD)/bh $(BUILD)/bulkhead-oci: $(BUILD)/bulkhead
-	ln -sf bulkhead $@
+	@ln -sf bulkhead $@
 
 include tests/tests.mk
 

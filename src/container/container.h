@@ -57,6 +57,10 @@ int bh_container_create(const struct bh_container_create *request, struct bh_con
 /* Lets it execve and returns when that has happened (or failed: as above, child reaped). */
 int bh_container_start(struct bh_container_process *process, struct bh_error *err);
 
+/* Create and start in one: nothing waits in between, and process->sync_fd is at its end already. The child's own words
+ * for every failure, as above. */
+int bh_container_run(const struct bh_container_create *request, struct bh_container_process *ret_process, struct bh_error *err);
+
 struct bh_container_exec {
 	pid_t init_pid;               /* whose namespaces to join; verified through the pidfd */
 	int init_pidfd;

@@ -3,19 +3,26 @@
  * The image store: an OCI image layout (content/) that other tools read as it stands, and the unpacked layers.
  *
  *	content/oci-layout  content/index.json  content/blobs/sha256/<hex>
- *	layers/<chain-id>/diff/   layers/<chain-id>/meta.json    (meta.json is written last: without it there is no layer)
+ *	layers/<diff-id>/diff/   layers/<diff-id>/meta.json    (the folder appears, complete, by one rename)
  *
  * index.json is the only list of images and names (no second place to disagree): one descriptor per name, with the name
  * in the annotation org.opencontainers.image.ref.name; an image without a name has a descriptor without it. Changes are
  * made under the store's lock by write + rename; readers take no lock.
  * A blob is verified against its digest on the way in, and manifests and configs again whenever they are read.
+ *
+ * An unpacked layer is named by its diff-id, not by a chain-id: overlayfs stacks the folders when a container starts, so
+ * what lies in one doesn't depend on those below it, and two images share a layer even when the layers below differ.
+ *
+ * Lifetime: resolving an image takes a shared lock on the store until bh_image_store_close; deleting of unreferenced
+ * objects takes it exclusively. So a resolved image's layers stay until the caller has recorded (in
+ * containers/<id>/container.json, "image_id") that it uses them, if it keeps the store open until then.
  */
 #pragma once
 
 #include "base/error.h"
 #include "base/string.h"
-
-#define BH_DIGEST_MAX 80 /* "sha256:" + 64 hex digits + NUL */
+#include "oci/digest.h"
+#include "oci/reference.h"
 
 struct bh_image_store {
 	char *root;        /* --root */
@@ -24,6 +31,7 @@ struct bh_image_store {
 	int layers_fd;     /* root/layers */
 };
 /* Opens the store below `root`, making its folders if they are missing. */
+#define BH_IMAGE_STORE_INIT { NULL, -1, -1, -1 }
 int bh_image_store_open(const char *root, struct bh_image_store *ret_store, struct bh_error *err);
 void bh_image_store_close(struct bh_image_store *store);
 
@@ -44,7 +52,7 @@ struct bh_image {
 	} healthcheck;
 	struct bh_strv diff_ids;        /* "sha256:..." lowest first */
 	struct bh_strv layer_paths;     /* absolute paths of the unpacked diff folders, lowest first */
-	int64_t size_bytes;             /* unpacked size of all layers */
+	int64_t size_bytes;             /* unpacked size of all layers; -1 until bh_image_measure */
 };
 
 /*
@@ -53,13 +61,6 @@ struct bh_image {
  * unpacked first, by the helper program bulkhead-image. -ENOENT "No such image: X".
  */
 int bh_image_resolve(struct bh_image_store *store, const char *reference, struct bh_image *ret_image, struct bh_error *err);
+/* Fills size_bytes (reads one small file per layer; not needed for running). */
+int bh_image_measure(struct bh_image_store *store, struct bh_image *image, struct bh_error *err);
 void bh_image_clear(struct bh_image *image);
-
-/* References, in the rules of distribution/reference. */
-struct bh_reference {
-	char *registry, *repository, *tag, *digest; /* tag NULL if a digest is given without one; "latest" by default */
-};
-int bh_reference_parse(const char *text, struct bh_reference *ret_reference, struct bh_error *err);
-/* "docker.io/library/busybox:latest" -> "busybox:latest" */
-char *bh_reference_familiar(const struct bh_reference *reference);
-void bh_reference_clear(struct bh_reference *reference);

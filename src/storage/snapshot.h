@@ -9,16 +9,20 @@
  */
 #pragma once
 
+
 #include "base/error.h"
 #include "base/string.h"
 
 #include <sys/types.h>
+
+#define BH_SNAPSHOT_LAYERS_MAX 128
 
 struct bh_snapshot {
 	const struct bh_snapshot_driver *driver;
 	struct bh_strv layers;  /* absolute paths of the layers' diff folders, lowest first */
 	char *path;             /* the container's own folder: upper/ and work/ (overlay), or root/ (vfs), live below */
 	bool readonly;          /* no writable layer at all (--read-only needs none of it: that is a mount attribute) */
+	bool is_volatile;       /* the writable layer need not survive a crash of the machine (--rm): syncs cost nothing */
 };
 
 struct bh_snapshot_usage {
