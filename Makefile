@@ -42,8 +42,6 @@ PROGRAMS := $(BUILD)/bulkhead $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(B
 LINKS := $(BUILD)/bh $(BUILD)/bulkhead-oci
 
 include tools/generate.mk
-# Generated sources: the exec stub (src/container/stub) as bytes.
-GENERATED += $(BUILD)/generated/exec-stub.inc
 
 all: $(PROGRAMS) $(LINKS)
 
@@ -51,15 +49,6 @@ $(BUILD)/obj/%.o: %.c Makefile | $(GENERATED)
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(PIC) -MMD -MP -c $< -o $@
-
-# No libc, no start files, no sanitizer, whatever the rest is built with: it must stay below a page.
-$(BUILD)/generated/exec-stub: src/container/stub/exec-stub.c src/container/stub/exec-stub.h Makefile
-	@mkdir -p $(@D)
-	$(CC) -Isrc -std=gnu17 -Os $(WARNINGS) -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none \
-		-fno-pic -nostdlib -static -no-pie -s -Wl,--build-id=none -Wl,-z,noseparate-code -Wl,-z,norelro -Wl,-z,noexecstack -o $@ $<
-
-$(BUILD)/generated/exec-stub.inc: $(BUILD)/generated/exec-stub
-	od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g' > $@
 
 $(LIB): $(call obj,$(LIB_SRC))
 	@rm -f $@

@@ -15,3 +15,15 @@ $(BUILD)/generated/seccomp-builtin.h: $(EMBED_SECCOMP_SRC) src/linux/seccomp-int
 	$(CC) $(CPPFLAGS) -std=gnu17 -O1 -o $(BUILD)/generated/embed-seccomp $(EMBED_SECCOMP_SRC)
 	$(BUILD)/generated/embed-seccomp >$@.tmp
 	mv $@.tmp $@
+
+# The exec stub (src/container/stub) as bytes.
+GENERATED += $(BUILD)/generated/exec-stub.inc
+
+# No libc, no start files, no sanitizer, whatever the rest is built with: it must stay below a page.
+$(BUILD)/generated/exec-stub: src/container/stub/exec-stub.c src/container/stub/exec-stub.h Makefile
+	@mkdir -p $(@D)
+	$(CC) -Isrc -std=gnu17 -Os $(WARNINGS) -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none \
+		-fno-pic -nostdlib -static -no-pie -s -Wl,--build-id=none -Wl,-z,noseparate-code -Wl,-z,norelro -Wl,-z,noexecstack -o $@ $<
+
+$(BUILD)/generated/exec-stub.inc: $(BUILD)/generated/exec-stub
+	od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g' > $@

@@ -5,7 +5,7 @@
  * Two processes. The caller (single-threaded, usually a child of the command that will become the container's shim)
  * prepares everything that can be prepared outside: it opens namespaces to join, copies the sources of binds as
  * detached mounts, opens the root, makes the exec stub. Then it clones the first process straight into its new
- * namespaces, which inherits all of this, and works through the stages of child_stages[] below: cgroup, namespaces, root,
+ * namespaces, which inherits all of this, and works through the stages in child.c: cgroup, namespaces, root,
  * mounts, devices, masks, pivot_root, limits, user, capabilities, filter. Last it executes the workload through the stub
  * (src/container/stub).
  *
@@ -17,7 +17,7 @@
  *  3. The child is not dumpable from its first instruction in a namespace that others may share.
  *  4. What fails in the child is said in its own words through the sync socket; then it is reaped here. Mounts, namespaces
  *     and fds end with it, so a failure leaves nothing.
- *  5. End of stream on the sync socket after READY means executed; bh_exec_failure from the stub means not.
+ *  5. End of stream on the sync socket after READY means executed; BH_MESSAGE_FAILED from the stub means not.
  *
  * When a user or pid namespace is joined, one more process is needed: it joins them and clones the first process from
  * there as its sibling (CLONE_PARENT), so that it still is the caller's child, and ends.
@@ -25,16 +25,11 @@
 #include "container/container-internal.h"
 
 #include "base/file.h"
-#include "base/log.h"
-#include "container/stub/exec-stub.h"
 #include "linux/namespace.h"
-#include "linux/path.h"
 #include "linux/syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/keyctl.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -56,212 +51,13 @@ static const unsigned char exec_stub[] = {
 #include "exec-stub.inc"
 };
 
-/* --- the child ---------------------------------------------------------------------------------------------------- */
-
-static int stage_begin(struct bh_job *job, struct bh_error *err)
-{
-	struct pollfd closed = { job->sync_child, POLLHUP, 0 };
-
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-		return bh_error_set(err, errno, "PR_SET_DUMPABLE");
-	umask(0);
-	if (!job->parent_fate)
-		return 0;
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
-		return bh_error_set(err, errno, "PR_SET_PDEATHSIG");
-	/* It may have died before the signal was asked for: then the socket is closed on its side. */
-	if (poll(&closed, 1, 0) > 0)
-		_exit(1);
-	return 0;
-}
-
-static void explain_namespaces(const struct bh_job *job)
-{
-	for (int i = 0; i < BH_NS_COUNT; i++) {
-		const struct bh_spec_namespace *n = &job->spec->namespaces[i];
-
-		if (n->present)
-			bh_explain("namespace", "type", bh_namespaces[i].name, n->path ? "joined" : "new", n->path ? n->path : "yes");
-	}
-}
-
-/* The cgroup namespace takes the cgroup we are in as its root, so it is made after entering. */
-static int stage_cgroup(struct bh_job *job, struct bh_error *err)
-{
-	int r = job->cgroup ? bh_cgroup_enter_self(job->cgroup, err) : 0;
-
-	if (r < 0)
-		return r;
-	if (job->spec->namespaces[BH_NS_CGROUP].present && job->join_fds[BH_NS_CGROUP] < 0 && !(job->new_flags & CLONE_NEWCGROUP)) {
-		if (unshare(CLONE_NEWCGROUP) < 0)
-			return bh_error_set(err, errno, "make a cgroup namespace");
-	}
-	return 0;
-}
-
-/* Becomes root of the user namespace, once its maps are there. */
-static int stage_user_namespace(struct bh_job *job, struct bh_error *err)
-{
-	struct bh_message message;
-	int root_fd = -1;
-
-	if (!job->user_namespace)
-		return 0;
-	if (job->new_flags & CLONE_NEWUSER) {
-		if (bh_sync_receive(job->sync_child, &message, &root_fd) != 1 || message.kind != BH_MESSAGE_GO)
-			_exit(1);
-		if (root_fd >= 0)
-			job->root_fd = root_fd;
-	}
-	if (syscall(SYS_setresgid, 0, 0, 0) < 0 || syscall(SYS_setresuid, 0, 0, 0) < 0)
-		return bh_error_set(err, errno, "become root of the user namespace");
-	/* Changing the user makes a process dumpable as fs.suid_dumpable says. */
-	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? bh_error_set(err, errno, "PR_SET_DUMPABLE") : 0;
-}
-
-static int set_time_offsets(struct bh_job *job, struct bh_error *err)
-{
-	bh_auto_free char *text = bh_printf("monotonic %lld %u\nboottime %lld %u\n", (long long)job->spec->time_offsets.monotonic_secs,
-					    job->spec->time_offsets.monotonic_nanosecs, (long long)job->spec->time_offsets.boottime_secs,
-					    job->spec->time_offsets.boottime_nanosecs);
-
-	return bh_write_value_at(job->proc_fd, "self/timens_offsets", text, err);
-}
-
-/* Offsets can be written only between making the namespace and entering it. */
-static int stage_time(struct bh_job *job, struct bh_error *err)
-{
-	bh_auto_close int fd = -1;
-	int r;
-
-	if (!job->spec->namespaces[BH_NS_TIME].present || job->join_fds[BH_NS_TIME] >= 0)
-		return 0;
-	if (unshare(bh_namespaces[BH_NS_TIME].flag) < 0)
-		return bh_error_set(err, errno, "make a time namespace");
-	r = job->spec->time_offsets.set ? set_time_offsets(job, err) : 0;
-	if (r < 0)
-		return r;
-	fd = openat(job->proc_fd, "self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || setns(fd, bh_namespaces[BH_NS_TIME].flag) < 0)
-		return bh_error_set(err, errno, "enter the time namespace");
-	return 0;
-}
-
-static int stage_join(struct bh_job *job, struct bh_error *err)
-{
-	static const enum bh_namespace_type types[] = { BH_NS_NETWORK, BH_NS_IPC, BH_NS_UTS, BH_NS_CGROUP, BH_NS_TIME };
-
-	for (size_t i = 0; i < BH_ARRAY_SIZE(types); i++) {
-		int fd = job->join_fds[types[i]];
-
-		if (fd >= 0 && setns(fd, bh_namespaces[types[i]].flag) < 0)
-			return bh_error_set(err, errno, "join the %s namespace %s", bh_namespaces[types[i]].name, job->spec->namespaces[types[i]].path);
-	}
-	return 0;
-}
-
-static bool needs_private_proc(const struct bh_job *job)
-{
-	return job->spec->sysctl.count || job->process->oom_score_adj.set || job->spec->namespaces[BH_NS_TIME].present;
-}
-
-static int stage_session(struct bh_job *job, struct bh_error *err)
-{
-	if (setsid() < 0)
-		return bh_error_set(err, errno, "setsid");
-	/* Keys of the caller's session must not be reachable. A kernel without keyrings has none to hide. */
-	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0) < 0 && errno != ENOSYS && errno != EDQUOT && errno != EPERM)
-		return bh_error_set(err, errno, "make a session keyring");
-	if (needs_private_proc(job))
-		job->proc_fd = bh_private_proc(err);
-	return needs_private_proc(job) && job->proc_fd < 0 ? job->proc_fd : 0;
-}
-
-static int stage_names(struct bh_job *job, struct bh_error *err)
-{
-	const struct bh_spec *spec = job->spec;
-	int r;
-
-	if (spec->hostname && *spec->hostname) {
-		if (sethostname(spec->hostname, strlen(spec->hostname)) < 0)
-			return bh_error_set(err, errno, "set the host name %.100s", spec->hostname);
-		bh_explain("hostname", "name", spec->hostname);
-	}
-	if (spec->domainname && *spec->domainname) {
-		if (setdomainname(spec->domainname, strlen(spec->domainname)) < 0)
-			return bh_error_set(err, errno, "set the domain name %.100s", spec->domainname);
-		bh_explain("hostname", "domain", spec->domainname);
-	}
-	if (!(job->new_flags & CLONE_NEWNET))
-		return 0;
-	r = bh_loopback_up(err);
-	return r;
-}
-
-static const struct {
-	const char *name;
-	int (*run)(struct bh_job *job, struct bh_error *err);
-} child_stages[] = {
-	{ "begin", stage_begin },
-	{ "cgroup", stage_cgroup },
-	{ "user namespace", stage_user_namespace },
-	{ "join namespaces", stage_join },
-	{ "session", stage_session },
-	{ "time namespace", stage_time },
-	{ "names", stage_names },
-	{ "root", bh_child_attach_root },
-	{ "mounts", bh_child_mounts },
-	{ "devices", bh_child_devices },
-	{ "terminal", bh_child_terminal },
-	{ "standard streams", bh_child_stdio },
-	{ "sysctl", bh_child_sysctls },
-	{ "limits", bh_child_limits },
-	{ "protect paths", bh_child_protect_paths },
-	{ "pivot", bh_child_pivot },
-	{ "close", bh_child_close_fds },
-	{ "working directory", bh_child_working_directory },
-	{ "credentials", bh_child_credentials },
-	{ "executable", bh_child_find_executable },
-	{ "lock down", bh_child_lock_down },
-};
-
-static _Noreturn void child_fail(struct bh_job *job, const struct bh_error *why)
-{
-	bh_sync_send_error(job->sync_child, why);
-	_exit(1);
-}
-
-static void wait_for_go(struct bh_job *job)
-{
-	const struct bh_message ready = { .kind = BH_MESSAGE_READY };
-	struct bh_message message;
-
-	if (bh_sync_send(job->sync_child, &ready, -1) < 0)
-		_exit(1);
-	/* The caller ends without a word when the container is deleted before it was started. */
-	if (bh_sync_receive(job->sync_child, &message, NULL) != 1 || message.kind != BH_MESSAGE_GO)
-		_exit(1);
-}
-
-static _Noreturn void child_main(struct bh_job *job)
-{
-	struct bh_error err = BH_ERROR_INIT;
-
-	explain_namespaces(job);
-	for (size_t i = 0; i < BH_ARRAY_SIZE(child_stages); i++)
-		if (child_stages[i].run(job, &err) < 0)
-			child_fail(job, &err);
-	if (!job->run)
-		wait_for_go(job);
-	bh_child_execute(job);
-}
-
 /* --- preparing ---------------------------------------------------------------------------------------------------- */
 
 void bh_job_init(struct bh_job *job)
 {
 	*job = (struct bh_job){
 		.sync_caller = -1, .sync_child = -1, .stub_fd = -1, .init_fd = -1, .root_fd = -1, .dev_fd = -1, .proc_fd = -1, .terminal_fd = -1,
+		.enter_pidfd = -1,
 	};
 	for (int i = 0; i < BH_NS_COUNT; i++)
 		job->join_fds[i] = -1;
@@ -269,7 +65,7 @@ void bh_job_init(struct bh_job *job)
 
 void bh_job_clear(struct bh_job *job)
 {
-	int *fds[] = { &job->sync_caller, &job->sync_child, &job->stub_fd, &job->init_fd, &job->root_fd };
+	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd, &job->init_fd, &job->root_fd };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(fds); i++)
 		bh_close_fd(fds[i]);
@@ -279,6 +75,7 @@ void bh_job_clear(struct bh_job *job)
 		bh_mount_options_clear(&job->mounts[i].options);
 		bh_close_fd(&job->mounts[i].source_fd);
 	}
+	bh_seccomp_filter_clear(&job->filter);
 	free(job->mounts);
 	free(job->exec_path);
 }
@@ -293,6 +90,8 @@ static int check_spec(const struct bh_spec *spec, struct bh_error *err)
 		return bh_error_text(err, EINVAL, "a container needs a mount namespace of its own");
 	if (spec->hostname && *spec->hostname && !spec->namespaces[BH_NS_UTS].present)
 		return bh_error_text(err, EINVAL, "hostname: the container shares the host's uts namespace");
+	if (spec->seccomp.listener_path && *spec->seccomp.listener_path)
+		return bh_error_text(err, EINVAL, "linux.seccomp.listenerPath: this setting is not supported");
 	if (spec->time_offsets.set && !spec->namespaces[BH_NS_TIME].present)
 		return bh_error_text(err, EINVAL, "linux.timeOffsets: given without a time namespace");
 	return 0;
@@ -383,7 +182,7 @@ static int open_root(struct bh_job *job, int userns_fd, struct bh_error *err)
 	return rootfs->path && !rootfs->mount ? bh_mount_set_propagation(fd, MS_PRIVATE, true, err) : 0;
 }
 
-static int make_stub(struct bh_job *job, struct bh_error *err)
+int bh_job_make_stub(struct bh_job *job, struct bh_error *err)
 {
 	int fd = memfd_create("exec", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
 
@@ -399,6 +198,17 @@ static int make_stub(struct bh_job *job, struct bh_error *err)
 	return 0;
 }
 
+int bh_job_make_sync(struct bh_job *job, struct bh_error *err)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return bh_error_set(err, errno, "make the sync socket");
+	job->sync_caller = pair[0];
+	job->sync_child = pair[1];
+	return 0;
+}
+
 static int open_init(struct bh_job *job, const char *path, struct bh_error *err)
 {
 	static const struct bh_mount_options readonly = { .set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
@@ -411,7 +221,7 @@ static int open_init(struct bh_job *job, const char *path, struct bh_error *err)
 
 static int prepare(struct bh_job *job, const struct bh_container_create *request, struct bh_error *err)
 {
-	int pair[2], r;
+	int r;
 
 	job->request = request;
 	job->spec = request->spec;
@@ -428,21 +238,21 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	if (r == 0)
 		r = prepare_mounts(job, err);
 	if (r == 0)
-		r = request->init_path ? open_init(job, request->init_path, err) : make_stub(job, err);
+		r = bh_seccomp_compile(&job->spec->seccomp, job->process->capabilities.bounding, &job->filter, err);
+	if (r == 0)
+		r = request->init_path ? open_init(job, request->init_path, err) : 0;
+	if (r == 0)
+		r = bh_job_make_stub(job, err);
 	if (r == 0 && !(job->new_flags & CLONE_NEWUSER))
 		r = open_root(job, job->join_fds[BH_NS_USER], err);
 	if (r < 0)
 		return r;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return bh_error_set(err, errno, "make the sync socket");
-	job->sync_caller = pair[0];
-	job->sync_child = pair[1];
-	return 0;
+	return bh_job_make_sync(job, err);
 }
 
 /* --- cloning ------------------------------------------------------------------------------------------------------ */
 
-static pid_t clone_first(struct bh_job *job, uint64_t extra_flags, int *ret_pidfd)
+pid_t bh_job_clone(struct bh_job *job, uint64_t extra_flags, int *ret_pidfd)
 {
 	int cgroup_fd = job->cgroup ? bh_cgroup_clone_fd(job->cgroup) : -1;
 	struct clone_args args = {
@@ -472,61 +282,29 @@ static _Noreturn void intermediate_main(struct bh_job *job)
 		if (fd < 0 || setns(fd, bh_namespaces[types[i]].flag) == 0)
 			continue;
 		bh_error_set(&err, errno, "join the %s namespace %s", bh_namespaces[types[i]].name, job->spec->namespaces[types[i]].path);
-		child_fail(job, &err);
+		bh_child_fail(job, &err);
 	}
-	message.value = clone_first(job, CLONE_PARENT, NULL);
+	message.value = bh_job_clone(job, CLONE_PARENT, NULL);
 	if (message.value == 0)
-		child_main(job);
+		bh_child_main(job);
 	if (message.value < 0) {
 		bh_error_set(&err, -message.value, "clone the first process");
-		child_fail(job, &err);
+		bh_child_fail(job, &err);
 	}
 	_exit(bh_sync_send(job->sync_child, &message, -1) < 0);
-}
-
-/* Reads a message that must come; an error of the child becomes ours. */
-static int expect(struct bh_job *job, unsigned kind, struct bh_message *ret_message, int *ret_fd, struct bh_error *err)
-{
-	int r = bh_sync_receive(job->sync_caller, ret_message, ret_fd);
-
-	if (r < 0)
-		return bh_error_set(err, -r, "read from the container's first process");
-	if (r == 0)
-		return bh_error_text(err, ECHILD, "the container's first process ended before it was ready");
-	if (ret_message->kind == kind || ret_message->kind == BH_MESSAGE_TERMINAL)
-		return 0;
-	if (ret_message->kind != BH_MESSAGE_ERROR)
-		return bh_error_text(err, EPROTO, "unexpected message from the container's first process");
-	if (err && ret_message->exit_code)
-		err->exit_code = ret_message->exit_code;
-	return bh_error_text(err, ret_message->errnum, "%s", ret_message->text);
-}
-
-static void reap(pid_t pid)
-{
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		continue;
 }
 
 static int clone_through_intermediate(struct bh_job *job, struct bh_container_process *process, struct bh_error *err)
 {
 	struct clone_args args = { .exit_signal = SIGCHLD };
-	struct bh_message message;
-	pid_t pid = bh_clone3(&args);
-	int r;
 
-	if (pid == 0)
+	job->helper = bh_clone3(&args);
+	if (job->helper == 0)
 		intermediate_main(job);
-	if (pid < 0)
-		return bh_error_set(err, -pid, "clone");
+	if (job->helper < 0)
+		return bh_error_set(err, -job->helper, "clone");
 	bh_close_fd(&job->sync_child);
-	r = expect(job, BH_MESSAGE_PID, &message, NULL, err);
-	reap(pid);
-	if (r < 0)
-		return r;
-	process->pid = message.value;
-	process->pidfd = bh_pidfd_open(message.value);
-	return process->pidfd < 0 ? bh_error_set(err, -process->pidfd, "open a pidfd of the first process") : 0;
+	return bh_follow(job, process, BH_MESSAGE_PID, err);
 }
 
 static int clone_process(struct bh_job *job, struct bh_container_process *process, struct bh_error *err)
@@ -535,9 +313,9 @@ static int clone_process(struct bh_job *job, struct bh_container_process *proces
 
 	if (job->join_fds[BH_NS_USER] >= 0 || job->join_fds[BH_NS_PID] >= 0)
 		return clone_through_intermediate(job, process, err);
-	pid = clone_first(job, 0, &process->pidfd);
+	pid = bh_job_clone(job, 0, &process->pidfd);
 	if (pid == 0)
-		child_main(job);
+		bh_child_main(job);
 	if (pid < 0)
 		return bh_error_set(err, -pid, "clone the first process");
 	process->pid = pid;
@@ -566,49 +344,83 @@ static int serve_user_namespace(struct bh_job *job, const struct bh_container_pr
 	return r < 0 ? bh_error_set(err, -r, "talk to the container's first process") : 0;
 }
 
-static int translate_exec_failure(const struct bh_job *job, int errnum, struct bh_error *err)
+static void reap(pid_t pid)
 {
-	if (err)
-		err->exit_code = errnum == ENOENT || errnum == ENOTDIR ? 127 : 126;
-	return bh_error_set(err, errnum, "exec: \"%s\"", job ? job->process->args.items[0] : "command");
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		continue;
 }
 
-/* Takes the child's messages until it is ready (create) or has executed (run). */
-static int follow_child(struct bh_job *job, struct bh_error *err)
+/* The helper has told the pid and ends. */
+static int take_pid(struct bh_job *job, struct bh_container_process *process, pid_t pid, struct bh_error *err)
 {
+	if (job->helper > 0)
+		reap(job->helper);
+	job->helper = 0;
+	process->pid = pid;
+	process->pidfd = bh_pidfd_open(pid);
+	return process->pidfd < 0 ? bh_error_set(err, -process->pidfd, "open a pidfd of the container's process") : 0;
+}
+
+static int take_failure(const struct bh_message *message, const char *command, struct bh_error *err)
+{
+	if (message->kind == BH_MESSAGE_ERROR) {
+		if (err)
+			err->exit_code = message->exit_code;
+		return bh_error_text(err, message->errnum, "%s", message->text);
+	}
+	return bh_exec_error(command, message->errnum, err);
+}
+
+int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned until, struct bh_error *err)
+{
+	const struct bh_message go = { .kind = BH_MESSAGE_GO };
+
 	for (;;) {
 		struct bh_message message;
-		int fd = -1, r;
+		int fd = -1, r = bh_sync_receive(job->sync_caller, &message, &fd);
 
-		if (job->run) {
-			r = bh_sync_receive(job->sync_caller, &message, &fd);
-			if (r == 0)
-				return 0;
-			if (r == 1 && message.kind == BH_EXEC_FAILURE)
-				return translate_exec_failure(job, message.errnum, err);
-			if (r == 1 && message.kind == BH_MESSAGE_ERROR && err && message.exit_code)
-				err->exit_code = message.exit_code;
-			if (r == 1 && message.kind == BH_MESSAGE_ERROR)
-				return bh_error_text(err, message.errnum, "%s", message.text);
-			if (r < 0)
-				return bh_error_set(err, -r, "read from the container's first process");
-		} else {
-			r = expect(job, BH_MESSAGE_READY, &message, &fd, err);
-			if (r < 0 || message.kind == BH_MESSAGE_READY)
-				return r;
-		}
+		if (r < 0)
+			return bh_error_set(err, -r, "read from the container's process");
+		if (r == 0 && !until && process->pid > 0)
+			return 0;
+		if (r == 0)
+			return bh_error_text(err, ECHILD, "the container's process ended before it was ready");
+		if (message.kind == BH_MESSAGE_ERROR || message.kind == BH_MESSAGE_FAILED)
+			return take_failure(&message, job->process->args.items[0], err);
 		if (message.kind == BH_MESSAGE_TERMINAL && job->stdio)
-			job->stdio->ret_terminal_fd = fd;
+			job->stdio->ret_terminal_fd = BH_TAKE_FD(fd);
+		bh_close_fd(&fd);
+		r = 0;
+		if (message.kind == BH_MESSAGE_PID)
+			r = take_pid(job, process, message.value, err);
+		else if (message.kind == BH_MESSAGE_HOOKS)
+			r = bh_caller_hooks(job, process->pid, err);
+		if (r == 0 && message.kind == BH_MESSAGE_HOOKS)
+			r = bh_sync_send(job->sync_caller, &go, -1);
+		if (r < 0 || message.kind == until)
+			return r;
 	}
 }
 
-static void kill_and_reap(struct bh_container_process *process)
+void bh_job_kill(struct bh_job *job, struct bh_container_process *process)
 {
-	if (process->pid <= 0)
-		return;
-	kill(process->pid, SIGKILL);
-	reap(process->pid);
+	struct bh_message message;
+
+	/* The container's process may have failed before the helper told its pid. */
+	while (job->helper > 0 && bh_sync_receive(job->sync_caller, &message, NULL) == 1)
+		if (message.kind == BH_MESSAGE_PID)
+			take_pid(job, process, message.value, NULL);
+	if (job->helper > 0)
+		reap(job->helper);
+	job->helper = 0;
+	bh_close_fd(&job->sync_caller);
+	if (process->pid > 0) {
+		kill(process->pid, SIGKILL);
+		reap(process->pid);
+	}
 	bh_close_fd(&process->pidfd);
+	if (job->stdio)
+		bh_close_fd(&job->stdio->ret_terminal_fd);
 }
 
 static int create(const struct bh_container_create *request, bool run, struct bh_container_process *ret_process, struct bh_error *err)
@@ -619,19 +431,20 @@ static int create(const struct bh_container_create *request, bool run, struct bh
 
 	bh_job_init(&job);
 	job.run = run;
+	if (request->stdio)
+		request->stdio->ret_terminal_fd = -1;
 	r = prepare(&job, request, err);
 	if (r == 0)
 		r = clone_process(&job, &process, err);
 	if (r == 0 && job.new_flags & CLONE_NEWUSER)
 		r = serve_user_namespace(&job, &process, err);
 	if (r == 0)
-		r = follow_child(&job, err);
+		r = bh_follow(&job, &process, run ? 0 : BH_MESSAGE_READY, err);
 	if (r == 0) {
 		process.sync_fd = BH_TAKE_FD(job.sync_caller);
 		*ret_process = process;
 	} else {
-		bh_close_fd(&job.sync_caller);
-		kill_and_reap(&process);
+		bh_job_kill(&job, &process);
 		if (err && !err->exit_code)
 			err->exit_code = 125;
 	}
@@ -660,14 +473,14 @@ int bh_container_start(struct bh_container_process *process, struct bh_error *er
 	if (r == 0)
 		return 0;
 	if (r < 0)
-		bh_error_set(err, -r, "tell the container's first process to start");
-	else if (message.kind == BH_EXEC_FAILURE)
-		r = translate_exec_failure(NULL, message.errnum, err);
+		bh_error_set(err, -r, "tell the container's process to start");
 	else
-		r = bh_error_text(err, message.errnum, "%s", message.text);
+		r = take_failure(&message, NULL, err);
 	if (err && !err->exit_code)
 		err->exit_code = 125;
-	kill_and_reap(process);
+	kill(process->pid, SIGKILL);
+	reap(process->pid);
+	bh_close_fd(&process->pidfd);
 	bh_close_fd(&process->sync_fd);
 	return r;
 }

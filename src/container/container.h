@@ -73,6 +73,16 @@ struct bh_container_exec {
 /* Runs a further process inside; the process is a direct child of the caller (in the joined pid namespace). */
 int bh_container_exec(const struct bh_container_exec *request, struct bh_container_process *ret_process, struct bh_error *err);
 
+/* What a hook is told about its container. */
+struct bh_hook_state {
+	const char *id, *bundle, *status; /* "creating", "created", "running", "stopped" */
+	pid_t pid;                        /* 0 = none */
+};
+/* Runs hooks of one kind ("poststart", "poststop") in order, each within its time; the first failure ends it. create,
+ * run and start run the other kinds themselves. */
+int bh_container_hooks(const struct bh_spec *spec, const struct bh_spec_hooks *hooks, const char *kind, const struct bh_hook_state *state,
+		       struct bh_error *err);
+
 /* Resolves "user", "user:group", "1000:1000" against /etc/passwd and /etc/group *inside* the root (opened with
  * RESOLVE_IN_ROOT below root_fd): uid, gid, supplementary groups, and HOME. A strict parser: overlong or negative
  * numbers are errors, not wrapped. */

@@ -175,7 +175,7 @@ static int set_user(const struct bh_spec_process *p, struct bh_error *err)
 /* Is CAP_SYS_ADMIN held for the filter's sake only? */
 static bool admin_for_seccomp(const struct bh_job *job)
 {
-	return job->spec->seccomp.source != BH_SECCOMP_NONE && !job->process->no_new_privileges &&
+	return job->filter.count && !job->process->no_new_privileges &&
 	       !(job->process->capabilities.effective & CAP_BIT(CAP_SYS_ADMIN));
 }
 
@@ -235,14 +235,25 @@ static int not_found(const char *name, struct bh_error *err)
 	return bh_error_text(err, ENOENT, "exec: \"%s\": executable file not found in $PATH", name);
 }
 
-static int not_executable(const char *name, int errnum, struct bh_error *err)
+int bh_exec_error(const char *name, int errnum, struct bh_error *err)
 {
+	/* In the words of runc, which its callers look for. */
+	static const struct {
+		int errnum;
+		const char *words;
+	} known[] = {
+		{ ENOENT, "no such file or directory" }, { ENOTDIR, "not a directory" },      { EACCES, "permission denied" },
+		{ EISDIR, "is a directory" },            { ENOEXEC, "exec format error" },    { E2BIG, "argument list too long" },
+		{ ETXTBSY, "text file busy" },           { EPERM, "operation not permitted" }, { ELOOP, "too many levels of symbolic links" },
+	};
+	const char *words = strerror(errnum);
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(known); i++)
+		if (known[i].errnum == errnum)
+			words = known[i].words;
 	if (err)
 		err->exit_code = errnum == ENOENT || errnum == ENOTDIR ? 127 : 126;
-	if (errnum == EISDIR)
-		return bh_error_text(err, errnum, "exec: \"%s\": is a directory", name);
-	return bh_error_text(err, errnum, "exec: \"%s\": %s", name,
-			     errnum == ENOENT ? "no such file or directory" : errnum == EACCES ? "permission denied" : strerror(errnum));
+	return name ? bh_error_text(err, errnum, "exec: \"%s\": %s", name, words) : bh_error_text(err, errnum, "exec: %s", words);
 }
 
 /* 0 if it can be executed, else the reason. */
@@ -276,7 +287,7 @@ static int search_path(struct bh_job *job, const char *name, struct bh_error *er
 		if (r == -EACCES)
 			denied = EACCES;
 	}
-	return denied ? not_executable(name, denied, err) : not_found(name, err);
+	return denied ? bh_exec_error(name, denied, err) : not_found(name, err);
 }
 
 int bh_child_find_executable(struct bh_job *job, struct bh_error *err)
@@ -290,19 +301,40 @@ int bh_child_find_executable(struct bh_job *job, struct bh_error *err)
 		return search_path(job, name, err);
 	r = examine(name);
 	if (r < 0)
-		return not_executable(name, -r, err);
+		return bh_exec_error(name, -r, err);
 	job->exec_path = bh_strdup(name);
+	return 0;
+}
+
+static int install_filter(struct bh_job *job, struct bh_error *err)
+{
+	static const char *const sources[] = { [BH_SECCOMP_NONE] = "none", [BH_SECCOMP_DEFAULT] = "default", [BH_SECCOMP_RULES] = "configuration" };
+	char count[24];
+	int r;
+
+	if (!job->filter.count)
+		return 0;
+	r = bh_seccomp_install(&job->filter, err);
+	if (r > 0)
+		return bh_error_text(err, EINVAL, "seccomp: SCMP_ACT_NOTIFY is not supported");
+	if (r < 0)
+		return r;
+	snprintf(count, sizeof count, "%zu", job->filter.count);
+	bh_explain("seccomp", "instructions", count, "source", sources[job->spec->seccomp.source]);
 	return 0;
 }
 
 int bh_child_lock_down(struct bh_job *job, struct bh_error *err)
 {
+	int r;
+
 	if (job->process->no_new_privileges) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 			return bh_error_set(err, errno, "set no_new_privs");
 		bh_explain("no_new_privs", "value", "1");
 	}
-	return admin_for_seccomp(job) ? set_capabilities(job, 0, err) : 0;
+	r = install_filter(job, err);
+	return r == 0 && admin_for_seccomp(job) ? set_capabilities(job, 0, err) : r;
 }
 
 static void explain_exec(const struct bh_job *job)
@@ -315,44 +347,38 @@ static void explain_exec(const struct bh_job *job)
 	bh_explain("exec", "path", job->exec_path, "args", args, "init", job->init_fd >= 0 ? "bulkhead-guest" : NULL);
 }
 
-/* With --init: the first process is our own, on a mount nobody can write to; it starts the workload. */
-static void execute_init(struct bh_job *job, char *const *environment)
+/* The stub's instructions (exec-stub.h). */
+static void stub_letters(const struct bh_job *job, char *text, size_t size)
 {
-	size_t count = job->process->args.count;
-	char **argv = bh_calloc(count + 3, sizeof *argv);
+	char init[16] = "";
 
-	argv[0] = (char *)"init";
-	argv[1] = job->exec_path;
-	memcpy(argv + 2, job->process->args.items, count * sizeof *argv);
-	syscall(SYS_execveat, job->init_fd, "", argv, environment, AT_EMPTY_PATH);
-}
-
-static void execute_stub(struct bh_job *job, char *const *environment)
-{
-	size_t count = job->process->args.count;
-	char **argv = bh_calloc(count + 3, sizeof *argv);
-	char sync[16];
-
-	snprintf(sync, sizeof sync, "%d", job->sync_child);
-	argv[0] = sync;
-	argv[1] = job->exec_path;
-	memcpy(argv + 2, job->process->args.items, count * sizeof *argv);
-	fcntl(job->sync_child, F_SETFD, 0);
-	syscall(SYS_execveat, job->stub_fd, "", argv, environment, AT_EMPTY_PATH);
+	if (job->init_fd >= 0)
+		snprintf(init, sizeof init, "i%d", job->init_fd);
+	snprintf(text, size, "%d%s%s%s%s%s%s", job->sync_child, job->exec ? "f" : "", job->exec && job->parent_fate ? "d" : "",
+		 job->exec ? "s" : "", job->exec && job->terminal_fd >= 0 ? "t" : "", job->run ? "" : "w", init);
 }
 
 _Noreturn void bh_child_execute(struct bh_job *job)
 {
 	static char *const no_environment[] = { NULL };
 	char *const *environment = job->process->env.items ? job->process->env.items : no_environment;
+	size_t count = job->process->args.count, n = 0;
+	char **argv = bh_calloc(count + 4, sizeof *argv);
 	struct bh_error err = BH_ERROR_INIT;
+	char letters[64];
 
 	explain_exec(job);
+	stub_letters(job, letters, sizeof letters);
+	argv[n++] = letters;
+	/* With --init the first process is our own program, on a mount that nobody can write to; it starts the workload. */
 	if (job->init_fd >= 0)
-		execute_init(job, environment);
-	else
-		execute_stub(job, environment);
+		argv[n++] = (char *)"init";
+	argv[n++] = job->exec_path;
+	memcpy(argv + n, job->process->args.items, count * sizeof *argv);
+	fcntl(job->sync_child, F_SETFD, 0);
+	if (job->init_fd >= 0)
+		fcntl(job->init_fd, F_SETFD, 0);
+	syscall(SYS_execveat, job->stub_fd, "", argv, environment, AT_EMPTY_PATH);
 	bh_error_set(&err, errno, "execute the last stage");
-	bh_sync_send_error(job->sync_child, &err);
-	_exit(126);
+	bh_child_fail(job, &err);
 }

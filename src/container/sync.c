@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Messages over the sync socket (SOCK_SEQPACKET: one send is one receive, and the end is told to the other side).
- * Both ends are this program until the container's process executes the stub; what comes then is a struct
- * bh_exec_failure, told apart by its first word.
+ * Both ends are this program until the container's process executes the stub, whose messages are shorter.
  */
 #include "container/container-internal.h"
 
@@ -44,10 +43,22 @@ static int take_fd(struct msghdr *header)
 	return fd;
 }
 
+static struct bh_message from_stub(const void *bytes)
+{
+	struct bh_stub_message stub;
+
+	memcpy(&stub, bytes, sizeof stub);
+	switch (stub.kind) {
+	case BH_STUB_FAILED: return (struct bh_message){ .kind = BH_MESSAGE_FAILED, .errnum = stub.value };
+	case BH_STUB_PID: return (struct bh_message){ .kind = BH_MESSAGE_PID, .value = stub.value };
+	case BH_STUB_READY: return (struct bh_message){ .kind = BH_MESSAGE_READY };
+	default: return (struct bh_message){ 0 };
+	}
+}
+
 int bh_sync_receive(int sync, struct bh_message *ret_message, int *ret_fd)
 {
 	struct bh_message message = { 0 };
-	struct bh_exec_failure failure;
 	struct iovec part = { &message, sizeof message - 1 };
 	union control control = { 0 };
 	struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.space };
@@ -62,9 +73,8 @@ int bh_sync_receive(int sync, struct bh_message *ret_message, int *ret_fd)
 	if (n == 0)
 		return 0;
 	fd = take_fd(&header);
-	memcpy(&failure, &message, sizeof failure);
-	if (n == sizeof failure && failure.kind == BH_EXEC_FAILURE)
-		message = (struct bh_message){ .kind = BH_EXEC_FAILURE, .errnum = failure.errnum };
+	if (n == sizeof(struct bh_stub_message))
+		message = from_stub(&message);
 	else if ((size_t)n < offsetof(struct bh_message, text))
 		message.kind = 0;
 	if (ret_fd)

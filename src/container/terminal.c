@@ -141,7 +141,7 @@ int bh_child_stdio(struct bh_job *job, struct bh_error *err)
 	}
 	for (int i = 0; i < 3; i++) {
 		if (streams[i] < 0 && null_fd < 0)
-			null_fd = bh_open_in_root(job->root_fd, "/dev/null", O_RDWR);
+			null_fd = bh_open_in_root(job->root_fd, "/dev/null", O_RDWR | O_NOCTTY);
 		if (streams[i] < 0 && null_fd < 0)
 			return bh_error_set(err, -null_fd, "open /dev/null inside the container");
 		if (streams[i] < 0)
@@ -150,7 +150,7 @@ int bh_child_stdio(struct bh_job *job, struct bh_error *err)
 	r = place_streams(streams, err);
 	if (r < 0)
 		return r;
-	if (job->terminal_fd >= 0 && ioctl(0, TIOCSCTTY, 0) < 0)
+	if (job->terminal_fd >= 0 && !job->exec && ioctl(0, TIOCSCTTY, 0) < 0)
 		return bh_error_set(err, errno, "make the terminal the controlling one");
 	if (job->terminal_fd < 0 && job->process->user.uid)
 		own_streams(job);
