@@ -175,6 +175,8 @@ int bh_options_parse(const struct bh_option *const *sets, void *options, bool st
 		if (r < 0)
 			return r;
 	}
+	if (kept < argc)
+		argv[kept] = NULL;
 	*ret_argc = kept;
 	return 0;
 }
@@ -201,8 +203,12 @@ void bh_command_help(const struct bh_command *command, const char *program, stru
 	size_t count = 0, width = 0;
 
 	bh_buf_addf(out, "Usage:  %s %s %s\n\n%s\n", program, command->name, command->synopsis, command->summary);
-	if (command->alias)
-		bh_buf_addf(out, "\nAliases:  %s\n", command->alias);
+	if (command->alias) {
+		bh_buf_adds(out, "\nAliases:  ");
+		for (const char *c = command->alias; *c; c++)
+			bh_buf_adds(out, *c == ' ' ? ", " : *c == '.' ? " " : (char[]){ *c, '\0' });
+		bh_buf_addc(out, '\n');
+	}
 	for (size_t s = 0; s < BH_OPTION_SETS_MAX && command->sets[s]; s++)
 		for (const struct bh_option *o = command->sets[s]; o->name && count < BH_ARRAY_SIZE(sorted); o++)
 			if (!o->hidden)

@@ -40,7 +40,7 @@ struct bh_option {
 
 struct bh_command {
 	const char *name;          /* "run", or "image inspect" for two-word verbs; NULL ends a table */
-	const char *alias;         /* further names, separated by spaces, or NULL */
+	const char *alias;         /* further names, separated by spaces, two words joined by a dot ("image.ls"), or NULL */
 	const char *group;         /* heading in the overview */
 	const char *synopsis;      /* "[OPTIONS] IMAGE [COMMAND] [ARG...]" */
 	const char *summary;       /* one line */

@@ -52,7 +52,6 @@ static int start_attached(struct bh_engine *engine, struct bh_container *c, cons
 		r = bh_engine_start(engine, c, &start, err);
 	if (r < 0)
 		return r;
-	bh_container_refresh(engine, c);
 	stream.pidfd = c->pid ? bh_pidfd_open(c->pid) : -1;
 	*o->status = bh_cli_watch(engine, c, &stream, start.ret_client_fd, start.ret_shim_pid);
 	bh_close_fd(&stream.pidfd);

@@ -30,7 +30,7 @@ static json_object *inspect_one(struct bh_engine *engine, const struct inspect_o
 		return object;
 	}
 	if (!bh_streq(o->type, "container"))
-		object = bh_cli_inspect_image(name, err);
+		object = NULL;
 	if (!object && !o->type)
 		bh_error_text(err, ENOENT, "No such object: %s", name);
 	return object;

@@ -45,12 +45,13 @@ static bool is_word_of(const char *word, const char *list)
 static const struct bh_command *find_command(int argc, char **argv, int *ret_words)
 {
 	bh_auto_free char *two = argc > 1 ? bh_printf("%s %s", argv[0], argv[1]) : bh_strdup(argv[0]);
+	bh_auto_free char *dotted = argc > 1 ? bh_printf("%s.%s", argv[0], argv[1]) : bh_strdup(argv[0]);
 
 	for (int words = argc > 1 ? 2 : 1; words > 0; words--) {
-		const char *name = words == 2 ? two : argv[0];
+		const char *name = words == 2 ? two : argv[0], *alias = words == 2 ? dotted : argv[0];
 
 		for (const struct bh_command *const *c = bh_commands; *c; c++) {
-			if (!bh_streq((*c)->name, name) && !(words == 1 && (*c)->alias && is_word_of(name, (*c)->alias)))
+			if (!bh_streq((*c)->name, name) && !((*c)->alias && is_word_of(alias, (*c)->alias)))
 				continue;
 			*ret_words = words;
 			return *c;

@@ -227,8 +227,16 @@ static void print_table(struct bh_engine *engine, struct bh_container **rows, si
 	fputs(out.data ? out.data : "", stdout);
 }
 
+static const char *const headings[][2] = {
+	{ "ID", "CONTAINER ID" }, { "Image", "IMAGE" }, { "Command", "COMMAND" }, { "RunningFor", "CREATED" }, { "CreatedAt", "CREATED AT" },
+	{ "Status", "STATUS" }, { "State", "STATE" }, { "Ports", "PORTS" }, { "Names", "NAMES" }, { "Labels", "LABELS" }, { "Size", "SIZE" },
+	{ "Networks", "NETWORKS" }, { "Mounts", "MOUNTS" }, { "LocalVolumes", "LOCAL VOLUMES" }, { NULL, NULL },
+};
+
 static int print_rows(struct bh_engine *engine, struct bh_container **rows, size_t count, const struct ps_options *o, struct bh_error *err)
 {
+	const struct bh_template_list format = { .format = o->format, .table = "{{.ID}}", .headings = headings };
+	bh_auto_buf struct bh_buf text = { 0 };
 	json_object *array;
 	int r;
 
@@ -244,8 +252,9 @@ static int print_rows(struct bh_engine *engine, struct bh_container **rows, size
 	array = json_object_new_array();
 	for (size_t i = 0; i < count; i++)
 		json_object_array_add(array, row_object(engine, rows[i], o));
-	r = bh_template_print_rows(o->format, array, err);
+	r = bh_template_render_list(&format, array, &text, err);
 	json_object_put(array);
+	fputs(text.data ? text.data : "", stdout);
 	return r;
 }
 

@@ -250,7 +250,6 @@ static int start_and_watch(struct bh_engine *engine, struct bh_container *contai
 		printf("%s\n", container->id);
 		return 0;
 	}
-	bh_container_refresh(engine, container);
 	stream.pid = container->pid;
 	stream.pidfd = container->pid ? bh_pidfd_open(container->pid) : -1;
 	status = bh_cli_watch(engine, container, &stream, start.ret_client_fd, start.ret_shim_pid);

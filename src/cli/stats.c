@@ -156,20 +156,21 @@ static json_object *row_object(const struct sample *s, bool no_trunc)
 
 static const char *const columns[][2] = {
 	{ "ID", "CONTAINER ID" }, { "Name", "NAME" }, { "CPUPerc", "CPU %" }, { "MemUsage", "MEM USAGE / LIMIT" }, { "MemPerc", "MEM %" },
-	{ "NetIO", "NET I/O" }, { "BlockIO", "BLOCK I/O" }, { "PIDs", "PIDS" },
+	{ "NetIO", "NET I/O" }, { "BlockIO", "BLOCK I/O" }, { "PIDs", "PIDS" }, { NULL, NULL },
 };
+#define COLUMN_COUNT (BH_ARRAY_SIZE(columns) - 1)
 
 static void print_table(json_object *rows, bool redraw)
 {
-	const char *headings[BH_ARRAY_SIZE(columns) + 1] = { 0 };
+	const char *headings[COLUMN_COUNT + 1] = { 0 };
 	bh_auto_buf struct bh_buf out = { 0 };
 	struct bh_table table;
 
-	for (size_t i = 0; i < BH_ARRAY_SIZE(columns); i++)
+	for (size_t i = 0; i < COLUMN_COUNT; i++)
 		headings[i] = columns[i][1];
 	bh_table_init(&table, headings);
 	for (size_t r = 0; r < json_object_array_length(rows); r++)
-		for (size_t i = 0; i < BH_ARRAY_SIZE(columns); i++)
+		for (size_t i = 0; i < COLUMN_COUNT; i++)
 			bh_table_add(&table, bh_json_text(json_object_array_get_idx(rows, r), columns[i][0], ""));
 	if (redraw)
 		bh_buf_adds(&out, "\033[H\033[J"); /* home, clear to the end */
@@ -181,7 +182,9 @@ static void print_table(json_object *rows, bool redraw)
 
 static int print_samples(const struct stats_options *o, const struct samples *s, struct bh_error *err)
 {
+	const struct bh_template_list format = { .format = o->format, .table = "{{.ID}}", .headings = columns };
 	json_object *rows = json_object_new_array();
+	bh_auto_buf struct bh_buf text = { 0 };
 	int r = 0;
 
 	for (size_t i = 0; i < s->count; i++)
@@ -189,7 +192,8 @@ static int print_samples(const struct stats_options *o, const struct samples *s,
 	if (!o->format || bh_streq(o->format, "table"))
 		print_table(rows, !o->no_stream && isatty(STDOUT_FILENO));
 	else
-		r = bh_template_print_rows(o->format, rows, err);
+		r = bh_template_render_list(&format, rows, &text, err);
+	fputs(text.data ? text.data : "", stdout);
 	fflush(stdout);
 	json_object_put(rows);
 	return r;

@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -73,20 +72,39 @@ static double uptime(void)
 	return seconds;
 }
 
+/* From /etc/passwd: libc's getpwuid would need its shared libraries, and this program is static. */
+static char *user_name(uid_t uid)
+{
+	bh_auto_buf struct bh_buf text = { 0 };
+	bh_auto_strv struct bh_strv lines = { 0 };
+
+	if (bh_read_file_at(AT_FDCWD, "/etc/passwd", 1u << 20, &text, NULL) < 0)
+		return NULL;
+	lines = bh_strv_split(text.data, '\n');
+	for (size_t i = 0; i < lines.count; i++) {
+		bh_auto_strv struct bh_strv fields = bh_strv_split(lines.items[i], ':');
+		uint64_t number;
+
+		if (fields.count >= 3 && bh_parse_uint(fields.items[2], UINT32_MAX, &number) == 0 && number == uid)
+			return bh_strdup(fields.items[0]);
+	}
+	return NULL;
+}
+
 static void add_row(struct bh_table *table, const struct process *p)
 {
 	double hertz = (double)sysconf(_SC_CLK_TCK), age = uptime() - (double)p->start_ticks / hertz;
 	unsigned long long cpu_s = (unsigned long long)((double)(p->user_ticks + p->system_ticks) / hertz);
 	time_t start = (time_t)((double)bh_now_ns() / 1e9 - age);
 	bh_auto_free char *command = command_line(p);
-	struct passwd *user = getpwuid(p->uid);
+	bh_auto_free char *user = user_name(p->uid);
 	struct tm tm;
 	char when[16];
 
 	localtime_r(&start, &tm);
 	strftime(when, sizeof when, "%H:%M", &tm);
 	if (user)
-		bh_table_add(table, user->pw_name);
+		bh_table_add(table, user);
 	else
 		bh_table_addf(table, "%u", (unsigned)p->uid);
 	bh_table_addf(table, "%d", (int)p->pid);

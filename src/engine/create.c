@@ -24,6 +24,7 @@
 /* What create works on; freed as a whole. */
 struct creation {
 	const struct bh_create_options *options;
+	struct bh_image_store store; /* open, and thereby locked against rmi, until the record says that we use the image */
 	struct bh_image image;
 	struct bh_spec spec;
 	struct bh_mount_list mounts;
@@ -35,6 +36,7 @@ struct creation {
 
 static void creation_clear(struct creation *c)
 {
+	bh_image_store_close(&c->store);
 	bh_image_clear(&c->image);
 	bh_spec_clear(&c->spec);
 	bh_mount_list_clear(&c->mounts);
@@ -66,10 +68,10 @@ int bh_engine_claim_name(struct bh_engine *engine, const char *name, const char 
 	if (!is_container_name(name))
 		return bh_error_text(err, EINVAL, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name);
 	for (int attempt = 0; attempt < 2; attempt++) {
-		int r = bh_write_file_at(engine->names_fd, name, id, BH_ID_LENGTH, 0600, BH_WRITE_EXCL, err);
-
-		if (r != -EEXIST)
-			return r;
+		if (symlinkat(id, engine->names_fd, name) == 0)
+			return 0;
+		if (errno != EEXIST)
+			return bh_error_set(err, errno, "claim the name %s", name);
 		if (bh_engine_read_name(engine, name, owner) < 0)
 			continue;
 		/* The owner may be what a killed command left. */
@@ -487,7 +489,7 @@ static int write_hosts(const struct creation *c, int dir_fd, struct bh_error *er
 			return bh_error_text(err, EINVAL, "bad format for add-host: \"%s\"", item);
 		bh_buf_addf(&text, "%s\t%.*s\n", item + length + 1, (int)length, item);
 	}
-	return bh_write_file_at(dir_fd, "hosts", text.data, text.length, 0644, 0, err);
+	return bh_create_file_at(dir_fd, "hosts", text.data, text.length, 0644, err);
 }
 
 static int write_resolv_conf(const struct creation *c, int dir_fd, struct bh_error *err)
@@ -496,7 +498,7 @@ static int write_resolv_conf(const struct creation *c, int dir_fd, struct bh_err
 	bh_auto_buf struct bh_buf text = { 0 };
 
 	if (o->dns.count == 0 && o->dns_search.count == 0 && o->dns_option.count == 0) {
-		bh_read_file_at(AT_FDCWD, "/etc/resolv.conf", 1u << 16, &text, NULL); /* a host without one: an empty file */
+		bh_read_stored_file_at(AT_FDCWD, "/etc/resolv.conf", 1u << 16, &text, NULL); /* a host without one: an empty file */
 	} else {
 		for (size_t i = 0; i < o->dns.count; i++)
 			bh_buf_addf(&text, "nameserver %s\n", o->dns.items[i]);
@@ -511,7 +513,7 @@ static int write_resolv_conf(const struct creation *c, int dir_fd, struct bh_err
 			bh_buf_addf(&text, "options %s\n", list);
 		}
 	}
-	return bh_write_file_at(dir_fd, "resolv.conf", text.data ? text.data : "", text.length, 0644, 0, err);
+	return bh_create_file_at(dir_fd, "resolv.conf", text.data ? text.data : "", text.length, 0644, err);
 }
 
 /* Binds ROOT/containers/<id>/<file> at `target` unless the user put something of his own there. */
@@ -526,7 +528,7 @@ static void bind_file(struct bh_engine *engine, struct creation *c, const char *
 static int write_etc_files(struct bh_engine *engine, struct creation *c, int dir_fd, struct bh_error *err)
 {
 	bh_auto_free char *line = bh_printf("%s\n", c->hostname);
-	int r = bh_write_file_at(dir_fd, "hostname", line, strlen(line), 0644, 0, err);
+	int r = bh_create_file_at(dir_fd, "hostname", line, strlen(line), 0644, err);
 
 	if (r == 0)
 		r = write_hosts(c, dir_fd, err);
@@ -545,7 +547,7 @@ static int write_config(const struct creation *c, int dir_fd, struct bh_error *e
 	bh_auto_buf struct bh_buf text = { 0 };
 
 	bh_spec_write(&c->spec, &text);
-	return bh_write_file_at(dir_fd, "config.json", text.data, text.length, 0600, 0, err);
+	return bh_create_file_at(dir_fd, "config.json", text.data, text.length, 0600, err);
 }
 
 static int write_record(const struct creation *c, int dir_fd, struct bh_error *err)
@@ -625,19 +627,14 @@ static int check_options(const struct bh_create_options *o, struct bh_error *err
 
 static int resolve_image(struct bh_engine *engine, struct creation *c, struct bh_error *err)
 {
-	struct bh_image_store store;
-	int r = bh_image_store_open(engine->root, &store, err);
+	int r = bh_image_store_open(engine->root, &c->store, err);
 
-	if (r < 0)
-		return r;
-	r = bh_image_resolve(&store, c->options->image, &c->image, err);
-	bh_image_store_close(&store);
-	return r;
+	return r < 0 ? r : bh_image_resolve(&c->store, c->options->image, &c->image, err);
 }
 
 int bh_engine_create(struct bh_engine *engine, const struct bh_create_options *options, struct bh_container *ret_container, struct bh_error *err)
 {
-	bh_auto(creation_clear) struct creation c = { .options = options, .container = { .dir_fd = -1, .state_fd = -1 } };
+	bh_auto(creation_clear) struct creation c = { .options = options, .store = BH_IMAGE_STORE_INIT, .container = { .dir_fd = -1, .state_fd = -1 } };
 	bh_auto_free char *name = NULL;
 	int r = check_options(options, err);
 

@@ -4,7 +4,7 @@
  *
  *	ROOT/containers/<id>/    container.json (the record, written last: without it there is no container), config.json
  *	                         (OCI spec), upper/ work/ (writable layer), log, exit.json, hosts, hostname, resolv.conf
- *	ROOT/names/<name>        holds the id; created exclusively, so a name is unique
+ *	ROOT/names/<name>        a link whose text is the id; made exclusively, so a name is unique
  *	ROOT/volumes/<name>/_data
  *	STATE/containers/<id>/   state.json (while its shim lives), attach.sock, health.json, and the marks `stopping`,
  *	                         `restarting`, `paused`
@@ -138,7 +138,7 @@ int bh_engine_health_probe(struct bh_engine *engine, struct bh_container *contai
 json_object *bh_engine_inspect(struct bh_engine *engine, struct bh_container *container, bool with_size);
 /* "Up 5 minutes (healthy)", "Exited (0) 3 seconds ago", "Created". */
 char *bh_container_status_text(struct bh_container *container);
-/* "/bulkhead/<id>" */
+/* "/bulkhead-<id>": no folder of its own above, which would cost two more system calls in each hierarchy. */
 char *bh_container_cgroup_path(const struct bh_container *container);
 int bh_container_snapshot(struct bh_engine *engine, const struct bh_container *container, struct bh_snapshot *ret_snapshot, struct bh_error *err);
 

@@ -19,6 +19,14 @@
 
 #define RECORD_MAX (1u << 20) /* bytes of a container.json */
 
+static char *absolute_path(const char *path)
+{
+	bh_auto_free char *cwd = *path == '/' ? NULL : getcwd(NULL, 0);
+	bh_auto_free char *joined = cwd ? bh_path_join(cwd, path) : bh_strdup(path);
+
+	return bh_path_clean(joined);
+}
+
 int bh_engine_open(const char *root, const char *state, struct bh_engine *ret_engine, struct bh_error *err)
 {
 	struct bh_engine engine = { .root_fd = -1, .containers_fd = -1, .names_fd = -1, .state_fd = -1 };
@@ -37,8 +45,8 @@ int bh_engine_open(const char *root, const char *state, struct bh_engine *ret_en
 		return r;
 	}
 	/* The shim and restarts run elsewhere: they need absolute paths. */
-	engine.root = realpath(root, NULL);
-	engine.state = realpath(state, NULL);
+	engine.root = absolute_path(root);
+	engine.state = absolute_path(state);
 	*ret_engine = engine;
 	return 0;
 }
@@ -88,7 +96,7 @@ json_object *bh_engine_read_json(int dirfd, const char *path)
 {
 	bh_auto_buf struct bh_buf text = { 0 };
 
-	if (bh_read_file_at(dirfd, path, RECORD_MAX, &text, NULL) < 0)
+	if (bh_read_stored_file_at(dirfd, path, RECORD_MAX, &text, NULL) < 0)
 		return NULL;
 	return json_tokener_parse(text.data);
 }
@@ -153,6 +161,8 @@ static void read_exit_record(struct bh_container *c)
 	c->finished_ns = bh_json_int(record, "finished_ns", 0);
 	if (!c->started_ns)
 		c->started_ns = bh_json_int(record, "started_ns", 0);
+	if (!c->restart_count)
+		c->restart_count = bh_json_int(record, "restart_count", 0);
 	error = bh_json_text(record, "error", NULL);
 	bh_free_ptr(&c->error);
 	c->error = bh_strdup(error);
@@ -261,15 +271,12 @@ static int find_by_prefix(struct bh_engine *engine, const char *prefix, char ret
 
 int bh_engine_read_name(struct bh_engine *engine, const char *name, char ret_id[BH_ID_LENGTH + 1])
 {
-	bh_auto_buf struct bh_buf id = { 0 };
-	int r;
+	char id[BH_ID_LENGTH + 2];
 
-	if (strchr(name, '/') || !*name || strlen(name) > 255)
+	if (strchr(name, '/') || !*name || readlinkat(engine->names_fd, name, id, sizeof id) != BH_ID_LENGTH)
 		return -ENOENT;
-	r = bh_read_file_at(engine->names_fd, name, BH_ID_LENGTH, &id, NULL);
-	if (r < 0 || id.length != BH_ID_LENGTH)
-		return -ENOENT;
-	memcpy(ret_id, id.data, BH_ID_LENGTH + 1);
+	memcpy(ret_id, id, BH_ID_LENGTH);
+	ret_id[BH_ID_LENGTH] = '\0';
 	return 0;
 }
 
@@ -418,7 +425,7 @@ char *bh_container_cgroup_path(const struct bh_container *c)
 {
 	const char *parent = bh_json_text(c->record, "cgroup_parent", NULL);
 
-	return bh_printf("%s/%s", parent && *parent ? parent : "/bulkhead", c->id);
+	return parent && *parent ? bh_printf("%s/bulkhead-%s", parent, c->id) : bh_printf("/bulkhead-%s", c->id);
 }
 
 int bh_container_snapshot(struct bh_engine *engine, const struct bh_container *c, struct bh_snapshot *ret_snapshot, struct bh_error *err)

@@ -46,7 +46,7 @@ struct stage {
 	int client_fd; /* the one that started it, -1 on a restart */
 	bool owner;
 	int64_t restart_count, backoff_ms;
-	char *user;
+	struct bh_frame_started started;
 };
 
 static void stage_init(struct stage *s, struct bh_engine *engine, struct bh_container *c)
@@ -207,18 +207,19 @@ static int make_socket(struct stage *s, struct bh_error *err)
 
 static int write_state(struct stage *s, struct bh_error *err)
 {
-	uint64_t pid_start = 0, shim_start = 0;
+	struct bh_frame_started *now = &s->started;
 	char text[256];
 	int length;
 
 	/* Of the last run; once state.json is there, an exit record means this run's. */
 	unlinkat(s->c->dir_fd, "exit.json", 0);
-	if (bh_process_start_time(s->process.pid, &pid_start) < 0 || bh_process_start_time(getpid(), &shim_start) < 0)
+	*now = (struct bh_frame_started){ .pid = s->process.pid, .shim_pid = getpid(), .started_ns = bh_now_ns() };
+	if (bh_process_start_time(now->pid, &now->pid_start) < 0 || bh_process_start_time(now->shim_pid, &now->shim_start) < 0)
 		return bh_error_text(err, ESRCH, "the container's first process is gone");
 	length = snprintf(text, sizeof text,
 			  "{\"pid\":%d,\"pid_start\":%" PRIu64 ",\"shim_pid\":%d,\"shim_start\":%" PRIu64 ",\"started_ns\":%" PRId64
 			  ",\"restart_count\":%" PRId64 "}\n",
-			  (int)s->process.pid, pid_start, (int)getpid(), shim_start, bh_now_ns(), s->restart_count);
+			  (int)now->pid, now->pid_start, (int)now->shim_pid, now->shim_start, now->started_ns, s->restart_count);
 	return bh_write_file_at(s->c->state_fd, "state.json", text, (size_t)length, 0600, 0, err);
 }
 
@@ -351,10 +352,11 @@ static void add_policy(struct stage *s, struct bh_strv *args)
 	const char *restart = bh_json_text(record, "host_config.RestartPolicy.Name", "no");
 	json_object *health = bh_json_at(record, "config.Healthcheck");
 
+	bh_strv_addf(args, "started-ns=%" PRId64, s->started.started_ns);
+	bh_strv_addf(args, "restart-count=%" PRId64, s->restart_count);
 	if (!bh_streq(restart, "no")) {
 		bh_strv_addf(args, "restart=%s", restart);
 		bh_strv_addf(args, "restart-max=%" PRId64, bh_json_int(record, "host_config.RestartPolicy.MaximumRetryCount", 0));
-		bh_strv_addf(args, "restart-count=%" PRId64, s->restart_count);
 		bh_strv_addf(args, "backoff-ms=%" PRId64, s->backoff_ms);
 		bh_strv_addf(args, "started-ms=%" PRId64, bh_monotonic_ns() / 1000000);
 	}
@@ -416,7 +418,7 @@ _Noreturn static void stage_main(struct stage *s)
 	struct bh_error err = BH_ERROR_INIT;
 
 	if (run_stage(s, &err) == 0) {
-		send_frame(s->client_fd, BH_FRAME_STARTED, NULL, 0);
+		send_frame(s->client_fd, BH_FRAME_STARTED, &s->started, sizeof s->started);
 		if (s->client_fd >= 0 && !s->owner)
 			bh_close_fd(&s->client_fd); /* nobody stays to watch */
 		flock(s->c->dir_fd, LOCK_UN);
@@ -428,16 +430,25 @@ _Noreturn static void stage_main(struct stage *s)
 	_exit(err.exit_code);
 }
 
-static int receive_result(int fd, struct bh_error *err)
+static int receive_result(int fd, struct bh_container *c, struct bh_error *err)
 {
 	char message[1 + sizeof(struct bh_error)];
+	struct bh_frame_started started;
 	ssize_t n;
 
 	do
 		n = recv(fd, message, sizeof message, 0);
 	while (n < 0 && errno == EINTR);
-	if (n >= 1 && message[0] == BH_FRAME_STARTED)
+	if (n == 1 + (ssize_t)sizeof started && message[0] == BH_FRAME_STARTED) {
+		memcpy(&started, message + 1, sizeof started);
+		c->status = BH_STATUS_RUNNING;
+		c->pid = started.pid;
+		c->pid_start = started.pid_start;
+		c->shim_pid = started.shim_pid;
+		c->shim_start = started.shim_start;
+		c->started_ns = started.started_ns;
 		return 0;
+	}
 	if (n == (ssize_t)sizeof message && message[0] == BH_FRAME_ERROR) {
 		memcpy(err, message + 1, sizeof *err);
 		err->message[sizeof err->message - 1] = '\0';
@@ -472,7 +483,7 @@ int bh_engine_start(struct bh_engine *engine, struct bh_container *container, st
 		stage_main(&stage);
 	}
 	bh_close_fd(&theirs);
-	r = receive_result(ours, err);
+	r = receive_result(ours, container, err);
 	bh_container_unlock(container);
 	if (r < 0) {
 		waitpid(pid, NULL, 0);

@@ -31,6 +31,7 @@ struct bh_image_store {
 	int layers_fd;     /* root/layers */
 };
 /* Opens the store below `root`, making its folders if they are missing. */
+#define BH_IMAGE_STORE_INIT { NULL, -1, -1, -1 }
 int bh_image_store_open(const char *root, struct bh_image_store *ret_store, struct bh_error *err);
 void bh_image_store_close(struct bh_image_store *store);
 

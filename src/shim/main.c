@@ -16,6 +16,7 @@
 #include "shim/shim-internal.h"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -39,7 +40,6 @@ static bool parse_fd(const char *value, int *ret_fd)
 	if (bh_parse_int(value, 0, 1 << 20, &number) < 0)
 		return false;
 	*ret_fd = (int)number;
-	bh_set_cloexec(*ret_fd, true);
 	return true;
 }
 
@@ -91,6 +91,7 @@ static bool parse_argument(const char *key, const char *value)
 		{ "pid", &pid_number }, { "restart-max", &shim.restart_max }, { "restart-count", &shim.restart_count },
 		{ "backoff-ms", &shim.backoff_ms }, { "started-ms", &shim.started_ms }, { "log-max-size", &max_size_number },
 		{ "log-max-file", &shim.log.max_file }, { "health-interval-ms", &shim.health_interval_ms }, { "owner", &owner_flag },
+		{ "started-ns", &shim.started_ns },
 		{ "remove", &remove_flag }, { "once", &once_flag },
 	};
 	static const struct {
@@ -132,6 +133,7 @@ static bool parse_arguments(int argc, char **argv)
 		if (!ok)
 			return false;
 	}
+	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
 	shim.pid = (pid_t)pid_number;
 	shim.log.max_size = (uint64_t)max_size_number;
 	shim.remove = remove_flag;
@@ -318,9 +320,11 @@ static struct bh_frame_exit collect_exit(void)
 
 static void write_exit_record(const struct bh_frame_exit *result)
 {
-	char text[128];
-	int length = snprintf(text, sizeof text, "{\"exit_code\":%d,\"oom_killed\":%s,\"finished_ns\":%lld}\n", result->exit_code,
-			      result->oom_killed ? "true" : "false", (long long)result->finished_ns);
+	char text[192];
+	int length = snprintf(text, sizeof text,
+			      "{\"exit_code\":%d,\"oom_killed\":%s,\"started_ns\":%lld,\"finished_ns\":%lld,\"restart_count\":%lld}\n", result->exit_code,
+			      result->oom_killed ? "true" : "false", (long long)shim.started_ns, (long long)result->finished_ns,
+			      (long long)shim.restart_count);
 
 	bh_write_file_at(shim.dir_fd, "exit.json", text, (size_t)length, 0600, 0, NULL);
 }

@@ -37,7 +37,7 @@ struct shim {
 	int oom_fd;
 	bool remove, stdin_once;
 	enum shim_restart restart;
-	int64_t restart_max, restart_count, backoff_ms, started_ms;
+	int64_t restart_max, restart_count, backoff_ms, started_ms /* monotonic */, started_ns /* real time */;
 	int64_t health_interval_ms, health_next_ms;
 	pid_t health_pid;
 	int health_pidfd;

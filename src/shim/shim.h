@@ -21,12 +21,18 @@ enum bh_frame_type {
 	BH_FRAME_STDERR = 'r',
 	BH_FRAME_EXIT = 'x', /* struct bh_frame_exit; the last frame */
 	/* engine's start stage -> client, before the shim runs */
-	BH_FRAME_STARTED = 's', /* the process runs */
+	BH_FRAME_STARTED = 's', /* struct bh_frame_started: the process runs */
 	BH_FRAME_ERROR = '!',   /* struct bh_error: it could not be started; the last frame */
 };
 
 struct bh_frame_size {
 	uint16_t rows, columns;
+};
+
+struct bh_frame_started {
+	int32_t pid, shim_pid;
+	uint64_t pid_start, shim_start;
+	int64_t started_ns;
 };
 
 struct bh_frame_exit {
@@ -47,7 +53,8 @@ struct bh_frame_exit {
  *	remove=1          --rm: with an owner no exit record is written, since the container is removed at once
  *	oom=              memory.events or memory.oom_control
  *	log=              fd of the json-file log; log-max-size= log-max-file=
- *	restart=no|on-failure|always|unless-stopped  restart-max= restart-count= backoff-ms= started-ms=
+ *	restart=no|on-failure|always|unless-stopped  restart-max= restart-count= backoff-ms= started-ms= (monotonic)
+ *	started-ns=       real time of the start, for the exit record
  *	health-interval-ms=
  *	once=1            stdin ends when the last client goes
  *	engine= root= state-dir=    the bulkhead program and its global options, for restarts, clean-up and health probes
