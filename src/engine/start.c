@@ -209,7 +209,7 @@ static int write_state(struct stage *s, struct bh_error *err)
 {
 	struct bh_frame_started *now = &s->started;
 	char text[256];
-	int length;
+	int length, r;
 
 	/* Of the last run; once state.json is there, an exit record means this run's. */
 	unlinkat(s->c->dir_fd, "exit.json", 0);
@@ -220,7 +220,10 @@ static int write_state(struct stage *s, struct bh_error *err)
 			  "{\"pid\":%d,\"pid_start\":%" PRIu64 ",\"shim_pid\":%d,\"shim_start\":%" PRIu64 ",\"started_ns\":%" PRId64
 			  ",\"restart_count\":%" PRId64 "}\n",
 			  (int)now->pid, now->pid_start, (int)now->shim_pid, now->shim_start, now->started_ns, s->restart_count);
-	return bh_write_file_at(s->c->state_fd, "state.json", text, (size_t)length, 0600, 0, err);
+	r = bh_write_file_at(s->c->state_fd, "state.json", text, (size_t)length, 0600, 0, err);
+	if (r == 0 && s->restart_count)
+		unlinkat(s->c->state_fd, "restarting", 0);
+	return r;
 }
 
 #define HEALTH_STARTING "{\"Status\":\"starting\",\"FailingStreak\":0,\"Log\":[]}\n"
@@ -499,7 +502,7 @@ int bh_engine_start(struct bh_engine *engine, struct bh_container *container, st
 /* On a restart the folder of the state is there already, with marks of the last run. */
 static void clear_marks(struct bh_container *c)
 {
-	static const char *const marks[] = { "restarting", "paused", "health.json" };
+	static const char *const marks[] = { "paused", "health.json" };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(marks); i++)
 		unlinkat(c->state_fd, marks[i], 0);
