@@ -3,6 +3,8 @@
 
 .DEFAULT_GOAL := all
 SHELL := /bin/bash
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
 PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION := 0.1.0
@@ -12,7 +14,7 @@ SANITIZE ?= 0
 BUILD := $(if $(filter 1,$(SANITIZE)),build/sanitize,build)
 
 WARNINGS := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla
-CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DBH_VERSION='"$(VERSION)"' -Isrc -I$(BUILD)/generated -include src/base/banned.h
+CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DBH_VERSION='"$(VERSION)"' -iquote src -iquote $(BUILD)/generated -include src/base/banned.h
 CFLAGS := -std=gnu17 -O2 -g -fno-strict-aliasing -fno-plt -ffunction-sections -fdata-sections -fstack-protector-strong $(WARNINGS)
 LDFLAGS := -Wl,--gc-sections -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
 STATIC_PIE := -static-pie
@@ -39,32 +41,39 @@ LIB := $(BUILD)/libbulkhead.a
 PROGRAMS := $(BUILD)/bulkhead $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(BUILD)/bulkhead-image
 LINKS := $(BUILD)/bh $(BUILD)/bulkhead-oci
 
+include tools/generate.mk
+
 all: $(PROGRAMS) $(LINKS)
 
 $(BUILD)/obj/%.o: %.c Makefile | $(GENERATED)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(PIC) -MMD -MP -c $< -o $@
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(PIC) -MMD -MP -c $< -o $@
 
 $(LIB): $(call obj,$(LIB_SRC))
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 # The shim is not position independent: a static-pie dirties its relocated pages, and its private memory is counted.
 $(BUILD)/bulkhead-shim: $(call obj,$(SHIM_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
 
 $(BUILD)/bulkhead-guest: $(call obj,$(GUEST_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
 
 $(BUILD)/bulkhead: $(call obj,$(CLI_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto -lm
 
 # The one program with heavy libraries: reads and writes archives, verifies and unpacks layers.
 $(BUILD)/bulkhead-image: $(call obj,$(HELPER_SRC)) $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljson-c -larchive -lcrypto -lzstd -lisal -lz
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
 
 $(BUILD)/bh $(BUILD)/bulkhead-oci: $(BUILD)/bulkhead
-	ln -sf bulkhead $@
+	@ln -sf bulkhead $@
 
 include tests/tests.mk
 

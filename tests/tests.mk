@@ -3,7 +3,7 @@
 
 UNIT_SRC := $(wildcard tests/unit/*.c)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
-UNIT_LIBS := -lcmocka -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lseccomp
+UNIT_LIBS := -lcmocka -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lseccomp -lm
 
 # A unit test links the archive dynamically against Debian's libraries; name = module under test.
 $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
@@ -15,7 +15,7 @@ FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(GENERATED)
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(LIB_SRC) -ljson-c -larchive -lcrypto -lzstd -lisal -lz
+	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(LIB_SRC) -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
 
 unit: $(UNIT)
 test: all $(UNIT)

@@ -6,8 +6,10 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/file.h>
+#include <sys/syscall.h>
 
-int bh_read_fd(int fd, size_t max, struct bh_buf *ret_content)
+/* `whole`: a read that gives less than asked for has reached the end (true for files on disk, not for /proc or pipes). */
+static int read_to_end(int fd, size_t max, bool whole, struct bh_buf *ret_content)
 {
 	struct bh_buf content = { 0 };
 
@@ -27,11 +29,29 @@ int bh_read_fd(int fd, size_t max, struct bh_buf *ret_content)
 		if (n == 0)
 			break;
 		content.length += (size_t)n;
+		if (whole && content.length < content.capacity - 1)
+			break;
 	}
 	content.data[content.length] = '\0';
 	bh_buf_clear(ret_content);
 	*ret_content = content;
 	return 0;
+}
+
+int bh_read_fd(int fd, size_t max, struct bh_buf *ret_content)
+{
+	return read_to_end(fd, max, false, ret_content);
+}
+
+int bh_read_stored_file_at(int dirfd, const char *path, size_t max, struct bh_buf *ret_content, struct bh_error *err)
+{
+	bh_auto_close int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int r;
+
+	if (fd < 0)
+		return bh_error_set(err, errno, "open %s", path);
+	r = read_to_end(fd, max, true, ret_content);
+	return r < 0 ? bh_error_set(err, -r, "read %s", path) : 0;
 }
 
 int bh_read_file_at(int dirfd, const char *path, size_t max, struct bh_buf *ret_content, struct bh_error *err)
@@ -134,6 +154,21 @@ int bh_write_file_at(int dirfd, const char *name, const void *bytes, size_t leng
 	return 0;
 }
 
+int bh_create_file_at(int dirfd, const char *name, const void *bytes, size_t length, mode_t mode, struct bh_error *err)
+{
+	bh_auto_close int fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+	int r;
+
+	if (fd < 0)
+		return bh_error_set(err, errno, "create %s", name);
+	r = bh_write_all(fd, bytes, length);
+	if (r < 0) {
+		unlinkat(dirfd, name, 0);
+		return bh_error_set(err, -r, "write %s", name);
+	}
+	return 0;
+}
+
 int bh_mkdir_all(int dirfd, const char *path, mode_t mode, struct bh_error *err)
 {
 	bh_auto_free char *copy = bh_strdup(path);
@@ -176,28 +211,23 @@ int bh_make_dir(int dirfd, const char *path, mode_t mode, struct bh_error *err)
 
 /* Folder depth below which a hostile tree is refused instead of using up our stack and fds. */
 #define REMOVE_DEPTH_MAX 4096
+#define REMOVE_BATCH 8192 /* bytes of directory entries read at once */
 
 struct remove_level {
-	DIR *dir;
+	int fd;
 	char name[NAME_MAX + 1];
 };
 
-static int remove_entry(int dirfd, const char *name, bool *ret_is_folder)
-{
-	*ret_is_folder = false;
-	if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
-		return 0;
-	if (errno != EISDIR && errno != EPERM && errno != EACCES)
-		return -errno;
-	if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0)
-		return 0;
-	if (errno != ENOTEMPTY && errno != EEXIST)
-		return -errno;
-	*ret_is_folder = true;
-	return 0;
-}
+/* getdents64(2) itself: readdir(3) costs four more system calls and 32 kB for each folder. */
+struct folder_entry {
+	uint64_t inode;
+	int64_t offset;
+	unsigned short length;
+	unsigned char type;
+	char name[];
+};
 
-static int remove_open(int dirfd, const char *name, dev_t device, DIR **ret_dir)
+static int remove_open(int dirfd, const char *name, dev_t *device)
 {
 	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
@@ -206,67 +236,103 @@ static int remove_open(int dirfd, const char *name, dev_t device, DIR **ret_dir)
 		fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (fstat(fd, &st) == 0 && device && st.st_dev != device) {
+	if (fstat(fd, &st) < 0 || (*device && st.st_dev != *device)) {
 		close(fd);
 		return -EXDEV;
 	}
-	*ret_dir = fdopendir(fd);
-	if (!*ret_dir) {
-		close(fd);
-		return -ENOMEM;
-	}
-	return 0;
+	*device = st.st_dev;
+	return fd;
 }
 
-/* Depth-first with an explicit stack of open folders: one step either descends, removes an entry, or leaves a level. */
+/* Removes what is no folder. Returns 1 if it is one. */
+static int remove_entry(int fd, const char *name, unsigned char type)
+{
+	if (type == DT_DIR)
+		return 1;
+	for (int attempt = 0; attempt < 2; attempt++) {
+		if (unlinkat(fd, name, 0) == 0 || errno == ENOENT)
+			return 0;
+		if (errno == EISDIR)
+			return 1;
+		if ((errno != EPERM && errno != EACCES) || fchmod(fd, 0700) < 0)
+			break;
+	}
+	return -errno;
+}
+
+/*
+ * Removes the entries of the folder on top of the stack. Returns 0 when it is empty, or 1 when it holds a folder, whose
+ * name is put in `ret_child`. Reading begins anew each time, which is correct since what was read before is gone.
+ */
+static int remove_batch(int fd, char ret_child[NAME_MAX + 1])
+{
+	_Alignas(struct folder_entry) char batch[REMOVE_BATCH];
+
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return -errno;
+	for (;;) {
+		ssize_t n = syscall(SYS_getdents64, fd, batch, sizeof batch);
+
+		if (n <= 0)
+			return n < 0 ? -errno : 0;
+		for (ssize_t at = 0; at < n;) {
+			const struct folder_entry *entry = (const void *)(batch + at);
+			int r;
+
+			at += entry->length;
+			if (bh_streq(entry->name, ".") || bh_streq(entry->name, ".."))
+				continue;
+			r = remove_entry(fd, entry->name, entry->type);
+			if (r < 0)
+				return r;
+			if (r > 0 && unlinkat(fd, entry->name, AT_REMOVEDIR) < 0) {
+				snprintf(ret_child, NAME_MAX + 1, "%s", entry->name);
+				return 1;
+			}
+		}
+		if ((size_t)n < sizeof batch / 2) /* the whole folder: the caller's rmdir tells if not */
+			return 0;
+	}
+}
+
+/* Depth-first with an explicit stack of open folders. */
 static int remove_below(int parent_fd, const char *name, struct remove_level **levels, size_t *capacity, size_t *depth)
 {
-	struct stat st;
-	int r;
+	dev_t device = 0;
+	int fd = remove_open(parent_fd, name, &device);
 
-	if (fstatat(parent_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? 0 : -errno;
+	if (fd < 0)
+		return fd;
 	*levels = bh_grow(*levels, capacity, 1, sizeof **levels);
-	r = remove_open(parent_fd, name, 0, &(*levels)[0].dir);
-	if (r < 0)
-		return r;
-	*depth = 1;
+	(*levels)[0].fd = fd;
 	snprintf((*levels)[0].name, sizeof (*levels)[0].name, "%s", "");
+	*depth = 1;
 	while (*depth) {
 		struct remove_level *top = &(*levels)[*depth - 1];
-		int fd = dirfd(top->dir);
-		struct dirent *entry = readdir(top->dir);
-		bool folder;
+		char child[NAME_MAX + 1];
+		int above, r = remove_batch(top->fd, child);
 
-		if (!entry) {
-			int parent = *depth > 1 ? dirfd((*levels)[*depth - 2].dir) : parent_fd;
-
-			closedir(top->dir);
-			(*depth)--;
-			if (unlinkat(parent, *depth ? top->name : name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		if (r < 0)
+			return r;
+		if (r > 0) {
+			if (*depth >= REMOVE_DEPTH_MAX)
+				return -ELOOP;
+			fd = remove_open(top->fd, child, &device);
+			if (fd < 0)
+				return fd;
+			*levels = bh_grow(*levels, capacity, *depth + 1, sizeof **levels);
+			(*levels)[*depth].fd = fd;
+			memcpy((*levels)[(*depth)++].name, child, sizeof child);
+			continue;
+		}
+		above = *depth > 1 ? (*levels)[*depth - 2].fd : parent_fd;
+		if (unlinkat(above, *depth > 1 ? top->name : name, AT_REMOVEDIR) < 0 && errno != ENOENT) {
+			if (errno != ENOTEMPTY && errno != EEXIST)
 				return -errno;
-			continue;
+			continue; /* something was added meanwhile, or the folder was larger than one batch */
 		}
-		if (bh_streq(entry->d_name, ".") || bh_streq(entry->d_name, ".."))
-			continue;
-		r = remove_entry(fd, entry->d_name, &folder);
-		if (r == -EPERM || r == -EACCES) {
-			fchmod(fd, 0700);
-			r = remove_entry(fd, entry->d_name, &folder);
-		}
-		if (r < 0)
-			return r;
-		if (!folder)
-			continue;
-		if (*depth >= REMOVE_DEPTH_MAX)
-			return -ELOOP;
-		*levels = bh_grow(*levels, capacity, *depth + 1, sizeof **levels);
-		top = &(*levels)[*depth];
-		snprintf(top->name, sizeof top->name, "%s", entry->d_name);
-		r = remove_open(fd, entry->d_name, st.st_dev, &top->dir);
-		if (r < 0)
-			return r;
-		(*depth)++;
+		close(top->fd);
+		(*depth)--;
 	}
 	return 0;
 }
@@ -275,13 +341,19 @@ int bh_remove_tree_at(int dirfd, const char *name, struct bh_error *err)
 {
 	bh_auto_free struct remove_level *levels = NULL;
 	size_t capacity = 0, depth = 0;
-	bool folder;
-	int r = remove_entry(dirfd, name, &folder);
+	int r;
 
-	if (r == 0 && folder)
+	/* The usual case first: an empty folder, or nothing there. */
+	if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+		return 0;
+	if (errno == ENOTDIR)
+		r = unlinkat(dirfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+	else if (errno == ENOTEMPTY || errno == EEXIST)
 		r = remove_below(dirfd, name, &levels, &capacity, &depth);
+	else
+		r = -errno;
 	while (depth)
-		closedir(levels[--depth].dir);
+		close(levels[--depth].fd);
 	return r < 0 ? bh_error_set(err, -r, "remove %s", name) : 0;
 }
 
@@ -371,4 +443,19 @@ char *bh_program_dir(void)
 	if (slash)
 		*slash = '\0';
 	return bh_strdup(path);
+}
+
+char *bh_find_program(const char *name)
+{
+	static const char *const places[] = { ".", "../libexec/bulkhead", "../../bin" };
+	bh_auto_free char *folder = bh_program_dir();
+	char *path = NULL;
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(places); i++) {
+		free(path);
+		path = bh_printf("%s/%s/%s", folder, places[i], name);
+		if (access(path, X_OK) == 0)
+			break;
+	}
+	return path;
 }

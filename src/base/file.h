@@ -15,6 +15,8 @@
 
 /* Reads the whole file; -EFBIG beyond `max` bytes. Text is NUL-terminated behind its length. */
 int bh_read_file_at(int dirfd, const char *path, size_t max, struct bh_buf *ret_content, struct bh_error *err);
+/* The same for a file on disk or tmpfs, where a short read is the end: one system call less. */
+int bh_read_stored_file_at(int dirfd, const char *path, size_t max, struct bh_buf *ret_content, struct bh_error *err);
 int bh_read_fd(int fd, size_t max, struct bh_buf *ret_content);
 /* One write(2) of the whole value into an existing file (cgroup, /proc, sysctl). The error names path and value. */
 int bh_write_value_at(int dirfd, const char *path, const char *value, struct bh_error *err);
@@ -29,6 +31,9 @@ enum bh_write_flags {
 };
 /* Creates or replaces dirfd/name atomically. */
 int bh_write_file_at(int dirfd, const char *name, const void *bytes, size_t length, mode_t mode, unsigned flags, struct bh_error *err);
+
+/* Creates dirfd/name, which must not exist, and writes it in place: for folders that nobody reads yet. */
+int bh_create_file_at(int dirfd, const char *name, const void *bytes, size_t length, mode_t mode, struct bh_error *err);
 
 /* mkdir -p below dirfd (AT_FDCWD for absolute paths); follows existing folders. Returns 0 also when it is there. */
 int bh_mkdir_all(int dirfd, const char *path, mode_t mode, struct bh_error *err);
@@ -54,3 +59,6 @@ char *bh_path_join(const char *a, const char *b);
 char *bh_path_clean(const char *path);
 /* The folder that holds this program (from /proc/self/exe), owned by the caller. */
 char *bh_program_dir(void);
+/* A sibling program: in this program's folder (a build tree), else in ../libexec/bulkhead (installed), else beside it by
+ * name for `bulkhead` itself in ../../bin. Owned by the caller; not checked beyond existence. */
+char *bh_find_program(const char *name);

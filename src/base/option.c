@@ -175,6 +175,8 @@ int bh_options_parse(const struct bh_option *const *sets, void *options, bool st
 		if (r < 0)
 			return r;
 	}
+	if (kept < argc)
+		argv[kept] = NULL;
 	*ret_argc = kept;
 	return 0;
 }

@@ -45,6 +45,17 @@ const char *bh_format_time(int64_t ns, char ret_text[BH_TIME_TEXT_MAX])
 	return ret_text;
 }
 
+/* Seconds since 1970 of a UTC date (proleptic Gregorian calendar). timegm(3) would read /etc/localtime first. */
+static int64_t utc_seconds(const struct tm *tm)
+{
+	int64_t year = tm->tm_year + 1900 - (tm->tm_mon < 2); /* years begin in March, so that the leap day is the last */
+	int64_t era = (year >= 0 ? year : year - 399) / 400, year_of_era = year - era * 400;
+	int64_t day_of_year = (153 * ((tm->tm_mon + 10) % 12) + 2) / 5 + tm->tm_mday - 1;
+	int64_t days = era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719468;
+
+	return days * 86400 + tm->tm_hour * 3600 + tm->tm_min * 60 + tm->tm_sec;
+}
+
 static int zone_offset(const char *text, int64_t *ret_seconds)
 {
 	int sign = *text == '-' ? -1 : 1, hours, minutes, length = 0;
@@ -81,7 +92,7 @@ int bh_parse_time(const char *text, int64_t *ret_ns)
 		return -EINVAL;
 	tm.tm_year -= 1900;
 	tm.tm_mon -= 1;
-	seconds = (int64_t)timegm(&tm) - offset;
+	seconds = utc_seconds(&tm) - offset;
 	if (seconds > INT64_MAX / 1000000000 - 1 || seconds < INT64_MIN / 1000000000 + 1) {
 		*ret_ns = 0; /* Docker's zero time, year 1 */
 		return 0;

@@ -27,8 +27,10 @@ int bh_cgroup_host(struct bh_cgroup_host *ret_host, struct bh_error *err);
 void bh_cgroup_host_clear(struct bh_cgroup_host *host);
 
 /*
- * Makes the cgroup `path` ("/bulkhead/<id>": below the caller's own place in each hierarchy) with `resources` applied and
- * the device rules in force, before any process is in it. On failure nothing is left.
+ * Makes the cgroup `path` ("/bulkhead-<id>", "/bulkhead/<id>": below the root of each hierarchy as it's mounted) with
+ * `resources` applied and the device rules in force, before any process is in it. On failure nothing is left. Folders that
+ * exist already are taken over if no process is in them (-EBUSY otherwise).
+ * A path of one component is cheapest: no folder above has to be made and removed.
  * A limit that this machine can't hold (controller missing, no permission) is told once by bh_warn_once and skipped,
  * unless the limit was asked for and its controller is there: then it is an error that names file and value.
  */
@@ -39,6 +41,14 @@ void bh_cgroup_free(struct bh_cgroup *cgroup);
 
 /* v2: the directory fd for CLONE_INTO_CGROUP (borrowed). v1: -1. */
 int bh_cgroup_clone_fd(const struct bh_cgroup *cgroup);
+
+/*
+ * What a container may see of cgroups below its /sys/fs/cgroup: its own folders, to be bind-mounted, and nothing else.
+ * (On v1 a `cgroup` mount in the container's cgroup namespace would show the caller's whole hierarchy wherever this cgroup
+ * has no folder.) For index 0, 1, ...: the name ("memory"; "" on v2: it is the mount itself) and the folder's fd (borrowed,
+ * O_PATH). -ENOENT behind the last.
+ */
+int bh_cgroup_mount_source(const struct bh_cgroup *cgroup, size_t index, const char **ret_name, int *ret_fd);
 /* v1: the calling process (freshly cloned, single-threaded) enters. v2: no-op. Allocates nothing, opens by the held fds
  * only, so it works in a child that shares no path with the caller. Before the cgroup namespace is unshared. */
 int bh_cgroup_enter_self(const struct bh_cgroup *cgroup, struct bh_error *err);

@@ -25,5 +25,7 @@ enum {
 /* Prints "bulkhead: MESSAGE" and returns err->exit_code, or `fallback` if that is 0. */
 int bh_cli_fail(const struct bh_error *err, int fallback);
 
+/* The options before the verb; ended by an entry without a name. */
+extern const struct bh_option bh_global_options[];
 /* All verbs, ended by an entry without a name. */
 extern const struct bh_command *const bh_commands[];

@@ -17,7 +17,7 @@ struct global_options {
 	bool debug, version;
 };
 
-static const struct bh_option global_table[] = {
+const struct bh_option bh_global_options[] = {
 	{ 0, "root", BH_OPTION_STRING, offsetof(struct global_options, root), "DIR", "Folder of images and containers (BULKHEAD_ROOT; default /var/lib/bulkhead)", NULL, false },
 	{ 0, "state", BH_OPTION_STRING, offsetof(struct global_options, state), "DIR", "Folder of run-time state, on tmpfs (BULKHEAD_STATE; default /run/bulkhead)", NULL, false },
 	{ 'l', "log-level", BH_OPTION_STRING, offsetof(struct global_options, log_level), "LEVEL", "error, warning, info or debug (default warning)", "error|warning|warn|info|debug", false },
@@ -25,7 +25,7 @@ static const struct bh_option global_table[] = {
 	{ 'v', "version", BH_OPTION_BOOL, offsetof(struct global_options, version), NULL, "Show the version and end", NULL, false },
 	{ 0 },
 };
-static const struct bh_option *const global_sets[BH_OPTION_SETS_MAX] = { global_table };
+static const struct bh_option *const global_sets[BH_OPTION_SETS_MAX] = { bh_global_options };
 
 int bh_cli_fail(const struct bh_error *err, int fallback)
 {
@@ -74,7 +74,7 @@ static void print_overview(FILE *out)
 		fprintf(out, "  %-16s %s\n", (*c)->name, (*c)->summary);
 	}
 	fprintf(out, "\nGlobal options:\n");
-	for (const struct bh_option *o = global_table; o->name; o++)
+	for (const struct bh_option *o = bh_global_options; o->name; o++)
 		fprintf(out, "  %s%c%s--%s%s%s\t%s\n", o->short_name ? "-" : " ", o->short_name ? o->short_name : ' ', o->short_name ? ", " : "  ", o->name,
 			o->argument ? " " : "", o->argument ? o->argument : "", o->help);
 	fprintf(out, "\nRun 'bulkhead COMMAND --help' for the options of a command.\n");

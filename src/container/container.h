@@ -57,6 +57,10 @@ int bh_container_create(const struct bh_container_create *request, struct bh_con
 /* Lets it execve and returns when that has happened (or failed: as above, child reaped). */
 int bh_container_start(struct bh_container_process *process, struct bh_error *err);
 
+/* Create and start in one: nothing waits in between, and process->sync_fd is at its end already. The child's own words
+ * for every failure, as above. */
+int bh_container_run(const struct bh_container_create *request, struct bh_container_process *ret_process, struct bh_error *err);
+
 struct bh_container_exec {
 	pid_t init_pid;               /* whose namespaces to join; verified through the pidfd */
 	int init_pidfd;
@@ -68,6 +72,16 @@ struct bh_container_exec {
 };
 /* Runs a further process inside; the process is a direct child of the caller (in the joined pid namespace). */
 int bh_container_exec(const struct bh_container_exec *request, struct bh_container_process *ret_process, struct bh_error *err);
+
+/* What a hook is told about its container. */
+struct bh_hook_state {
+	const char *id, *bundle, *status; /* "creating", "created", "running", "stopped" */
+	pid_t pid;                        /* 0 = none */
+};
+/* Runs hooks of one kind ("poststart", "poststop") in order, each within its time; the first failure ends it. create,
+ * run and start run the other kinds themselves. */
+int bh_container_hooks(const struct bh_spec *spec, const struct bh_spec_hooks *hooks, const char *kind, const struct bh_hook_state *state,
+		       struct bh_error *err);
 
 /* Resolves "user", "user:group", "1000:1000" against /etc/passwd and /etc/group *inside* the root (opened with
  * RESOLVE_IN_ROOT below root_fd): uid, gid, supplementary groups, and HOME. A strict parser: overlong or negative

@@ -244,3 +244,5 @@ int bh_capability_number(const char *name);
 const char *bh_capability_name(int number);
 /* Docker's 14 default capabilities as a bit set. */
 uint64_t bh_capability_default_set(void);
+/* Every capability this program knows. */
+uint64_t bh_capability_all_set(void);

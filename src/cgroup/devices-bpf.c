@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Device rules on cgroup v2: there are no files for them, the kernel asks a BPF program (BPF_PROG_TYPE_CGROUP_DEVICE) that
+ * is attached to the cgroup (kernel: Documentation/admin-guide/cgroup-v2.rst, "Device controller").
+ *
+ * The program is generated: one short run of compares per exception, then the base answer. It is attached with
+ * BPF_F_ALLOW_MULTI, so that a program on a folder below is asked as well and both must agree: a container that manages
+ * cgroups of its own can only narrow its rights. It belongs to the cgroup and goes with it; nothing keeps an fd.
+ */
+#include "cgroup/cgroup-internal.h"
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <sys/syscall.h>
+
+/* Upper bound on exceptions, so that jumps (16 bits) and the program's size stay far from their limits. */
+#define EXCEPTIONS_MAX 512
+#define INSTRUCTIONS_PER_EXCEPTION 8
+
+enum { R_ANSWER = BPF_REG_0, R_CONTEXT = BPF_REG_1, R_TYPE = BPF_REG_2, R_ACCESS = BPF_REG_3, R_MAJOR = BPF_REG_4, R_MINOR = BPF_REG_5, R_SCRATCH = BPF_REG_6 };
+
+struct program {
+	struct bpf_insn *instructions;
+	size_t count;
+};
+
+static void emit(struct program *p, unsigned code, unsigned dst, unsigned src, int offset, int value)
+{
+	p->instructions[p->count++] = (struct bpf_insn){
+		.code = (__u8)code, .dst_reg = dst & 15, .src_reg = src & 15, .off = (__s16)offset, .imm = value };
+}
+
+static void emit_answer(struct program *p, bool allow)
+{
+	emit(p, BPF_ALU64 | BPF_MOV | BPF_K, R_ANSWER, 0, 0, allow);
+	emit(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+}
+
+static void emit_prologue(struct program *p)
+{
+	emit(p, BPF_LDX | BPF_MEM | BPF_W, R_TYPE, R_CONTEXT, offsetof(struct bpf_cgroup_dev_ctx, access_type), 0);
+	emit(p, BPF_ALU64 | BPF_MOV | BPF_X, R_ACCESS, R_TYPE, 0, 0);
+	emit(p, BPF_ALU64 | BPF_RSH | BPF_K, R_ACCESS, 0, 0, 16);
+	emit(p, BPF_ALU64 | BPF_AND | BPF_K, R_TYPE, 0, 0, 0xffff);
+	emit(p, BPF_LDX | BPF_MEM | BPF_W, R_MAJOR, R_CONTEXT, offsetof(struct bpf_cgroup_dev_ctx, major), 0);
+	emit(p, BPF_LDX | BPF_MEM | BPF_W, R_MINOR, R_CONTEXT, offsetof(struct bpf_cgroup_dev_ctx, minor), 0);
+}
+
+static unsigned access_mask(const char *access)
+{
+	return (strchr(access, 'r') ? BPF_DEVCG_ACC_READ : 0u) | (strchr(access, 'w') ? BPF_DEVCG_ACC_WRITE : 0u) |
+	       (strchr(access, 'm') ? BPF_DEVCG_ACC_MKNOD : 0u);
+}
+
+static void emit_exception(struct program *p, const struct bh_spec_device_rule *rule, bool allow)
+{
+	unsigned jump_if_not = BPF_JMP | BPF_JNE | BPF_K;
+	unsigned mask = access_mask(rule->access);
+	size_t first = p->count;
+
+	emit(p, jump_if_not, R_TYPE, 0, 0, rule->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
+	if (rule->major >= 0)
+		emit(p, jump_if_not, R_MAJOR, 0, 0, (int)rule->major);
+	if (rule->minor >= 0)
+		emit(p, jump_if_not, R_MINOR, 0, 0, (int)rule->minor);
+	if (mask != 7) {
+		/* To allow, all that is asked for must be in the rule; to deny, any of it. */
+		emit(p, BPF_ALU64 | BPF_MOV | BPF_X, R_SCRATCH, R_ACCESS, 0, 0);
+		emit(p, BPF_ALU64 | BPF_AND | BPF_K, R_SCRATCH, 0, 0, allow ? (int)(~mask & 7) : (int)mask);
+		emit(p, allow ? jump_if_not : BPF_JMP | BPF_JEQ | BPF_K, R_SCRATCH, 0, 0, 0);
+	}
+	emit_answer(p, allow);
+	for (size_t i = first; i < p->count; i++) {
+		struct bpf_insn *jump = &p->instructions[i];
+
+		if (BPF_CLASS(jump->code) == BPF_JMP && BPF_OP(jump->code) != BPF_EXIT)
+			jump->off = (__s16)(p->count - i - 1);
+	}
+}
+
+static int load(const struct program *p)
+{
+	union bpf_attr attr = { 0 };
+
+	attr.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
+	attr.insns = (uintptr_t)p->instructions;
+	attr.insn_cnt = (__u32)p->count;
+	attr.license = (uintptr_t)"Apache-2.0";
+	snprintf(attr.prog_name, sizeof attr.prog_name, "bulkhead_dev");
+	/* The fd is O_CLOEXEC by birth (kernel: bpf_prog_new_fd). */
+	return (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof attr);
+}
+
+int bh_cgroup_attach_device_program(int folder_fd, const struct bh_device_set *set, size_t *ret_instructions, struct bh_error *err)
+{
+	bh_auto_free struct bpf_insn *instructions = bh_calloc(set->count * INSTRUCTIONS_PER_EXCEPTION + 8, sizeof *instructions);
+	struct program program = { .instructions = instructions };
+	union bpf_attr attr = { 0 };
+	bh_auto_close int fd = -1;
+
+	if (set->count > EXCEPTIONS_MAX)
+		return bh_error_text(err, E2BIG, "linux.resources.devices: %zu rules, at most %d are supported", set->count, EXCEPTIONS_MAX);
+	emit_prologue(&program);
+	for (size_t i = 0; i < set->count; i++)
+		emit_exception(&program, &set->exceptions[i], !set->allow_all);
+	emit_answer(&program, set->allow_all);
+	fd = load(&program);
+	if (fd < 0)
+		return bh_error_set(err, errno, "load the device filter (BPF, %zu instructions)", program.count);
+	attr.target_fd = (__u32)folder_fd;
+	attr.attach_bpf_fd = (__u32)fd;
+	attr.attach_type = BPF_CGROUP_DEVICE;
+	attr.attach_flags = BPF_F_ALLOW_MULTI;
+	if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attr, sizeof attr) < 0)
+		return bh_error_set(err, errno, "attach the device filter");
+	*ret_instructions = program.count;
+	return 0;
+}

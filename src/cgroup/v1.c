@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cgroup v1, pure or hybrid (kernel: Documentation/admin-guide/cgroup-v1/).
+ *
+ * Which folders are made, and why so few, is told in cgroup.c. A controller that has no v1 hierarchy but is on the hybrid
+ * layout's v2 tree (hugetlb on some hosts) gets its values in the unified folder, in v2's words.
+ *
+ * A folder can be added while processes are inside (an update that sets the first limit of a controller, the first pause
+ * on a host without the v2 tree): then the processes are moved into it, again and again until a whole pass finds none that
+ * is elsewhere, since each pass can miss a child that was just forked.
+ */
+#include "cgroup/cgroup-internal.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/time.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+
+/* Order in which limits are applied. */
+static const enum bh_cgroup_folder limited[] = { FOLDER_MEMORY, FOLDER_CPU, FOLDER_CPUSET, FOLDER_PIDS, FOLDER_BLKIO, FOLDER_HUGETLB };
+
+/* 1: there is a folder now; 0: this host has no such hierarchy. */
+static int need_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, struct bh_error *err)
+{
+	int r;
+
+	if (cgroup->folders[folder].fd >= 0)
+		return 1;
+	r = bh_cgroup_make_folder(cgroup, folder, bh_cgroup_v1_names[folder], err);
+	return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
+/* --- cpuset: a new folder has no cpus and no memory nodes, and takes no task until it has ----------------------------- */
+
+static int inherit_cpuset_file(int parent_fd, int fd, const char *file, struct bh_error *err)
+{
+	char own[1024], parents[1024];
+
+	if (bh_cgroup_read(fd, file, own, sizeof own) && own[0] && own[0] != '\n')
+		return 0;
+	if (!bh_cgroup_read(parent_fd, file, parents, sizeof parents))
+		return bh_error_set(err, errno, "read %s", file);
+	parents[strcspn(parents, "\n")] = '\0';
+	return *parents ? bh_write_value_at(fd, file, parents, err) : 0;
+}
+
+static int inherit_cpuset(struct bh_cgroup *cgroup, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv parts = bh_strv_split(cgroup->path, '/');
+	bh_auto_close int parent = openat(cgroup->root_fd, "cpuset", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (parent < 0)
+		return bh_error_set(err, errno, "open " CGROUP_ROOT "/cpuset");
+	for (size_t i = 0; i < parts.count; i++) {
+		int fd = openat(parent, parts.items[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
+		int r = fd < 0 ? bh_error_set(err, errno, "open cgroup cpuset/%s", cgroup->path) : 0;
+
+		if (r == 0)
+			r = inherit_cpuset_file(parent, fd, "cpuset.cpus", err);
+		if (r == 0)
+			r = inherit_cpuset_file(parent, fd, "cpuset.mems", err);
+		bh_close_fd(&parent);
+		parent = fd;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* --- adding a folder to a cgroup that may have processes --------------------------------------------------------------- */
+
+static bool is_listed(const struct bh_buf *list, const char *pid, size_t length)
+{
+	const char *at = list->data;
+
+	for (; at && *at; at = strchr(at, '\n'), at += at != NULL)
+		if (strncmp(at, pid, length) == 0 && (at[length] == '\n' || at[length] == '\0'))
+			return true;
+	return false;
+}
+
+/* Returns how many were moved, or -errno. */
+static int move_missing(int from_fd, int to_fd, struct bh_error *err)
+{
+	bh_auto_buf struct bh_buf all = { 0 }, there = { 0 };
+	bh_auto_close int procs = openat(to_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+	int moved = 0, r = bh_cgroup_read_pids(from_fd, &all, err);
+
+	if (r == 0)
+		r = bh_cgroup_read_pids(to_fd, &there, err);
+	if (r < 0 || procs < 0)
+		return r < 0 ? r : bh_error_set(err, errno, "open cgroup.procs");
+	for (const char *line = all.data; line && *line; line += strcspn(line, "\n"), line += *line == '\n') {
+		size_t length = strcspn(line, "\n");
+
+		if (is_listed(&there, line, length))
+			continue;
+		/* ESRCH: it has ended meanwhile. */
+		if (write(procs, line, length) < 0 && errno != ESRCH)
+			return bh_error_set(err, errno, "move process %.*s", (int)length, line);
+		moved++;
+	}
+	return moved;
+}
+
+static int add_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, struct bh_error *err)
+{
+	int from = bh_cgroup_any_fd(cgroup), r;
+
+	if (cgroup->folders[folder].fd >= 0)
+		return 1;
+	r = need_folder(cgroup, folder, err);
+	if (r > 0 && folder == FOLDER_CPUSET && inherit_cpuset(cgroup, err) < 0)
+		r = -EIO;
+	while (r > 0 && from >= 0) {
+		int moved = move_missing(from, cgroup->folders[folder].fd, err);
+
+		if (moved == 0)
+			break;
+		r = moved < 0 ? moved : r;
+	}
+	return r;
+}
+
+/* --- create, update, enter -------------------------------------------------------------------------------------------- */
+
+/* Has the v2 tree this controller? Then its folder takes the values. */
+static bool unified_has(const struct bh_cgroup *cgroup, enum bh_cgroup_folder controller)
+{
+	bh_auto_free char *enable = bh_printf("+%s", bh_cgroup_v2_names[controller] ? bh_cgroup_v2_names[controller] : "");
+	char words[512], *at = words;
+
+	if (cgroup->folders[FOLDER_UNIFIED].fd < 0 || !enable[1] ||
+	    !bh_cgroup_read(cgroup->root_fd, "unified/cgroup.controllers", words, sizeof words))
+		return false;
+	words[strcspn(words, "\n")] = '\0';
+	for (char *word; (word = strsep(&at, " "));) {
+		if (!bh_streq(word, enable + 1))
+			continue;
+		for (const char *slash = cgroup->path; slash; slash = strchr(slash + 1, '/')) {
+			bh_auto_free char *file = bh_printf("unified/%.*s%scgroup.subtree_control", (int)(slash - cgroup->path), cgroup->path,
+							    slash > cgroup->path ? "/" : "");
+
+			bh_write_value_at(cgroup->root_fd, file, enable, NULL);
+		}
+		return true;
+	}
+	return false;
+}
+
+/* Plans all limits, in v1's words where there is a hierarchy (adding its folder), in v2's where only the v2 tree has it. */
+static int plan_limits(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_cgroup_writes *writes, struct bh_error *err)
+{
+	for (size_t i = 0; i < BH_ARRAY_SIZE(limited); i++) {
+		size_t before = writes->count;
+		int r = bh_cgroup_plan(limited[i], 1, resources, writes, err);
+
+		if (r == 0 && writes->count > before)
+			r = add_folder(cgroup, limited[i], err);
+		if (r < 0)
+			return r;
+		if (r > 0 || writes->count == before || !unified_has(cgroup, limited[i]))
+			continue;
+		while (writes->count > before)
+			free(writes->items[--writes->count].value);
+		r = bh_cgroup_plan(limited[i], 2, resources, writes, err);
+		if (r < 0)
+			return r;
+		for (size_t n = before; n < writes->count; n++)
+			writes->items[n].folder = FOLDER_UNIFIED;
+	}
+	return cgroup->folders[FOLDER_UNIFIED].fd >= 0 ? bh_cgroup_plan_unified(resources, writes, err) : 0;
+}
+
+static int apply_limits(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
+{
+	struct bh_cgroup_writes writes = { 0 };
+	int r = plan_limits(cgroup, resources, &writes, err);
+
+	if (r == 0)
+		r = bh_cgroup_apply(cgroup, &writes, err);
+	bh_cgroup_writes_clear(&writes);
+	return r;
+}
+
+static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
+{
+	struct bh_device_set set;
+	bh_auto_close int fd = -1;
+	const char *file;
+	int r;
+
+	if (resources->device_count == 0)
+		return 0;
+	r = need_folder(cgroup, FOLDER_DEVICES, err);
+	if (r == 0)
+		bh_warn_once("device rules are not applied: no cgroup hierarchy " CGROUP_ROOT "/devices");
+	if (r <= 0)
+		return r;
+	r = bh_device_set_from_rules(resources->devices, resources->device_count, &set, err);
+	if (r < 0)
+		return r;
+	r = bh_cgroup_write(cgroup, FOLDER_DEVICES, set.allow_all ? "devices.allow" : "devices.deny", "a", err);
+	file = set.allow_all ? "devices.deny" : "devices.allow";
+	fd = openat(cgroup->folders[FOLDER_DEVICES].fd, file, O_WRONLY | O_CLOEXEC);
+	for (size_t i = 0; r == 0 && i < set.count; i++) {
+		char rule[64];
+
+		bh_device_rule_format(&set.exceptions[i], rule);
+		/* One rule per write: the kernel reads no further. */
+		if (write(fd, rule, strlen(rule)) < 0)
+			r = bh_error_set(err, errno, "write '%s' to " CGROUP_ROOT "/devices/%s/%s", rule, cgroup->path, file);
+		else
+			bh_explain("cgroup", "file", file, "value", rule);
+	}
+	bh_device_set_clear(&set);
+	return r;
+}
+
+static int create(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
+{
+	int unified = need_folder(cgroup, FOLDER_UNIFIED, err);
+	int r = unified;
+
+	if (r >= 0)
+		r = need_folder(cgroup, FOLDER_MEMORY, err);
+	if (r >= 0 && unified == 0)
+		r = need_folder(cgroup, FOLDER_CPUACCT, err);
+	if (r >= 0)
+		r = apply_limits(cgroup, resources, err);
+	if (r >= 0)
+		r = apply_devices(cgroup, resources, err);
+	if (r >= 0 && bh_cgroup_any_fd(cgroup) < 0)
+		bh_warn_once("no cgroup hierarchy is mounted below " CGROUP_ROOT ": nothing is limited or counted");
+	return r < 0 ? r : 0;
+}
+
+static int update(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
+{
+	return apply_limits(cgroup, resources, err);
+}
+
+static int open_all(struct bh_cgroup *cgroup, struct bh_error *err)
+{
+	(void)err;
+	for (size_t i = 0; i < FOLDER_COUNT; i++) {
+		bh_auto_free char *path = bh_printf("%s/%s", bh_cgroup_v1_names[i], cgroup->path);
+
+		cgroup->folders[i].fd = openat(cgroup->root_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	}
+	return 0;
+}
+
+static int enter_self(const struct bh_cgroup *cgroup, struct bh_error *err)
+{
+	for (size_t i = 0; i < FOLDER_COUNT; i++) {
+		const char *file = i == FOLDER_UNIFIED ? "cgroup.procs" : "tasks";
+		int fd;
+
+		if (cgroup->folders[i].fd < 0)
+			continue;
+		/* Left open: it's O_CLOEXEC, and this process is about to execve. */
+		fd = openat(cgroup->folders[i].fd, file, O_WRONLY | O_CLOEXEC);
+		if (fd < 0 || write(fd, "0", 1) != 1)
+			return bh_error_set(err, errno, "enter cgroup %s/%s", bh_cgroup_v1_names[i], cgroup->path);
+		if (bh_explain_mode != BH_EXPLAIN_OFF) {
+			bh_auto_free char *words = bh_cgroup_words(cgroup, (enum bh_cgroup_folder)i, file);
+
+			bh_explain("cgroup", "enter", words, "value", "0");
+		}
+	}
+	return 0;
+}
+
+/* --- freezer ---------------------------------------------------------------------------------------------------------- */
+
+#define THAW_AND_RETRY_NS (500ll * 1000000)
+
+static bool state_is(const struct bh_cgroup *cgroup, const char *state)
+{
+	char text[32];
+
+	return bh_cgroup_read(cgroup->folders[FOLDER_FREEZER].fd, "freezer.state", text, sizeof text) && bh_has_prefix(text, state);
+}
+
+/*
+ * FREEZING becomes FROZEN when every task has stopped; reading the state makes the kernel look. A task that was forked in
+ * between may stay behind until FROZEN is written again, and one that sleeps uninterruptibly until its sleep ends: the
+ * short waits between two looks are for the latter. There is no event for it in v1.
+ */
+static int freeze_v1(struct bh_cgroup *cgroup, bool frozen, struct bh_error *err)
+{
+	const char *state = frozen ? "FROZEN" : "THAWED";
+	int64_t start_ns = bh_monotonic_ns(), thawed_ns = start_ns;
+
+	for (unsigned tries = 0;; tries++) {
+		int64_t now_ns = bh_monotonic_ns();
+		int r;
+
+		if (tries > 20)
+			poll(NULL, 0, 1);
+		if (frozen && now_ns - thawed_ns > THAW_AND_RETRY_NS) {
+			bh_write_value_at(cgroup->folders[FOLDER_FREEZER].fd, "freezer.state", "THAWED", NULL);
+			thawed_ns = now_ns;
+		}
+		if (now_ns - start_ns > CGROUP_WAIT_NS) {
+			bh_write_value_at(cgroup->folders[FOLDER_FREEZER].fd, "freezer.state", "THAWED", NULL);
+			return bh_error_text(err, EBUSY, "freeze cgroup %s: a process doesn't stop", cgroup->path);
+		}
+		r = bh_write_value_at(cgroup->folders[FOLDER_FREEZER].fd, "freezer.state", state, err);
+		if (r < 0)
+			return r;
+		if (state_is(cgroup, state))
+			break;
+	}
+	if (bh_explain_mode != BH_EXPLAIN_OFF) {
+		bh_auto_free char *words = bh_cgroup_words(cgroup, FOLDER_FREEZER, "freezer.state");
+
+		bh_explain("cgroup", "file", words, "value", state);
+	}
+	return 0;
+}
+
+static int freeze(struct bh_cgroup *cgroup, bool frozen, struct bh_error *err)
+{
+	int r;
+
+	if (cgroup->folders[FOLDER_UNIFIED].fd >= 0)
+		return bh_cgroup_core_freeze(cgroup, frozen, err);
+	r = add_folder(cgroup, FOLDER_FREEZER, err);
+	if (r == 0)
+		return bh_error_text(err, ENOTSUP, "freeze cgroup %s: no hierarchy " CGROUP_ROOT "/freezer", cgroup->path);
+	return r < 0 ? r : freeze_v1(cgroup, frozen, err);
+}
+
+static int is_frozen(struct bh_cgroup *cgroup, bool *ret_frozen, struct bh_error *err)
+{
+	if (cgroup->folders[FOLDER_UNIFIED].fd >= 0)
+		return bh_cgroup_core_is_frozen(cgroup, ret_frozen, err);
+	*ret_frozen = cgroup->folders[FOLDER_FREEZER].fd >= 0 && state_is(cgroup, "FROZEN");
+	return 0;
+}
+
+const struct bh_cgroup_driver bh_cgroup_v1 = {
+	.name = "v1",
+	.version = 1,
+	.create = create,
+	.open = open_all,
+	.enter_self = enter_self,
+	.update = update,
+	.freeze = freeze,
+	.is_frozen = is_frozen,
+	.stats = bh_cgroup_stats_v1,
+	.oom_file = "memory.oom_control",
+	.oom_folder = FOLDER_MEMORY,
+};

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * /sys/fs/cgroup inside a container.
+ *
+ * Version 2 is one file system. On version 1 it is a tmpfs with one folder per hierarchy, named as on the host, and
+ * links for the controllers that share one ("cpu" -> "cpu,cpuacct"). With a cgroup namespace of its own the container
+ * mounts each hierarchy and sees its own cgroup as the root; without one its own cgroup's folder is bound there, so
+ * that it still sees nothing of its neighbours.
+ *
+ * The hierarchies are mounted with mount(2) relative to the tmpfs as the current folder: one call each instead of five,
+ * and safe, as the tmpfs is new and nobody else can reach it.
+ */
+#include "container/container-internal.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "linux/path.h"
+#include "linux/syscall.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#define CGROUP_FILE_MAX 65536
+#define MS_CGROUP (MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RELATIME)
+
+struct hierarchy {
+	char *controllers; /* "cpu,cpuacct" or "name=systemd" */
+	const char *folder; /* "cpu,cpuacct" or "systemd" */
+	const char *path;   /* this process's cgroup in it */
+};
+
+/* Takes a line of /proc/self/cgroup ("4:memory:/a/b") apart, in place. False for the version 2 line. */
+static bool parse_line(char *line, struct hierarchy *ret)
+{
+	char *controllers = strchr(line, ':');
+	char *path = controllers ? strchr(controllers + 1, ':') : NULL;
+
+	if (!path || path == controllers + 1)
+		return false;
+	*path = '\0';
+	ret->controllers = controllers + 1;
+	ret->folder = bh_has_prefix(ret->controllers, "name=") ? ret->controllers + 5 : ret->controllers;
+	ret->path = path + 1;
+	return *ret->folder && !strchr(ret->folder, '/');
+}
+
+static bool own_view(const struct bh_job *job)
+{
+	return job->spec->namespaces[BH_NS_CGROUP].present;
+}
+
+static int mount_hierarchy(struct bh_job *job, int tmpfs_fd, const struct hierarchy *h, bool readonly, struct bh_error *err)
+{
+	bh_auto_free char *source = NULL;
+
+	if (mkdirat(tmpfs_fd, h->folder, 0755) < 0)
+		return bh_error_set(err, errno, "make the folder %s", h->folder);
+	if (own_view(job)) {
+		if (mount("cgroup", h->folder, "cgroup", MS_CGROUP | (readonly ? MS_RDONLY : 0), h->controllers) < 0)
+			return bh_error_set(err, errno, "mount the cgroup hierarchy %s", h->controllers);
+	} else {
+		source = bh_printf("/sys/fs/cgroup/%s%s", h->folder, h->path);
+		if (mount(source, h->folder, NULL, MS_BIND, NULL) < 0)
+			return bh_error_set(err, errno, "bind %s", source);
+		if (mount(NULL, h->folder, NULL, MS_BIND | MS_REMOUNT | MS_CGROUP | (readonly ? MS_RDONLY : 0), NULL) < 0)
+			return bh_error_set(err, errno, "set the attributes of %s", source);
+	}
+	bh_explain("mount", "type", "cgroup", "source", source ? source : "cgroup", "target", h->folder, "options", h->controllers);
+	return 0;
+}
+
+static int link_controllers(int tmpfs_fd, const struct hierarchy *h, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv names = bh_strv_split(h->folder, ',');
+
+	for (size_t i = 0; names.count > 1 && i < names.count; i++)
+		if (symlinkat(h->folder, tmpfs_fd, names.items[i]) < 0)
+			return bh_error_set(err, errno, "make the link %s", names.items[i]);
+	return 0;
+}
+
+static int fill_v1(struct bh_job *job, int tmpfs_fd, char *lines, bool readonly, struct bh_error *err)
+{
+	char *next;
+	int r = 0;
+
+	if (fchdir(tmpfs_fd) < 0)
+		return bh_error_set(err, errno, "enter the cgroup tmpfs");
+	for (char *line = lines; r == 0 && line && *line; line = next) {
+		struct hierarchy h;
+
+		next = strchr(line, '\n');
+		if (next)
+			*next++ = '\0';
+		if (!parse_line(line, &h))
+			continue;
+		r = mount_hierarchy(job, tmpfs_fd, &h, readonly, err);
+		if (r == 0)
+			r = link_controllers(tmpfs_fd, &h, err);
+	}
+	if (r == 0 && chdir("/") < 0)
+		r = bh_error_set(err, errno, "leave the cgroup tmpfs");
+	return r;
+}
+
+static bool has_v1(const char *lines)
+{
+	for (const char *line = lines; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+		const char *controllers = strchr(line, ':');
+
+		if (controllers && controllers[1] != ':')
+			return true;
+	}
+	return false;
+}
+
+/* A new file system of this type on `destination`, by either API. Returns an fd inside it. */
+static int mount_at(struct bh_job *job, const char *type, const char *destination, const struct bh_mount_options *o, struct bh_error *err)
+{
+	bh_auto_close int target = -1;
+	int fd = bh_mount_new(type, type, o, err), r;
+
+	if (fd != -ENOSYS) {
+		r = fd < 0 ? fd : bh_attach_inside(job, fd, destination, false, err);
+		return r < 0 ? r : fd;
+	}
+	target = bh_make_in_root(job->root_fd, destination, BH_NODE_DIRECTORY, err);
+	r = target < 0 ? target : bh_mount_classic(type, type, -1, o, target, err);
+	if (r < 0)
+		return r;
+	fd = bh_open_in_root(job->root_fd, destination, O_PATH);
+	return fd < 0 ? bh_error_set(err, -fd, "open %s", destination) : fd;
+}
+
+int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *m, const struct bh_mount_options *options, struct bh_error *err)
+{
+	struct bh_mount_options o = { .set = options->set | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC };
+	bool readonly = o.set & MOUNT_ATTR_RDONLY;
+	bh_auto_strv struct bh_strv data = { 0 };
+	bh_auto_buf struct bh_buf lines = { 0 };
+	int fd, r = bh_read_file_at(AT_FDCWD, "/proc/self/cgroup", CGROUP_FILE_MAX, &lines, err);
+
+	if (r < 0)
+		return r;
+	if (!has_v1(lines.data)) {
+		fd = mount_at(job, "cgroup2", m->destination, &o, err);
+		if (fd >= 0)
+			bh_explain("mount", "type", "cgroup2", "source", "cgroup2", "target", m->destination, "options", readonly ? "ro" : "rw");
+		return fd < 0 ? fd : 0;
+	}
+	o.set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
+	bh_strv_add(&data, "mode=755");
+	o.data = data;
+	fd = mount_at(job, "tmpfs", m->destination, &o, err);
+	r = fd < 0 ? fd : fill_v1(job, fd, lines.data, readonly, err);
+	if (r < 0 || !readonly)
+		return r;
+	o.set = MOUNT_ATTR_RDONLY;
+	r = bh_linux_has(BH_CALL_MOUNT_API) ? bh_mount_set(fd, &o, err) : bh_mount_classic_set(fd, &o, err);
+	if (r == 0)
+		bh_explain("mount", "type", "tmpfs", "source", "cgroup", "target", m->destination, "options", "ro");
+	return r;
+}

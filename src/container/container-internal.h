@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the container driver share. The theory of operation is at the top of container.c. */
+#pragma once
+
+#include "container/container.h"
+#include "linux/mount.h"
+#include "linux/namespace.h"
+#include "linux/seccomp.h"
+
+#include <stdbool.h>
+
+/* --- the conversation between the caller and the first process (sync.c) ------------------------------------------- */
+
+enum bh_message_kind {
+	BH_MESSAGE_GO = 1,   /* to the child: id maps are written (root mount attached as an fd), or: execute */
+	BH_MESSAGE_READY,    /* from the child or the stub: everything is tried, waiting for GO */
+	BH_MESSAGE_ERROR,    /* from the child: `text`, errnum, exit_code; it ends now */
+	BH_MESSAGE_TERMINAL, /* from the child: the pty master is attached */
+	BH_MESSAGE_PID,      /* from a helper process or the stub: the pid of the container's process is `value` */
+	BH_MESSAGE_FAILED,   /* from the stub: the workload could not be executed, errnum says why */
+	BH_MESSAGE_HOOKS,    /* from the child: run the hooks that belong outside, then GO */
+};
+
+struct bh_message {
+	unsigned kind;
+	int value;
+	int errnum, exit_code;
+	char text[1024];
+};
+
+/* `pass_fd` -1 = none. */
+int bh_sync_send(int sync, const struct bh_message *message, int pass_fd);
+/* 1: a message, 0: the other side is closed, -errno. *ret_fd (may be NULL) is -1 if none came. */
+int bh_sync_receive(int sync, struct bh_message *ret_message, int *ret_fd);
+int bh_sync_send_error(int sync, const struct bh_error *why);
+
+/* --- one start ---------------------------------------------------------------------------------------------------- */
+
+struct bh_job_mount {
+	struct bh_mount_options options;
+	int source_fd; /* binds: the detached copy (or, without the mount API, O_PATH of the source) */
+};
+
+/* Prepared by the caller's side; the child inherits it all by fork and adds what it opens. */
+struct bh_job {
+	const struct bh_container_create *request;
+	const struct bh_spec *spec;
+	const struct bh_spec_process *process;
+	struct bh_cgroup *cgroup;
+	struct bh_container_stdio *stdio;
+	int preserve_fds;
+	bool parent_fate;
+	bool run;              /* execute without waiting for bh_container_start */
+	bool exec;             /* a further process in a running container */
+	bool privileged;
+
+	int join_fds[BH_NS_COUNT]; /* namespaces to join, or -1 */
+	uint64_t new_flags;        /* CLONE_NEW* of the namespaces to make */
+	bool user_namespace;       /* in a new or a joined one: host root is not our root */
+
+	int enter_pidfd;           /* exec: whose namespaces; -1: the files in join_fds */
+	int enter_flags;           /* exec: CLONE_NEW* of the namespaces to enter */
+
+	int sync_caller, sync_child;
+	pid_t helper;              /* a process that ends once it has told the pid of the container's; 0 = none */
+	int stub_fd;           /* sealed memfd with the exec stub */
+	int init_fd;           /* --init: detached read-only mount of bulkhead-guest */
+	struct bh_job_mount *mounts; /* one per spec->mounts */
+	struct bh_seccomp_filter filter;
+
+	/* The child's own. Its fds are closed all at once just before the end (close_range), not one by one. */
+	int root_fd;           /* the container's root; in the caller: the detached mount */
+	int dev_fd;            /* the container's /dev */
+	bool dev_is_fresh;     /* a tmpfs that we just mounted: nobody else has put anything there */
+	bool dev_readonly;
+	int proc_fd;           /* private procfs */
+	int terminal_fd;       /* pty slave */
+	char *exec_path;       /* the workload's file as found inside */
+};
+
+void bh_job_init(struct bh_job *job);
+void bh_job_clear(struct bh_job *job);
+
+/* The caller's side (container.c). Takes messages until one of kind `until`, or for 0 until the end of the stream. */
+int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned until, struct bh_error *err);
+/* After a failure: nothing of the processes is left. */
+void bh_job_kill(struct bh_job *job, struct bh_container_process *process);
+int bh_job_make_stub(struct bh_job *job, struct bh_error *err);
+int bh_job_make_sync(struct bh_job *job, struct bh_error *err);
+/* clone3 with the job's new namespaces and cgroup; ret_pidfd may be NULL. */
+pid_t bh_job_clone(struct bh_job *job, uint64_t extra_flags, int *ret_pidfd);
+
+/* The child's side (child.c). */
+typedef int (*bh_stage)(struct bh_job *job, struct bh_error *err);
+_Noreturn void bh_child_main(struct bh_job *job);
+_Noreturn void bh_child_fail(struct bh_job *job, const struct bh_error *why);
+
+/* Pieces of the child's work, each in the file of its name. */
+int bh_child_attach_root(struct bh_job *job, struct bh_error *err);      /* rootfs.c */
+int bh_child_mounts(struct bh_job *job, struct bh_error *err);
+int bh_child_pivot(struct bh_job *job, struct bh_error *err);
+int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *mount, const struct bh_mount_options *options, struct bh_error *err); /* cgroups.c */
+/* Attaches on `destination` inside the root, making it if it is missing. */
+int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, bool plain_directory, struct bh_error *err);
+int bh_child_devices(struct bh_job *job, struct bh_error *err);          /* devices.c */
+int bh_child_protect_paths(struct bh_job *job, struct bh_error *err);    /* protect.c */
+int bh_check_sysctls(const struct bh_job *job, struct bh_error *err);    /* sysctl.c */
+int bh_child_sysctls(struct bh_job *job, struct bh_error *err);
+int bh_child_terminal(struct bh_job *job, struct bh_error *err);         /* terminal.c */
+int bh_child_stdio(struct bh_job *job, struct bh_error *err);
+int bh_child_limits(struct bh_job *job, struct bh_error *err);           /* process.c */
+int bh_child_close_fds(struct bh_job *job, struct bh_error *err);
+int bh_child_working_directory(struct bh_job *job, struct bh_error *err);
+int bh_child_credentials(struct bh_job *job, struct bh_error *err);
+int bh_child_find_executable(struct bh_job *job, struct bh_error *err);
+int bh_child_lock_down(struct bh_job *job, struct bh_error *err);
+/* "exec: "NAME": no such file or directory" with exit code 127 or 126; `name` NULL if it isn't known any more. */
+int bh_exec_error(const char *name, int errnum, struct bh_error *err);
+_Noreturn void bh_child_execute(struct bh_job *job);
+int bh_child_create_hooks(struct bh_job *job, struct bh_error *err);     /* hooks.c */
+int bh_child_start_hooks(struct bh_job *job, struct bh_error *err);
+int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err);

@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The container driver: theory of operation.
+ *
+ * Two processes. The caller (single-threaded, usually a child of the command that will become the container's shim)
+ * prepares everything that can be prepared outside: it opens namespaces to join, copies the sources of binds as
+ * detached mounts, opens the root, makes the exec stub. Then it clones the first process straight into its new
+ * namespaces, which inherits all of this, and works through the stages in child.c: cgroup, namespaces, root,
+ * mounts, devices, masks, pivot_root, limits, user, capabilities, filter. Last it executes the workload through the stub
+ * (src/container/stub).
+ *
+ * Invariants:
+ *  1. In the common case nothing is exchanged before the end: the child needs the caller only for the id maps of a user
+ *     namespace (and the root mount made for it), for hooks that run outside, and for the word to execute.
+ *  2. Everything the child opens is O_CLOEXEC and below the root fd, and is closed at once before a path of the
+ *     configuration is followed.
+ *  3. The child is not dumpable from its first instruction in a namespace that others may share.
+ *  4. What fails in the child is said in its own words through the sync socket; then it is reaped here. Mounts, namespaces
+ *     and fds end with it, so a failure leaves nothing.
+ *  5. End of stream on the sync socket after READY means executed; BH_MESSAGE_FAILED from the stub means not.
+ *
+ * When a user or pid namespace is joined, one more process is needed: it joins them and clones the first process from
+ * there as its sibling (CLONE_PARENT), so that it still is the caller's child, and ends.
+ */
+#include "container/container-internal.h"
+
+#include "base/file.h"
+#include "linux/namespace.h"
+#include "linux/syscall.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+#ifndef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+
+static const unsigned char exec_stub[] = {
+#include "exec-stub.inc"
+};
+
+/* --- preparing ---------------------------------------------------------------------------------------------------- */
+
+void bh_job_init(struct bh_job *job)
+{
+	*job = (struct bh_job){
+		.sync_caller = -1, .sync_child = -1, .stub_fd = -1, .init_fd = -1, .root_fd = -1, .dev_fd = -1, .proc_fd = -1, .terminal_fd = -1,
+		.enter_pidfd = -1,
+	};
+	for (int i = 0; i < BH_NS_COUNT; i++)
+		job->join_fds[i] = -1;
+}
+
+void bh_job_clear(struct bh_job *job)
+{
+	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd, &job->init_fd, &job->root_fd };
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(fds); i++)
+		bh_close_fd(fds[i]);
+	for (int i = 0; i < BH_NS_COUNT; i++)
+		bh_close_fd(&job->join_fds[i]);
+	for (size_t i = 0; job->mounts && i < job->spec->mount_count; i++) {
+		bh_mount_options_clear(&job->mounts[i].options);
+		bh_close_fd(&job->mounts[i].source_fd);
+	}
+	bh_seccomp_filter_clear(&job->filter);
+	free(job->mounts);
+	free(job->exec_path);
+}
+
+static int check_spec(const struct bh_spec *spec, struct bh_error *err)
+{
+	if (!spec->has_process && !spec->process.args.count)
+		return bh_error_text(err, EINVAL, "the configuration has no process");
+	if (!spec->process.args.count)
+		return bh_error_text(err, EINVAL, "the configuration has no command to run");
+	if (!spec->namespaces[BH_NS_MOUNT].present || spec->namespaces[BH_NS_MOUNT].path)
+		return bh_error_text(err, EINVAL, "a container needs a mount namespace of its own");
+	if (spec->hostname && *spec->hostname && !spec->namespaces[BH_NS_UTS].present)
+		return bh_error_text(err, EINVAL, "hostname: the container shares the host's uts namespace");
+	if (spec->seccomp.listener_path && *spec->seccomp.listener_path)
+		return bh_error_text(err, EINVAL, "linux.seccomp.listenerPath: this setting is not supported");
+	if (spec->time_offsets.set && !spec->namespaces[BH_NS_TIME].present)
+		return bh_error_text(err, EINVAL, "linux.timeOffsets: given without a time namespace");
+	return 0;
+}
+
+static int prepare_namespaces(struct bh_job *job, struct bh_error *err)
+{
+	bool into_cgroup = job->cgroup && bh_cgroup_clone_fd(job->cgroup) >= 0;
+
+	for (int i = 0; i < BH_NS_COUNT; i++) {
+		const struct bh_spec_namespace *n = &job->spec->namespaces[i];
+
+		if (!n->present)
+			continue;
+		if (n->path) {
+			job->join_fds[i] = bh_namespace_open(AT_FDCWD, n->path, (enum bh_namespace_type)i, err);
+			if (job->join_fds[i] < 0)
+				return job->join_fds[i];
+		} else if (i != BH_NS_TIME && (i != BH_NS_CGROUP || into_cgroup)) {
+			job->new_flags |= (uint64_t)bh_namespaces[i].flag;
+		}
+	}
+	job->user_namespace = job->spec->namespaces[BH_NS_USER].present;
+	return 0;
+}
+
+static int open_source(const struct bh_job *job, const char *path, bool recursive, struct bh_error *err)
+{
+	bh_auto_free char *joined = *path != '/' && job->request->bundle ? bh_path_join(job->request->bundle, path) : NULL;
+	int fd = bh_mount_copy(AT_FDCWD, joined ? joined : path, recursive, err);
+
+	if (fd != -ENOSYS)
+		return fd;
+	fd = open(joined ? joined : path, O_PATH | O_CLOEXEC);
+	return fd < 0 ? bh_error_set(err, errno, "open the mount source %s", path) : fd;
+}
+
+static int prepare_mounts(struct bh_job *job, struct bh_error *err)
+{
+	const struct bh_spec *spec = job->spec;
+
+	job->mounts = bh_calloc(spec->mount_count + 1, sizeof *job->mounts);
+	for (size_t i = 0; i < spec->mount_count; i++)
+		job->mounts[i].source_fd = -1;
+	for (size_t i = 0; i < spec->mount_count; i++) {
+		const struct bh_spec_mount *m = &spec->mounts[i];
+		struct bh_mount_options *o = &job->mounts[i].options;
+		int r = bh_mount_options_parse(&m->options, o, err);
+
+		if (r == 0 && !o->bind && bh_streq(m->type, "bind"))
+			o->bind = true;
+		if (r == 0 && o->bind && !o->remount) {
+			if (!m->source || !*m->source)
+				r = bh_error_text(err, EINVAL, "a bind mount needs a source");
+			else
+				r = job->mounts[i].source_fd = open_source(job, m->source, o->recursive_bind, err);
+		}
+		if (r < 0) {
+			bh_error_prefix(err, "mount %s", m->destination);
+			return r;
+		}
+	}
+	return 0;
+}
+
+/* The root as a detached mount; -1 in root_fd leaves it to the child's mount(2). */
+static int open_root(struct bh_job *job, int userns_fd, struct bh_error *err)
+{
+	const struct bh_rootfs *rootfs = &job->request->rootfs;
+	int fd;
+
+	if (rootfs->mount) {
+		fd = rootfs->mount(rootfs->mount_context, userns_fd, err);
+	} else if (rootfs->mount_fd >= 0) {
+		fd = fcntl(rootfs->mount_fd, F_DUPFD_CLOEXEC, 3);
+		if (fd < 0)
+			return bh_error_set(err, errno, "keep the root mount");
+	} else if (rootfs->path) {
+		fd = bh_mount_copy(AT_FDCWD, rootfs->path, true, err);
+		if (fd == -ENOSYS)
+			return 0;
+	} else {
+		return bh_error_text(err, EINVAL, "the container has no root file system");
+	}
+	if (fd < 0)
+		return fd;
+	job->root_fd = fd;
+	return rootfs->path && !rootfs->mount ? bh_mount_set_propagation(fd, MS_PRIVATE, true, err) : 0;
+}
+
+int bh_job_make_stub(struct bh_job *job, struct bh_error *err)
+{
+	int fd = memfd_create("exec", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+
+	/* MFD_EXEC came with 6.3; before that every memfd is executable. */
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create("exec", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return bh_error_set(err, errno, "make the exec stub");
+	job->stub_fd = fd;
+	if (write(fd, exec_stub, sizeof exec_stub) != (ssize_t)sizeof exec_stub ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+		return bh_error_set(err, errno, "seal the exec stub");
+	return 0;
+}
+
+int bh_job_make_sync(struct bh_job *job, struct bh_error *err)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return bh_error_set(err, errno, "make the sync socket");
+	job->sync_caller = pair[0];
+	job->sync_child = pair[1];
+	return 0;
+}
+
+static int open_init(struct bh_job *job, const char *path, struct bh_error *err)
+{
+	static const struct bh_mount_options readonly = { .set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
+	int r;
+
+	job->init_fd = bh_mount_copy(AT_FDCWD, path, false, err);
+	r = job->init_fd < 0 ? job->init_fd : bh_mount_set(job->init_fd, &readonly, err);
+	return r;
+}
+
+static int prepare(struct bh_job *job, const struct bh_container_create *request, struct bh_error *err)
+{
+	int r;
+
+	job->request = request;
+	job->spec = request->spec;
+	job->process = &request->spec->process;
+	job->cgroup = request->cgroup;
+	job->stdio = request->stdio;
+	job->preserve_fds = request->preserve_fds;
+	job->parent_fate = request->keep_in_parent_fate;
+	r = check_spec(job->spec, err);
+	if (r == 0)
+		r = prepare_namespaces(job, err);
+	if (r == 0)
+		r = bh_check_sysctls(job, err);
+	if (r == 0)
+		r = prepare_mounts(job, err);
+	if (r == 0)
+		r = bh_seccomp_compile(&job->spec->seccomp, job->process->capabilities.bounding, &job->filter, err);
+	if (r == 0)
+		r = request->init_path ? open_init(job, request->init_path, err) : 0;
+	if (r == 0)
+		r = bh_job_make_stub(job, err);
+	if (r == 0 && !(job->new_flags & CLONE_NEWUSER))
+		r = open_root(job, job->join_fds[BH_NS_USER], err);
+	if (r < 0)
+		return r;
+	return bh_job_make_sync(job, err);
+}
+
+/* --- cloning ------------------------------------------------------------------------------------------------------ */
+
+pid_t bh_job_clone(struct bh_job *job, uint64_t extra_flags, int *ret_pidfd)
+{
+	int cgroup_fd = job->cgroup ? bh_cgroup_clone_fd(job->cgroup) : -1;
+	struct clone_args args = {
+		.flags = job->new_flags | extra_flags | (ret_pidfd ? CLONE_PIDFD : 0),
+		.pidfd = (uint64_t)(uintptr_t)ret_pidfd,
+		.exit_signal = extra_flags & CLONE_PARENT ? 0 : SIGCHLD,
+	};
+
+	if (cgroup_fd >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)cgroup_fd;
+	}
+	return bh_clone3(&args);
+}
+
+/* The intermediate process: joins what only children enter (pid) or what decides who owns new namespaces (user). */
+static _Noreturn void intermediate_main(struct bh_job *job)
+{
+	static const enum bh_namespace_type types[] = { BH_NS_PID, BH_NS_USER };
+	struct bh_message message = { .kind = BH_MESSAGE_PID };
+	struct bh_error err = BH_ERROR_INIT;
+
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	for (size_t i = 0; i < BH_ARRAY_SIZE(types); i++) {
+		int fd = job->join_fds[types[i]];
+
+		if (fd < 0 || setns(fd, bh_namespaces[types[i]].flag) == 0)
+			continue;
+		bh_error_set(&err, errno, "join the %s namespace %s", bh_namespaces[types[i]].name, job->spec->namespaces[types[i]].path);
+		bh_child_fail(job, &err);
+	}
+	message.value = bh_job_clone(job, CLONE_PARENT, NULL);
+	if (message.value == 0)
+		bh_child_main(job);
+	if (message.value < 0) {
+		bh_error_set(&err, -message.value, "clone the first process");
+		bh_child_fail(job, &err);
+	}
+	_exit(bh_sync_send(job->sync_child, &message, -1) < 0);
+}
+
+static int clone_through_intermediate(struct bh_job *job, struct bh_container_process *process, struct bh_error *err)
+{
+	struct clone_args args = { .exit_signal = SIGCHLD };
+
+	job->helper = bh_clone3(&args);
+	if (job->helper == 0)
+		intermediate_main(job);
+	if (job->helper < 0)
+		return bh_error_set(err, -job->helper, "clone");
+	bh_close_fd(&job->sync_child);
+	return bh_follow(job, process, BH_MESSAGE_PID, err);
+}
+
+static int clone_process(struct bh_job *job, struct bh_container_process *process, struct bh_error *err)
+{
+	pid_t pid;
+
+	if (job->join_fds[BH_NS_USER] >= 0 || job->join_fds[BH_NS_PID] >= 0)
+		return clone_through_intermediate(job, process, err);
+	pid = bh_job_clone(job, 0, &process->pidfd);
+	if (pid == 0)
+		bh_child_main(job);
+	if (pid < 0)
+		return bh_error_set(err, -pid, "clone the first process");
+	process->pid = pid;
+	bh_close_fd(&job->sync_child);
+	return 0;
+}
+
+/* --- the caller's side -------------------------------------------------------------------------------------------- */
+
+static int serve_user_namespace(struct bh_job *job, const struct bh_container_process *process, struct bh_error *err)
+{
+	const struct bh_message go = { .kind = BH_MESSAGE_GO };
+	bh_auto_free char *path = bh_printf("/proc/%d", (int)process->pid);
+	/* The pid can't be another's: it is our own child and not reaped. */
+	bh_auto_close int proc = bh_open_dir(AT_FDCWD, path, 0, err);
+	bh_auto_close int userns = -1;
+	int r = proc < 0 ? proc : bh_id_maps_write(proc, job->spec, err);
+
+	if (r < 0)
+		return r;
+	userns = bh_namespace_open(proc, "ns/user", BH_NS_USER, err);
+	r = userns < 0 ? userns : open_root(job, userns, err);
+	if (r < 0)
+		return r;
+	r = bh_sync_send(job->sync_caller, &go, job->root_fd);
+	return r < 0 ? bh_error_set(err, -r, "talk to the container's first process") : 0;
+}
+
+static void reap(pid_t pid)
+{
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		continue;
+}
+
+/* The helper has told the pid and ends. */
+static int take_pid(struct bh_job *job, struct bh_container_process *process, pid_t pid, struct bh_error *err)
+{
+	if (job->helper > 0)
+		reap(job->helper);
+	job->helper = 0;
+	process->pid = pid;
+	process->pidfd = bh_pidfd_open(pid);
+	return process->pidfd < 0 ? bh_error_set(err, -process->pidfd, "open a pidfd of the container's process") : 0;
+}
+
+static int take_failure(const struct bh_message *message, const char *command, struct bh_error *err)
+{
+	if (message->kind == BH_MESSAGE_ERROR) {
+		if (err)
+			err->exit_code = message->exit_code;
+		return bh_error_text(err, message->errnum, "%s", message->text);
+	}
+	return bh_exec_error(command, message->errnum, err);
+}
+
+int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned until, struct bh_error *err)
+{
+	const struct bh_message go = { .kind = BH_MESSAGE_GO };
+
+	for (;;) {
+		struct bh_message message;
+		int fd = -1, r = bh_sync_receive(job->sync_caller, &message, &fd);
+
+		if (r < 0)
+			return bh_error_set(err, -r, "read from the container's process");
+		if (r == 0 && !until && process->pid > 0)
+			return 0;
+		if (r == 0)
+			return bh_error_text(err, ECHILD, "the container's process ended before it was ready");
+		if (message.kind == BH_MESSAGE_ERROR || message.kind == BH_MESSAGE_FAILED)
+			return take_failure(&message, job->process->args.items[0], err);
+		if (message.kind == BH_MESSAGE_TERMINAL && job->stdio)
+			job->stdio->ret_terminal_fd = BH_TAKE_FD(fd);
+		bh_close_fd(&fd);
+		r = 0;
+		if (message.kind == BH_MESSAGE_PID)
+			r = take_pid(job, process, message.value, err);
+		else if (message.kind == BH_MESSAGE_HOOKS)
+			r = bh_caller_hooks(job, process->pid, err);
+		if (r == 0 && message.kind == BH_MESSAGE_HOOKS)
+			r = bh_sync_send(job->sync_caller, &go, -1);
+		if (r < 0 || message.kind == until)
+			return r;
+	}
+}
+
+void bh_job_kill(struct bh_job *job, struct bh_container_process *process)
+{
+	struct bh_message message;
+
+	/* The container's process may have failed before the helper told its pid. */
+	while (job->helper > 0 && bh_sync_receive(job->sync_caller, &message, NULL) == 1)
+		if (message.kind == BH_MESSAGE_PID)
+			take_pid(job, process, message.value, NULL);
+	if (job->helper > 0)
+		reap(job->helper);
+	job->helper = 0;
+	bh_close_fd(&job->sync_caller);
+	if (process->pid > 0) {
+		kill(process->pid, SIGKILL);
+		reap(process->pid);
+	}
+	bh_close_fd(&process->pidfd);
+	if (job->stdio)
+		bh_close_fd(&job->stdio->ret_terminal_fd);
+}
+
+static int create(const struct bh_container_create *request, bool run, struct bh_container_process *ret_process, struct bh_error *err)
+{
+	struct bh_container_process process = { .pid = -1, .pidfd = -1, .sync_fd = -1 };
+	struct bh_job job;
+	int r;
+
+	bh_job_init(&job);
+	job.run = run;
+	if (request->stdio)
+		request->stdio->ret_terminal_fd = -1;
+	r = prepare(&job, request, err);
+	if (r == 0)
+		r = clone_process(&job, &process, err);
+	if (r == 0 && job.new_flags & CLONE_NEWUSER)
+		r = serve_user_namespace(&job, &process, err);
+	if (r == 0)
+		r = bh_follow(&job, &process, run ? 0 : BH_MESSAGE_READY, err);
+	if (r == 0) {
+		process.sync_fd = BH_TAKE_FD(job.sync_caller);
+		*ret_process = process;
+	} else {
+		bh_job_kill(&job, &process);
+		if (err && !err->exit_code)
+			err->exit_code = 125;
+	}
+	bh_job_clear(&job);
+	return r;
+}
+
+int bh_container_create(const struct bh_container_create *request, struct bh_container_process *ret_process, struct bh_error *err)
+{
+	return create(request, false, ret_process, err);
+}
+
+int bh_container_run(const struct bh_container_create *request, struct bh_container_process *ret_process, struct bh_error *err)
+{
+	return create(request, true, ret_process, err);
+}
+
+int bh_container_start(struct bh_container_process *process, struct bh_error *err)
+{
+	const struct bh_message go = { .kind = BH_MESSAGE_GO };
+	struct bh_message message;
+	int r = bh_sync_send(process->sync_fd, &go, -1);
+
+	if (r == 0)
+		r = bh_sync_receive(process->sync_fd, &message, NULL);
+	if (r == 0)
+		return 0;
+	if (r < 0)
+		bh_error_set(err, -r, "tell the container's process to start");
+	else
+		r = take_failure(&message, NULL, err);
+	if (err && !err->exit_code)
+		err->exit_code = 125;
+	kill(process->pid, SIGKILL);
+	reap(process->pid);
+	bh_close_fd(&process->pidfd);
+	bh_close_fd(&process->sync_fd);
+	return r;
+}

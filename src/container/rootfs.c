@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The root file system and the mounts of a configuration, made by the first process in its own mount namespace.
+ *
+ * The container's root is attached on top of "/", where pivot_root(2) can take it from, and from then on it is an fd:
+ * every destination is resolved below that fd, so links in the image can't lead out of it. Each mount is made detached,
+ * gets its attributes, and is attached onto the fd of its target. The host's tree is there until the end, since a user
+ * namespace may only mount procfs and sysfs while it can see one, and is then detached as a whole.
+ */
+#include "container/container-internal.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "linux/copy.h"
+#include "linux/path.h"
+#include "linux/syscall.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+static int attach_root_classic(struct bh_job *job, struct bh_error *err)
+{
+	const char *path = job->request->rootfs.path;
+
+	if (mount(path, path, NULL, MS_BIND | MS_REC, NULL) < 0)
+		return bh_error_set(err, errno, "bind mount the root %s", path);
+	job->root_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return job->root_fd < 0 ? bh_error_set(err, errno, "open the root %s", path) : 0;
+}
+
+int bh_child_attach_root(struct bh_job *job, struct bh_error *err)
+{
+	int r;
+
+	/* Before anything else: what happens here must not reach the host, nor the end of the old tree unmount there. */
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return bh_error_set(err, errno, "make the mount namespace private");
+	bh_explain("mount", "target", "/", "propagation", "rprivate");
+	if (job->root_fd < 0) {
+		r = attach_root_classic(job, err);
+	} else {
+		r = bh_mount_attach(job->root_fd, AT_FDCWD, "/");
+		if (r < 0)
+			bh_error_set(err, -r, "attach the root file system");
+	}
+	if (r == 0)
+		bh_explain("mount", "type", "root", "source", job->request->rootfs.path ? job->request->rootfs.path : "detached mount", "target", "/");
+	return r;
+}
+
+/* --- attaching ---------------------------------------------------------------------------------------------------- */
+
+/* The rest of the path if it is one name below `folder` ("/dev", "/dev/pts" -> "pts"). */
+static const char *single_name_below(const char *folder, const char *path)
+{
+	size_t length = strlen(folder);
+
+	if (strncmp(path, folder, length) != 0 || path[length] != '/')
+		return NULL;
+	path += length + 1;
+	if (!*path || strchr(path, '/') || bh_streq(path, ".") || bh_streq(path, ".."))
+		return NULL;
+	return path;
+}
+
+static int is_directory(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) < 0 ? -errno : S_ISDIR(st.st_mode);
+}
+
+/* A name in our own new /dev: nothing there is anybody else's, so no resolution is needed. */
+static int attach_in_dev(struct bh_job *job, int mount_fd, const char *name)
+{
+	int r;
+
+	if (is_directory(mount_fd) == 1) {
+		if (mkdirat(job->dev_fd, name, 0755) < 0 && errno != EEXIST)
+			return -errno;
+	} else {
+		r = openat(job->dev_fd, name, O_CREAT | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644);
+		if (r < 0 && errno != EEXIST)
+			return -errno;
+		if (r >= 0)
+			close(r);
+	}
+	return bh_mount_attach(mount_fd, job->dev_fd, name);
+}
+
+static int open_target(struct bh_job *job, int mount_fd, const char *destination, bool plain_directory, struct bh_error *err)
+{
+	int flags = O_PATH | (plain_directory ? O_DIRECTORY | O_NOFOLLOW : 0);
+	int directory, fd = bh_open_in_root(job->root_fd, destination, flags);
+
+	if (fd == -ENOENT) {
+		directory = is_directory(mount_fd);
+		return bh_make_in_root(job->root_fd, destination, directory ? BH_NODE_DIRECTORY : BH_NODE_FILE, err);
+	}
+	if (fd == -ELOOP || (fd == -ENOTDIR && plain_directory))
+		return bh_error_text(err, ELOOP, "%s in the root file system is not an ordinary folder", destination);
+	return fd < 0 ? bh_error_set(err, -fd, "open %s in the root file system", destination) : fd;
+}
+
+int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, bool plain_directory, struct bh_error *err)
+{
+	const char *name = single_name_below("", destination);
+	bh_auto_close int target = -1;
+	int r;
+
+	/* One name below the root or below a /dev of our own: move_mount doesn't follow a link there, so the common mounts
+	 * need no lookup of their own. Anything unusual takes the long way, which also finds the words for it. */
+	if (name && bh_mount_attach(mount_fd, job->root_fd, name) == 0)
+		return 0;
+	name = job->dev_is_fresh ? single_name_below("/dev", destination) : NULL;
+	if (name && attach_in_dev(job, mount_fd, name) == 0)
+		return 0;
+	target = open_target(job, mount_fd, destination, plain_directory, err);
+	if (target < 0)
+		return target;
+	r = bh_mount_attach(mount_fd, target, "");
+	if (r == -EINVAL && is_directory(mount_fd) != is_directory(target))
+		return bh_error_text(err, ENOTDIR, "mount on %s: one is a folder, the other is not", destination);
+	return r < 0 ? bh_error_set(err, -r, "mount on %s", destination) : 0;
+}
+
+/* --- one mount ---------------------------------------------------------------------------------------------------- */
+
+static void explain_mount(const struct bh_spec_mount *m, const char *type)
+{
+	bh_auto_free char *words = NULL;
+
+	if (bh_explain_mode == BH_EXPLAIN_OFF)
+		return;
+	words = bh_strv_join(&m->options, ",");
+	bh_explain("mount", "type", type, "source", m->source, "target", m->destination, "options", m->options.count ? words : NULL);
+}
+
+/* What a bind gets when its options don't say: it takes part in the host's propagation only as far as the whole root
+ * was asked to. */
+static unsigned long default_propagation(const struct bh_spec *spec)
+{
+	const char *root = spec->rootfs_propagation;
+
+	if (root && strstr(root, "shared"))
+		return 0;
+	return root && strstr(root, "slave") ? MS_SLAVE : MS_PRIVATE;
+}
+
+static int place_bind(struct bh_job *job, const struct bh_spec_mount *m, const struct bh_job_mount *prepared, struct bh_error *err)
+{
+	const struct bh_mount_options *o = &prepared->options;
+	unsigned long first = default_propagation(job->spec);
+	int r = 0;
+
+	/* Attributes and propagation of the whole copy are set before it can be seen. A copy that shall be shared leaves the
+	 * host's peer group first, unless the root is shared too. */
+	if (first && (!o->propagation || o->propagation == MS_SHARED))
+		r = bh_mount_set_propagation(prepared->source_fd, o->propagation ? MS_SLAVE : first, true, err);
+	if (r == 0)
+		r = bh_mount_set(prepared->source_fd, o, err);
+	if (r == 0)
+		r = bh_attach_inside(job, prepared->source_fd, m->destination, false, err);
+	if (r == 0)
+		explain_mount(m, "bind");
+	return r;
+}
+
+/* Some file systems can only be mounted by the owner of their namespace; a container that shares that namespace with
+ * the host gets the host's view of it instead. */
+static int copy_of_hosts(struct bh_job *job, const char *type, const struct bh_mount_options *o, struct bh_error *err)
+{
+	static const struct {
+		const char *type, *path;
+		enum bh_namespace_type owner;
+	} shared[] = { { "proc", "/proc", BH_NS_PID }, { "sysfs", "/sys", BH_NS_NETWORK }, { "mqueue", "/dev/mqueue", BH_NS_IPC } };
+	bh_auto_close int fd = -1;
+	int r;
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(shared); i++) {
+		if (!bh_streq(shared[i].type, type) || job->new_flags & (uint64_t)bh_namespaces[shared[i].owner].flag)
+			continue;
+		fd = bh_mount_copy(AT_FDCWD, shared[i].path, true, err);
+		r = fd < 0 ? fd : bh_mount_set_propagation(fd, MS_PRIVATE, true, err);
+		if (r == 0)
+			r = bh_mount_set(fd, o, err);
+		return r < 0 ? r : BH_TAKE_FD(fd);
+	}
+	return -EPERM;
+}
+
+static int fill_from_below(struct bh_job *job, int mount_fd, const char *destination, struct bh_error *err)
+{
+	bh_auto_close int from = bh_open_in_root(job->root_fd, destination, O_RDONLY | O_DIRECTORY);
+
+	if (from < 0)
+		return from == -ENOENT ? 0 : bh_error_set(err, -from, "open %s in the root file system", destination);
+	return bh_copy_tree(from, mount_fd, err);
+}
+
+/* gid=5 is the tty group of the host's conventions; where the user namespace has no such group the option must go. */
+static void drop_unmapped_gid(const struct bh_job *job, struct bh_mount_options *o)
+{
+	for (size_t i = o->data.count; i-- > 0;) {
+		int64_t gid;
+
+		if (!bh_has_prefix(o->data.items[i], "gid=") || bh_parse_int(o->data.items[i] + 4, 0, UINT32_MAX, &gid) < 0)
+			continue;
+		if (!bh_id_is_mapped(job->spec->gid_mappings, job->spec->gid_mapping_count, (uint32_t)gid))
+			bh_strv_remove(&o->data, i);
+	}
+}
+
+static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct bh_mount_options *o, struct bh_error *err)
+{
+	bool is_tmpfs = bh_streq(m->type, "tmpfs"), is_dev = is_tmpfs && bh_streq(m->destination, "/dev");
+	bool plain = bh_streq(m->type, "proc") || bh_streq(m->type, "sysfs");
+	bool readonly = is_tmpfs && o->set & MOUNT_ATTR_RDONLY && (is_dev || o->copy_up);
+	int fd, r;
+
+	if (readonly)
+		o->set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
+	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
+		drop_unmapped_gid(job, o);
+	fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
+	if (fd == -EPERM || fd == -EACCES) {
+		int copy = copy_of_hosts(job, m->type, o, err);
+
+		fd = copy == -EPERM ? fd : copy;
+	}
+	r = fd < 0 ? fd : 0;
+	if (r == 0 && o->propagation)
+		r = bh_mount_set_propagation(fd, o->propagation, o->propagation_recursive, err);
+	if (r == 0 && o->copy_up)
+		r = fill_from_below(job, fd, m->destination, err);
+	if (r == 0 && readonly && !is_dev)
+		r = bh_mount_set_readonly(fd, false, err);
+	if (r == 0)
+		r = bh_attach_inside(job, fd, m->destination, plain, err);
+	if (r < 0)
+		return r;
+	if (is_dev) {
+		job->dev_fd = fd;
+		job->dev_is_fresh = !o->copy_up;
+		job->dev_readonly = readonly;
+	}
+	explain_mount(m, m->type);
+	return 0;
+}
+
+static int place_remount(struct bh_job *job, const struct bh_spec_mount *m, const struct bh_mount_options *o, struct bh_error *err)
+{
+	int fd = bh_open_in_root(job->root_fd, m->destination, O_PATH);
+	int r = fd < 0 ? bh_error_set(err, -fd, "open %s in the root file system", m->destination) : bh_mount_set(fd, o, err);
+
+	if (r == 0)
+		explain_mount(m, "remount");
+	return r;
+}
+
+/* Without the mount API: mount(2) onto /proc/self/fd/TARGET, then the attributes on the mount that appeared there. */
+static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, struct bh_job_mount *prepared, struct bh_error *err)
+{
+	bool file = prepared->source_fd >= 0 && is_directory(prepared->source_fd) == 0;
+	bool plain = bh_streq(m->type, "proc") || bh_streq(m->type, "sysfs");
+	bh_auto_close int target = -1;
+	int mounted, r;
+
+	if (plain) {
+		target = bh_open_in_root(job->root_fd, m->destination, O_PATH | O_NOFOLLOW);
+		if (target >= 0 && is_directory(target) != 1)
+			return bh_error_text(err, ELOOP, "%s in the root file system is not an ordinary folder", m->destination);
+		bh_close_fd(&target);
+	}
+	target = bh_make_in_root(job->root_fd, m->destination, file ? BH_NODE_FILE : BH_NODE_DIRECTORY, err);
+	if (target < 0)
+		return target;
+	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
+		drop_unmapped_gid(job, &prepared->options);
+	r = bh_mount_classic(m->type, m->source ? m->source : m->type, prepared->source_fd, &prepared->options, target, err);
+	if (r < 0)
+		return r;
+	mounted = bh_open_in_root(job->root_fd, m->destination, O_PATH);
+	if (mounted < 0)
+		return bh_error_set(err, -mounted, "open the mount %s", m->destination);
+	if (prepared->source_fd >= 0 && !prepared->options.propagation)
+		prepared->options.propagation = MS_PRIVATE, prepared->options.propagation_recursive = true;
+	if (prepared->source_fd < 0)
+		prepared->options.set = prepared->options.clear = 0;
+	r = bh_mount_classic_set(mounted, &prepared->options, err);
+	if (bh_streq(m->destination, "/dev") && bh_streq(m->type, "tmpfs"))
+		job->dev_fd = mounted, job->dev_is_fresh = true;
+	if (r == 0)
+		explain_mount(m, prepared->source_fd >= 0 ? "bind" : m->type);
+	return r;
+}
+
+static int place(struct bh_job *job, const struct bh_spec_mount *m, struct bh_job_mount *prepared, struct bh_error *err)
+{
+	if (prepared->options.remount)
+		return place_remount(job, m, &prepared->options, err);
+	if (bh_streq(m->type, "cgroup") || bh_streq(m->type, "cgroup2"))
+		return bh_mount_cgroups(job, m, &prepared->options, err);
+	if (!bh_linux_has(BH_CALL_MOUNT_API))
+		return place_classic(job, m, prepared, err);
+	if (prepared->options.bind)
+		return place_bind(job, m, prepared, err);
+	if (!m->type || !*m->type)
+		return bh_error_text(err, EINVAL, "the mount has no type");
+	return place_new(job, m, &prepared->options, err);
+}
+
+int bh_child_mounts(struct bh_job *job, struct bh_error *err)
+{
+	for (size_t i = 0; i < job->spec->mount_count; i++) {
+		const struct bh_spec_mount *m = &job->spec->mounts[i];
+		int r = place(job, m, &job->mounts[i], err);
+
+		if (r < 0) {
+			bh_error_prefix(err, "mount %s", m->destination);
+			return r;
+		}
+	}
+	return 0;
+}
+
+/* --- the end ------------------------------------------------------------------------------------------------------ */
+
+static int set_root_propagation(const char *word, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv words = { 0 };
+	struct bh_mount_options o;
+	int r;
+
+	bh_strv_add(&words, word);
+	r = bh_mount_options_parse(&words, &o, err);
+	if (r < 0)
+		return r;
+	if (!o.propagation)
+		r = bh_error_text(err, EINVAL, "rootfsPropagation: unknown value '%.40s'", word);
+	else if (mount(NULL, "/", NULL, o.propagation | (o.propagation_recursive ? MS_REC : 0), NULL) < 0)
+		r = bh_error_set(err, errno, "make the root %s", word);
+	bh_mount_options_clear(&o);
+	return r;
+}
+
+static int make_root_readonly(struct bh_job *job, struct bh_error *err)
+{
+	static const struct bh_mount_options readonly = { .set = MOUNT_ATTR_RDONLY };
+	int r = bh_linux_has(BH_CALL_MOUNT_API) ? bh_mount_set(job->root_fd, &readonly, err) : bh_mount_classic_set(job->root_fd, &readonly, err);
+
+	if (r == 0)
+		bh_explain("mount", "target", "/", "options", "ro");
+	return r;
+}
+
+int bh_child_pivot(struct bh_job *job, struct bh_error *err)
+{
+	const char *propagation = job->spec->rootfs_propagation;
+	int r;
+
+	r = job->spec->root.readonly ? make_root_readonly(job, err) : 0;
+	if (r < 0)
+		return r;
+	/* pivot_root(".", "."): the old root comes to lie on top of the new one, and is taken off as a whole. */
+	if (fchdir(job->root_fd) < 0)
+		return bh_error_set(err, errno, "enter the root file system");
+	if (syscall(SYS_pivot_root, ".", ".") < 0)
+		return bh_error_set(err, errno, "pivot_root");
+	if (umount2(".", MNT_DETACH) < 0)
+		return bh_error_set(err, errno, "detach the host's file systems");
+	if (chdir("/") < 0)
+		return bh_error_set(err, errno, "enter the new root");
+	bh_explain("pivot_root", "new_root", ".", "put_old", ".", "old", "detached");
+	return propagation && *propagation ? set_root_propagation(propagation, err) : 0;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared between the engine's files only. */
+#pragma once
+
+#include "engine/engine.h"
+
+#include <inttypes.h>
+#include <sys/file.h>
+
+/* Field 22 of /proc/<pid>/stat; -ESRCH if there is no such process or it is a zombie. */
+int bh_process_start_time(pid_t pid, uint64_t *ret_start);
+/* NULL if the file is missing or no JSON. */
+json_object *bh_engine_read_json(int dirfd, const char *path);
+int bh_engine_read_name(struct bh_engine *engine, const char *name, char ret_id[BH_ID_LENGTH + 1]);
+void bh_engine_sweep_half_made(struct bh_engine *engine, const char *id);
+/* The files part of a removal: cgroup, state, record, rest, name, folder. The container is locked and not running. */
+int bh_engine_remove_files(struct bh_engine *engine, struct bh_container *container, struct bh_error *err);
+
+/* Unlinks every name that holds this id (a half-made container does not know its own). */
+void bh_engine_drop_names_of(struct bh_engine *engine, const char *id);
+/* For a locked container whose shim still lives although the container has ended: waits for it, under no lock, and
+ * locks and reads again. The record may be gone afterwards (NULL). */
+int bh_engine_settle(struct bh_engine *engine, struct bh_container *container, struct bh_error *err);
+/* Claims a name for an id. -EEXIST with Docker's words. */
+int bh_engine_claim_name(struct bh_engine *engine, const char *name, const char *id, struct bh_error *err);
+
+/* One mount of a container, as `-v` and `--mount` describe it; becomes a spec mount and an entry of inspect's Mounts. */
+struct bh_mount_request {
+	char *type;        /* "bind", "volume", "tmpfs" */
+	char *source;      /* host path, or volume name (NULL: anonymous) */
+	char *target;
+	bool readonly, nocopy, create_source;
+	char *propagation; /* "rprivate" ... or NULL */
+	struct bh_strv options;
+};
+struct bh_mount_list {
+	struct bh_mount_request *items;
+	size_t count, capacity;
+};
+void bh_mount_list_clear(struct bh_mount_list *list);
+/* -v, --mount, --tmpfs and the image's volumes, later ones replacing earlier ones with the same target. */
+int bh_engine_parse_mounts(const struct bh_create_options *options, const struct bh_image *image, struct bh_mount_list *ret_list, struct bh_error *err);
+/* Makes volumes and missing host folders, adds the spec mounts, and describes them for inspect ("mounts" array). */
+int bh_engine_apply_mounts(struct bh_engine *engine, const struct bh_mount_list *list, struct bh_spec *spec, json_object *ret_mounts, struct bh_error *err);
+/* First use of a volume: the image's content at that place is copied into it. `root_fd` is the container's root. */
+int bh_engine_fill_volumes(struct bh_engine *engine, struct bh_container *container, int root_fd, struct bh_error *err);
+int bh_engine_remove_volumes(struct bh_engine *engine, struct bh_container *container, struct bh_error *err);
+
+/* Options that only touch the spec: resources, capabilities, security, namespaces, devices, ulimits, sysctls. */
+int bh_engine_apply_options(struct bh_engine *engine, const struct bh_create_options *options, struct bh_spec *spec, struct bh_error *err);
+/* --userns, --uidmap, --gidmap: sets the spec's maps. */
+int bh_engine_apply_userns(struct bh_engine *engine, const struct bh_create_options *options, const char *id, struct bh_spec *spec, struct bh_error *err);
+/* A user namespace with these maps, held by an fd (for id-mapped mounts). */
+int bh_engine_userns_fd(const struct bh_spec *spec, struct bh_error *err);
+/* Env files and lists: "KEY=value", or "KEY" taken from our own environment. */
+int bh_engine_add_env(struct bh_strv *env, const struct bh_strv *files, const struct bh_strv *values, struct bh_error *err);
+
+/* Fills the fields that mirror `record`. */
+void bh_container_set_record(struct bh_container *container);

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Capability sets, limits and other properties a process gives up before it becomes the workload. */
+#pragma once
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+struct bh_capability_sets {
+	uint64_t effective, permitted, inheritable;
+};
+
+/* capset(2) of the calling process. Clearing a capability from `inheritable` also takes it from the ambient set. */
+int bh_capabilities_set(const struct bh_capability_sets *sets, struct bh_error *err);
+/* Drops everything that is not in `keep` from the bounding set. */
+int bh_capabilities_bound(uint64_t keep, struct bh_error *err);
+/* Raises these in the ambient set (they must be permitted and inheritable). */
+int bh_capabilities_ambient(uint64_t ambient, struct bh_error *err);
+/* "RLIMIT_NOFILE" -> number, or -1. */
+int bh_rlimit_number(const char *name);

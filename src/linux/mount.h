@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mounts as objects: made detached (fsopen(2), open_tree(2)), given their attributes while nobody can see them, and then
+ * attached onto an fd. On kernels without the new mount API (before 5.12) bh_mount_classic does the same work with
+ * mount(2) on /proc/self/fd paths, where the target is held as an fd all the same.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "base/string.h"
+
+#include <stdint.h>
+
+/* Mount options in the words of mount(8), runc and the runtime specification, sorted by who takes them. */
+struct bh_mount_options {
+	uint64_t set, clear;                      /* MOUNT_ATTR_* of this mount */
+	uint64_t recursive_set, recursive_clear;  /* MOUNT_ATTR_* of it and all below */
+	unsigned long flags;                      /* MS_* of the file system (sync, dirsync, lazytime) */
+	unsigned long propagation;                /* MS_SHARED, MS_PRIVATE, MS_SLAVE, MS_UNBINDABLE; 0 = not asked for */
+	bool propagation_recursive;
+	bool bind, recursive_bind, remount;
+	bool copy_up;                             /* tmpcopyup: a tmpfs begins with what lay below it */
+	bool idmap, recursive_idmap;
+	struct bh_strv data;                      /* "size=64k", for the file system itself */
+};
+int bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options *ret_options, struct bh_error *err);
+void bh_mount_options_clear(struct bh_mount_options *options);
+
+/* A new file system, mounted nowhere. Returns the fd of its root (O_PATH, O_CLOEXEC). */
+int bh_mount_new(const char *type, const char *source, const struct bh_mount_options *options, struct bh_error *err);
+/* A detached copy of the mount at dirfd/path ("" = dirfd itself). */
+int bh_mount_copy(int dirfd, const char *path, bool recursive, struct bh_error *err);
+/* Applies attributes and propagation to a mount by its fd. */
+int bh_mount_set(int mount_fd, const struct bh_mount_options *options, struct bh_error *err);
+int bh_mount_set_propagation(int mount_fd, unsigned long propagation, bool recursive, struct bh_error *err);
+int bh_mount_set_readonly(int mount_fd, bool recursive, struct bh_error *err);
+/* Attaches a detached mount on target_fd ("" name) or on the single name below it, which must not be a link.
+ * -errno without words: the caller knows what it is. */
+int bh_mount_attach(int mount_fd, int target_fd, const char *name);
+
+/* The same by mount(2): a new file system (`source_fd` -1) or a bind of source_fd, on target_fd. Needs /proc. The mount
+ * covers target_fd, so the caller opens the target again to get into it. */
+int bh_mount_classic(const char *type, const char *source, int source_fd, const struct bh_mount_options *options, int target_fd,
+		     struct bh_error *err);
+/* Second part of a classic bind: applies the attributes to the mount whose root is mounted_fd. */
+int bh_mount_classic_set(int mounted_fd, const struct bh_mount_options *options, struct bh_error *err);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * System calls that libc does not wrap or that older kernels lack. Each returns its result or a negative errno.
+ *
+ * A kernel without the call answers ENOSYS and the callers (path.c, mount.c) have another way; the first ENOSYS of a
+ * family is remembered. Tests force those ways with bh_linux_force_enosys; nothing outside the process can.
+ */
+#pragma once
+
+#include <linux/sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum bh_linux_call {
+	BH_CALL_OPENAT2 = 1,      /* Linux 5.6 */
+	BH_CALL_MOUNT_API = 2,    /* fsopen, fsconfig, fsmount, open_tree, move_mount (5.2), mount_setattr (5.12) */
+	BH_CALL_CLONE3 = 4,       /* 5.3 */
+	BH_CALL_CLOSE_RANGE = 8,  /* 5.9 */
+	BH_CALL_SETNS_PIDFD = 16, /* setns on a pidfd: 5.8 */
+	BH_CALL_FACCESSAT2 = 32,  /* 5.8 */
+};
+
+/* For tests: these calls (bits of enum bh_linux_call) fail with ENOSYS from now on. */
+void bh_linux_force_enosys(unsigned calls);
+/* Has the family not been found missing (yet)? */
+bool bh_linux_has(enum bh_linux_call call);
+/* Records that the kernel lacks it. */
+void bh_linux_lacks(enum bh_linux_call call);
+
+int bh_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
+/* fork-like use only: no CLONE_VM. Without clone3 the flags that clone(2) knows work, others give -ENOSYS. */
+pid_t bh_clone3(const struct clone_args *args);
+int bh_pidfd_open(pid_t pid);
+int bh_pidfd_send_signal(int pidfd, int signal);
+/* close_range(2), or one close(2) after the other. `flags` as there (CLOSE_RANGE_CLOEXEC). */
+int bh_close_range(unsigned first, unsigned last, unsigned flags);
