@@ -2,6 +2,7 @@
 /* inspect: containers and images by name or id, as Docker's JSON. */
 #include "cli/cli.h"
 #include "cli/containers.h"
+#include "cli/image.h"
 #include "cli/template.h"
 
 #include <errno.h>
@@ -21,6 +22,7 @@ static const struct bh_option options[] = {
 
 static json_object *inspect_one(struct bh_engine *engine, const struct inspect_options *o, const char *name, struct bh_error *err)
 {
+	struct bh_image_store store = BH_IMAGE_STORE_INIT;
 	struct bh_container container;
 	json_object *object = NULL;
 
@@ -29,8 +31,10 @@ static json_object *inspect_one(struct bh_engine *engine, const struct inspect_o
 		bh_container_clear(&container);
 		return object;
 	}
-	if (!bh_streq(o->type, "container"))
-		object = NULL;
+	if (!bh_streq(o->type, "container") && bh_image_store_open(bh_cli.root, &store, err) == 0) {
+		bh_cli_image_inspect(&store, name, &object, err);
+		bh_image_store_close(&store);
+	}
 	if (!object && !o->type)
 		bh_error_text(err, ENOENT, "No such object: %s", name);
 	return object;
