@@ -26,6 +26,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -381,10 +382,19 @@ static void quiet_standard_streams(void)
 	close(null);
 }
 
+/* This program, which the shim becomes again for restarts and for cleaning up. */
+static char *program_path(void)
+{
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+
+	return n < 0 ? bh_strdup("/usr/bin/bulkhead") : bh_strndup(path, (size_t)n);
+}
+
 /* Becomes the shim. Returns only if that failed. */
 static void become_shim(struct stage *s, struct bh_error *err)
 {
-	bh_auto_free char *shim = bh_find_program("bulkhead-shim"), *engine = bh_find_program("bulkhead");
+	bh_auto_free char *shim = bh_find_program("bulkhead-shim"), *engine = program_path();
 	bh_auto_strv struct bh_strv args = { 0 };
 	char *const environment[] = { NULL };
 
