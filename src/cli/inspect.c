@@ -22,7 +22,6 @@ static const struct bh_option options[] = {
 
 static json_object *inspect_one(struct bh_engine *engine, const struct inspect_options *o, const char *name, struct bh_error *err)
 {
-	struct bh_image_store store = BH_IMAGE_STORE_INIT;
 	struct bh_container container;
 	json_object *object = NULL;
 
@@ -31,9 +30,11 @@ static json_object *inspect_one(struct bh_engine *engine, const struct inspect_o
 		bh_container_clear(&container);
 		return object;
 	}
-	if (!bh_streq(o->type, "container") && bh_image_store_open(bh_cli.root, &store, err) == 0) {
-		bh_cli_image_inspect(&store, name, &object, err);
-		bh_image_store_close(&store);
+	if (!bh_streq(o->type, "container")) {
+		bh_auto(bh_image_store_close) struct bh_image_store store = BH_IMAGE_STORE_INIT;
+
+		if (bh_image_store_open(bh_cli.root, &store, err) == 0 && bh_cli_image_inspect(&store, name, &object, err) == 0)
+			return object;
 	}
 	if (!object && !o->type)
 		bh_error_text(err, ENOENT, "No such object: %s", name);
