@@ -114,8 +114,8 @@ static int stage_join(struct bh_job *job, struct bh_error *err)
 static bool needs_private_proc(const struct bh_job *job)
 {
 	if (job->exec)
-		return job->process->oom_score_adj.set;
-	return job->spec->sysctl.count || job->process->oom_score_adj.set || job->spec->namespaces[BH_NS_TIME].present;
+		return false;
+	return job->spec->sysctl.count || (job->process->oom_score_adj.set && !job->user_namespace) || job->spec->namespaces[BH_NS_TIME].present;
 }
 
 static int stage_session(struct bh_job *job, struct bh_error *err)
@@ -223,6 +223,7 @@ static const bh_stage create_stages[] = {
 static const bh_stage exec_stages[] = {
 	stage_begin,
 	stage_cgroup,
+	bh_child_oom_score_before,
 	stage_enter,
 	stage_user_namespace,
 	stage_session,

@@ -18,6 +18,7 @@ enum bh_message_kind {
 	BH_MESSAGE_TERMINAL, /* from the child: the pty master is attached */
 	BH_MESSAGE_PID,      /* from a helper process or the stub: the pid of the container's process is `value` */
 	BH_MESSAGE_FAILED,   /* from the stub: the workload could not be executed, errnum says why */
+	BH_MESSAGE_WARNING,  /* from the child: `text` for the person who started it, whose stderr is no longer its own */
 	BH_MESSAGE_HOOKS,    /* from the child: run the hooks that belong outside, then GO */
 };
 
@@ -52,7 +53,6 @@ struct bh_job {
 	bool parent_fate;
 	bool run;              /* execute without waiting for bh_container_start */
 	bool exec;             /* a further process in a running container */
-	bool privileged;
 
 	int join_fds[BH_NS_COUNT]; /* namespaces to join, or -1 */
 	uint64_t new_flags;        /* CLONE_NEW* of the namespaces to make */
@@ -65,6 +65,7 @@ struct bh_job {
 	pid_t helper;              /* a process that ends once it has told the pid of the container's; 0 = none */
 	int stub_fd;           /* sealed memfd with the exec stub */
 	int init_fd;           /* --init: detached read-only mount of bulkhead-guest */
+	struct bh_spec_capabilities capabilities; /* what of process->capabilities this machine can give */
 	struct bh_job_mount *mounts; /* one per spec->mounts */
 	struct bh_seccomp_filter filter;
 
@@ -87,6 +88,13 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 void bh_job_kill(struct bh_job *job, struct bh_container_process *process);
 int bh_job_make_stub(struct bh_job *job, struct bh_error *err);
 int bh_job_make_sync(struct bh_job *job, struct bh_error *err);
+/* A warning for the person who started it; from the child it goes through the caller. */
+void bh_job_warn(struct bh_job *job, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* oom_score_adj of the process whose file is proc_fd/path, if the configuration has one. */
+int bh_job_oom_score(struct bh_job *job, int proc_fd, const char *path, struct bh_error *err);
+int bh_child_oom_score_before(struct bh_job *job, struct bh_error *err);
+/* Fills job->capabilities. */
+void bh_job_clamp_capabilities(struct bh_job *job);
 /* clone3 with the job's new namespaces and cgroup; ret_pidfd may be NULL. */
 pid_t bh_job_clone(struct bh_job *job, uint64_t extra_flags, int *ret_pidfd);
 
@@ -94,6 +102,8 @@ pid_t bh_job_clone(struct bh_job *job, uint64_t extra_flags, int *ret_pidfd);
 typedef int (*bh_stage)(struct bh_job *job, struct bh_error *err);
 _Noreturn void bh_child_main(struct bh_job *job);
 _Noreturn void bh_child_fail(struct bh_job *job, const struct bh_error *why);
+/* Opens the source of a bind with the rights of the calling process; relative paths are the bundle's. */
+int bh_job_open_source(const struct bh_job *job, const char *path, struct bh_error *err);
 
 /* Pieces of the child's work, each in the file of its name. */
 int bh_child_attach_root(struct bh_job *job, struct bh_error *err);      /* rootfs.c */

@@ -59,6 +59,7 @@ static int prepare(struct bh_job *job, const struct bh_container_exec *request, 
 	r = prepare_namespaces(job, request, err);
 	if (r == 0)
 		r = bh_seccomp_compile(request->privileged ? &none : &request->spec->seccomp, request->process->capabilities.bounding, &job->filter, err);
+	bh_job_clamp_capabilities(job);
 	if (r == 0)
 		r = bh_job_make_stub(job, err);
 	return r < 0 ? r : bh_job_make_sync(job, err);

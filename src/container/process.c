@@ -33,7 +33,7 @@
 
 /* --- limits ------------------------------------------------------------------------------------------------------- */
 
-static int set_limit(const struct bh_spec_rlimit *wanted, struct bh_error *err)
+static int set_limit(struct bh_job *job, const struct bh_spec_rlimit *wanted, struct bh_error *err)
 {
 	struct rlimit limit = { wanted->soft, wanted->hard }, now;
 	int number = bh_rlimit_number(wanted->type);
@@ -51,23 +51,23 @@ static int set_limit(const struct bh_spec_rlimit *wanted, struct bh_error *err)
 		limit.rlim_cur = BH_MIN(limit.rlim_cur, limit.rlim_max);
 		if (setrlimit((__rlimit_resource_t)number, &limit) < 0)
 			return bh_error_set(err, errno, "set %s", wanted->type);
-		bh_warn_once("%s is held at %llu: this machine allows no more", wanted->type, (unsigned long long)limit.rlim_max);
+		bh_job_warn(job, "%s is held at %llu: this machine allows no more", wanted->type, (unsigned long long)limit.rlim_max);
 	}
 	snprintf(text, sizeof text, "%llu:%llu", (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max);
 	bh_explain("rlimit", "type", wanted->type, "value", text);
 	return 0;
 }
 
-static int write_oom_score(int proc_fd, int64_t score)
+static int write_oom_score(int proc_fd, const char *path, int64_t score)
 {
-	bh_auto_close int fd = openat(proc_fd, "self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	bh_auto_close int fd = openat(proc_fd, path, O_WRONLY | O_CLOEXEC);
 	char text[24];
 	int length = snprintf(text, sizeof text, "%lld", (long long)score);
 
 	return fd < 0 || write(fd, text, (size_t)length) != length ? -errno : 0;
 }
 
-static int set_oom_score(struct bh_job *job, struct bh_error *err)
+int bh_job_oom_score(struct bh_job *job, int proc_fd, const char *path, struct bh_error *err)
 {
 	int64_t score = job->process->oom_score_adj.value;
 	char text[24];
@@ -77,9 +77,9 @@ static int set_oom_score(struct bh_job *job, struct bh_error *err)
 		return 0;
 	if (score < -1000 || score > 1000)
 		return bh_error_text(err, EINVAL, "process.oomScoreAdj: %lld is not between -1000 and 1000", (long long)score);
-	r = write_oom_score(job->proc_fd, score);
+	r = write_oom_score(proc_fd, path, score);
 	if (r == -EACCES || r == -EPERM) {
-		bh_warn_once("oom_score_adj %lld needs CAP_SYS_RESOURCE; it stays as it is", (long long)score);
+		bh_job_warn(job, "oom_score_adj %lld needs CAP_SYS_RESOURCE; it stays as it is", (long long)score);
 		return 0;
 	}
 	if (r < 0)
@@ -89,12 +89,24 @@ static int set_oom_score(struct bh_job *job, struct bh_error *err)
 	return 0;
 }
 
+/* A user namespace's root may not even raise it: its own files in /proc belong to the host's root. So those who are to
+ * enter one do it before, and for a new one the caller does it. */
+int bh_child_oom_score_before(struct bh_job *job, struct bh_error *err)
+{
+	bh_auto_close int proc = -1;
+
+	if (!job->process->oom_score_adj.set)
+		return 0;
+	proc = bh_private_proc(err);
+	return proc < 0 ? proc : bh_job_oom_score(job, proc, "self/oom_score_adj", err);
+}
+
 int bh_child_limits(struct bh_job *job, struct bh_error *err)
 {
-	int r = set_oom_score(job, err);
+	int r = job->exec || job->user_namespace ? 0 : bh_job_oom_score(job, job->proc_fd, "self/oom_score_adj", err);
 
 	for (size_t i = 0; r == 0 && i < job->process->rlimit_count; i++)
-		r = set_limit(&job->process->rlimits[i], err);
+		r = set_limit(job, &job->process->rlimits[i], err);
 	return r;
 }
 
@@ -172,16 +184,36 @@ static int set_user(const struct bh_spec_process *p, struct bh_error *err)
 	return 0;
 }
 
+void bh_job_clamp_capabilities(struct bh_job *job)
+{
+	struct bh_spec_capabilities *c = &job->capabilities;
+	uint64_t own, missing;
+
+	*c = job->process->capabilities;
+	/* A user namespace's root has them all there; and nearly every machine gives the usual ones. */
+	if (job->user_namespace || !(c->permitted & ~bh_capability_default_set()))
+		return;
+	own = bh_capabilities_permitted();
+	missing = c->permitted & ~own;
+	for (int i = 0; bh_capability_name(i); i++)
+		if (missing >> i & 1)
+			bh_warn("this machine does not allow %s: the container runs without it", bh_capability_name(i));
+	c->permitted &= own;
+	c->effective &= own;
+	c->inheritable &= own;
+	c->ambient &= own;
+}
+
 /* Is CAP_SYS_ADMIN held for the filter's sake only? */
 static bool admin_for_seccomp(const struct bh_job *job)
 {
 	return job->filter.count && !job->process->no_new_privileges &&
-	       !(job->process->capabilities.effective & CAP_BIT(CAP_SYS_ADMIN));
+	       !(job->capabilities.effective & CAP_BIT(CAP_SYS_ADMIN));
 }
 
 static int set_capabilities(const struct bh_job *job, uint64_t extra, struct bh_error *err)
 {
-	const struct bh_spec_capabilities *c = &job->process->capabilities;
+	const struct bh_spec_capabilities *c = &job->capabilities;
 	struct bh_capability_sets sets = { c->effective | extra, c->permitted | extra, c->inheritable };
 
 	return bh_capabilities_set(&sets, err);
@@ -196,7 +228,7 @@ static void explain_credentials(const struct bh_job *job)
 	if (bh_explain_mode == BH_EXPLAIN_OFF)
 		return;
 	for (int i = 0; bh_capability_name(i); i++)
-		if (p->capabilities.permitted >> i & 1)
+		if (job->capabilities.permitted >> i & 1)
 			bh_buf_addf(&names, "%s%s", names.length ? "," : "", bh_capability_name(i) + 4);
 	snprintf(user, sizeof user, "%u:%u", p->user.uid, p->user.gid);
 	bh_explain("user", "uid:gid", user);
@@ -206,7 +238,7 @@ static void explain_credentials(const struct bh_job *job)
 int bh_child_credentials(struct bh_job *job, struct bh_error *err)
 {
 	const struct bh_spec_process *p = job->process;
-	int r = bh_capabilities_bound(p->capabilities.bounding, err);
+	int r = bh_capabilities_bound(job->capabilities.bounding, err);
 
 	if (r == 0)
 		r = set_groups(p, err);
@@ -215,7 +247,7 @@ int bh_child_credentials(struct bh_job *job, struct bh_error *err)
 	if (r == 0)
 		r = set_capabilities(job, admin_for_seccomp(job) ? CAP_BIT(CAP_SYS_ADMIN) : 0, err);
 	if (r == 0)
-		r = bh_capabilities_ambient(p->capabilities.ambient, err);
+		r = bh_capabilities_ambient(job->capabilities.ambient, err);
 	if (r < 0)
 		return r;
 	umask(p->user.umask_set ? p->user.umask & 0777 : 0022);

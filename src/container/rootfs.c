@@ -261,13 +261,27 @@ static int place_remount(struct bh_job *job, const struct bh_spec_mount *m, cons
 	return r;
 }
 
+static bool same_file(int a, int b)
+{
+	struct stat st_a, st_b;
+
+	return fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev && st_a.st_ino == st_b.st_ino;
+}
+
 /* Without the mount API: mount(2) onto /proc/self/fd/TARGET, then the attributes on the mount that appeared there. */
 static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, struct bh_job_mount *prepared, struct bh_error *err)
 {
 	bool file = prepared->source_fd >= 0 && is_directory(prepared->source_fd) == 0;
 	bool plain = bh_streq(m->type, "proc") || bh_streq(m->type, "sysfs");
-	bh_auto_close int target = -1;
+	bh_auto_close int target = -1, source = -1;
 	int mounted, r;
+
+	/* mount(2) takes sources of its own mount namespace only: not the fd of the caller, but the same file in our copy. */
+	if (prepared->source_fd >= 0) {
+		source = bh_job_open_source(job, m->source, err);
+		if (source < 0 || !same_file(source, prepared->source_fd))
+			return source < 0 ? source : bh_error_text(err, ESTALE, "the mount source %s was replaced", m->source);
+	}
 
 	if (plain) {
 		target = bh_open_in_root(job->root_fd, m->destination, O_PATH | O_NOFOLLOW);
@@ -280,7 +294,7 @@ static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, stru
 		return target;
 	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
 		drop_unmapped_gid(job, &prepared->options);
-	r = bh_mount_classic(m->type, m->source ? m->source : m->type, prepared->source_fd, &prepared->options, target, err);
+	r = bh_mount_classic(m->type, m->source ? m->source : m->type, source, &prepared->options, target, err);
 	if (r < 0)
 		return r;
 	mounted = bh_open_in_root(job->root_fd, m->destination, O_PATH);

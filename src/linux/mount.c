@@ -301,6 +301,13 @@ int bh_mount_set_readonly(int mount_fd, bool recursive, struct bh_error *err)
 	return set_attributes(mount_fd, &attr, recursive, err);
 }
 
+int bh_mount_set_idmap(int mount_fd, int userns_fd, bool recursive, struct bh_error *err)
+{
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns_fd };
+
+	return set_attributes(mount_fd, &attr, recursive, err);
+}
+
 int bh_mount_attach(int mount_fd, int target_fd, const char *name)
 {
 	if (move_mount(mount_fd, "", target_fd, name, MOVE_MOUNT_F_EMPTY_PATH | (*name ? 0 : MOVE_MOUNT_T_EMPTY_PATH)) < 0)

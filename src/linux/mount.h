@@ -34,6 +34,8 @@ int bh_mount_copy(int dirfd, const char *path, bool recursive, struct bh_error *
 int bh_mount_set(int mount_fd, const struct bh_mount_options *options, struct bh_error *err);
 int bh_mount_set_propagation(int mount_fd, unsigned long propagation, bool recursive, struct bh_error *err);
 int bh_mount_set_readonly(int mount_fd, bool recursive, struct bh_error *err);
+/* Shows the owners of files as the user namespace maps them. Only while the mount is detached. */
+int bh_mount_set_idmap(int mount_fd, int userns_fd, bool recursive, struct bh_error *err);
 /* Attaches a detached mount on target_fd ("" name) or on the single name below it, which must not be a link.
  * -errno without words: the caller knows what it is. */
 int bh_mount_attach(int mount_fd, int target_fd, const char *name);
