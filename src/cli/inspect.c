@@ -2,6 +2,7 @@
 /* inspect: containers and images by name or id, as Docker's JSON. */
 #include "cli/cli.h"
 #include "cli/containers.h"
+#include "cli/image.h"
 #include "cli/template.h"
 
 #include <errno.h>
@@ -29,8 +30,12 @@ static json_object *inspect_one(struct bh_engine *engine, const struct inspect_o
 		bh_container_clear(&container);
 		return object;
 	}
-	if (!bh_streq(o->type, "container"))
-		object = NULL;
+	if (!bh_streq(o->type, "container")) {
+		bh_auto(bh_image_store_close) struct bh_image_store store = BH_IMAGE_STORE_INIT;
+
+		if (bh_image_store_open(bh_cli.root, &store, err) == 0 && bh_cli_image_inspect(&store, name, &object, err) == 0)
+			return object;
+	}
 	if (!object && !o->type)
 		bh_error_text(err, ENOENT, "No such object: %s", name);
 	return object;

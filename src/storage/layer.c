@@ -66,6 +66,7 @@ struct apply {
 	int root_fd;
 	char *parent_path;       /* of parent_fd; the last folder used, since entries come folder by folder */
 	int parent_fd;
+	bool forget_parent;      /* something was removed: parent_fd may be a folder that is no longer there */
 	struct pending *pending;
 	size_t pending_count, pending_capacity;
 	uint64_t bytes_max, entries;
@@ -231,7 +232,7 @@ static int open_parent(struct apply *a, const char *path, const char **ret_name)
 	*ret_name = slash ? slash + 1 : path;
 	if (!slash)
 		return a->root_fd;
-	if (a->parent_fd >= 0 && bh_streq(a->parent_path, parent))
+	if (a->parent_fd >= 0 && !a->forget_parent && bh_streq(a->parent_path, parent))
 		return a->parent_fd;
 	fd = open_beneath(a, parent, O_PATH);
 	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ENOSYS)
@@ -243,6 +244,7 @@ static int open_parent(struct apply *a, const char *path, const char **ret_name)
 	bh_close_fd(&a->parent_fd);
 	free(a->parent_path);
 	a->parent_fd = fd;
+	a->forget_parent = false;
 	a->parent_path = BH_TAKE_PTR(parent);
 	return fd;
 }
@@ -252,6 +254,7 @@ static int clear_name(struct apply *a, const struct entry *e)
 {
 	struct bh_error why = BH_ERROR_INIT;
 
+	a->forget_parent = true;
 	if (bh_remove_tree_at(e->parent_fd, e->name, &why) < 0)
 		return bh_error_text(a->err, why.errnum, "layer entry '%.200s': replace: %s", e->path, why.message);
 	return 0;

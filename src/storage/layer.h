@@ -14,8 +14,9 @@
 #define BH_LAYER_DEPTH_MAX 512          /* folders in each other */
 #define BH_LAYER_XATTRS_MAX 256         /* extended attributes of an entry */
 #define BH_LAYER_XATTR_SIZE_MAX 65536u  /* bytes of a value (the kernel's limit) */
-/* A compressed layer that grows more than this, beyond the first gigabyte, is a bomb (real ones stay below 20). */
-#define BH_LAYER_RATIO_MAX 250u
+/* A compressed layer that grows more than this, beyond the first gigabyte, is a bomb (real ones stay below 20;
+ * deflate reaches 1,000). */
+#define BH_LAYER_RATIO_MAX 100u
 #define BH_LAYER_RATIO_FREE_BYTES ((uint64_t)1 << 30)
 
 /* Gives the next bytes of a tar archive without copying them: valid until the next call. 0 = end, -errno with words. */

@@ -53,4 +53,5 @@ void helper_report_image(struct helper *h, const struct bh_descriptor *manifest,
 
 int helper_load(struct helper *h, struct bh_error *err);
 int helper_import(struct helper *h, struct bh_error *err);
+int helper_save(struct helper *h, struct bh_error *err);
 int helper_unpack(struct helper *h, struct bh_error *err);

@@ -22,6 +22,7 @@ static const struct {
 	{ "load", helper_load },
 	{ "import", helper_import },
 	{ "unpack", helper_unpack },
+	{ "save", helper_save },
 };
 
 /* Everything staged is on the disk before the caller names it. */
