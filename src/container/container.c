@@ -59,7 +59,7 @@ static const unsigned char exec_stub[] = {
 void bh_job_init(struct bh_job *job)
 {
 	*job = (struct bh_job){
-		.sync_caller = -1, .sync_child = -1, .stub_fd = -1, .init_fd = -1, .root_fd = -1, .dev_fd = -1, .proc_fd = -1, .terminal_fd = -1,
+		.sync_caller = -1, .sync_child = -1, .stub_fd = -1, .init_fd = -1, .root_fd = -1, .dev_fd = -1, .proc_fd = -1, .proc_mount_fd = -1, .terminal_fd = -1,
 		.enter_pidfd = -1,
 	};
 	for (int i = 0; i < BH_NS_COUNT; i++)
@@ -245,9 +245,34 @@ static int sealed_program(const char *name, const void *bytes, size_t size, stru
 	return BH_TAKE_FD(fd);
 }
 
+/* For a filter that knows execve but not execveat: the stub as a file of a detached tmpfs, which is read-only then. */
+static int stub_folder(struct bh_error *err)
+{
+	static const struct bh_mount_options options = { .set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
+	bh_auto_close int fd = bh_mount_new("tmpfs", "tmpfs", &options, err);
+	bh_auto_close int file = fd < 0 ? -1 : openat(fd, "exec", O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0755);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	if (file < 0 || fchmod(file, 0755) < 0)
+		return bh_error_set(err, errno, "make the exec stub");
+	r = bh_write_all(file, exec_stub, sizeof exec_stub);
+	if (r < 0)
+		return bh_error_set(err, -r, "write the exec stub");
+	bh_close_fd(&file);
+	r = bh_mount_set_readonly(fd, false, err);
+	return r < 0 ? r : BH_TAKE_FD(fd);
+}
+
 int bh_job_make_stub(struct bh_job *job, struct bh_error *err)
 {
-	job->stub_fd = sealed_program("exec", exec_stub, sizeof exec_stub, err);
+	if (!job->filter.builtin && !bh_seccomp_allows(&job->filter, SYS_execveat, 0)) {
+		job->stub_by_path = true;
+		job->stub_fd = stub_folder(err);
+	} else {
+		job->stub_fd = sealed_program("exec", exec_stub, sizeof exec_stub, err);
+	}
 	return job->stub_fd < 0 ? job->stub_fd : 0;
 }
 
@@ -292,6 +317,8 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	job->preserve_fds = request->preserve_fds;
 	job->parent_fate = request->keep_in_parent_fate;
 	r = check_spec(job->spec, err);
+	if (r == 0)
+		r = bh_check_labels(job->spec, job->process, err);
 	if (r == 0)
 		r = prepare_namespaces(job, err);
 	bh_job_clamp_capabilities(job);

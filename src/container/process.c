@@ -21,8 +21,10 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <sched.h>
 #include <linux/capability.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -338,6 +340,57 @@ int bh_child_find_executable(struct bh_job *job, struct bh_error *err)
 	return 0;
 }
 
+/* --- the end ------------------------------------------------------------------------------------------------------ */
+
+static bool filter_stops_stub(const struct bh_job *job)
+{
+	const struct bh_seccomp_filter *f = &job->filter;
+
+	if (!f->count || f->builtin)
+		return false;
+	if (!job->run && !(bh_seccomp_allows(f, SYS_read, 3) && bh_seccomp_allows(f, SYS_write, 3)))
+		return true;
+	if (!job->exec)
+		return false;
+	return !bh_seccomp_allows(f, SYS_clone, CLONE_PARENT) || !bh_seccomp_allows(f, SYS_setsid, 0) ||
+	       (job->terminal_fd >= 0 && !bh_seccomp_allows(f, SYS_ioctl, 0));
+}
+
+/* Enters the container's pid namespace by a clone of this process instead of the stub's. */
+static int clone_early(struct bh_job *job, struct bh_error *err)
+{
+	struct clone_args args = { .flags = CLONE_PARENT };
+	struct bh_message message = { .kind = BH_MESSAGE_PID };
+
+	if (!job->user_namespace && job->spec->process.capabilities.bounding & CAP_BIT(CAP_SYS_PTRACE))
+		return bh_error_text(err, EPERM, "exec: a container that may trace and whose filter forbids clone could reach the runtime's binary");
+	message.value = bh_clone3(&args);
+	if (message.value < 0)
+		return bh_error_set(err, -message.value, "clone");
+	if (message.value > 0)
+		_exit(bh_sync_send(job->sync_child, &message, -1) < 0);
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || setsid() < 0 || (job->terminal_fd >= 0 && ioctl(0, TIOCSCTTY, 0) < 0))
+		return bh_error_set(err, errno, "begin a session");
+	return 0;
+}
+
+/* A filter of the user's own may forbid what the stub does. Then it is done here, before the filter is there. */
+int bh_child_early(struct bh_job *job, struct bh_error *err)
+{
+	int r = 0;
+
+	if (filter_stops_stub(job)) {
+		job->stub_only_executes = true;
+		if (job->exec)
+			r = clone_early(job, err);
+		else if (!job->run)
+			r = bh_child_wait_for_go(job, err);
+	}
+	if (r == 0 && job->stub_by_path && fchdir(job->stub_fd) < 0)
+		r = bh_error_set(err, errno, "enter the stub's folder");
+	return r;
+}
+
 static int install_filter(struct bh_job *job, struct bh_error *err)
 {
 	static const char *const sources[] = { [BH_SECCOMP_NONE] = "none", [BH_SECCOMP_DEFAULT] = "default", [BH_SECCOMP_RULES] = "configuration" };
@@ -382,12 +435,14 @@ static void explain_exec(const struct bh_job *job)
 /* The stub's instructions (exec-stub.h). */
 static void stub_letters(const struct bh_job *job, char *text, size_t size)
 {
+	bool clones = job->exec && !job->stub_only_executes, waits = !job->run && !job->stub_only_executes;
 	char init[16] = "";
 
 	if (job->init_fd >= 0)
 		snprintf(init, sizeof init, "i%d", job->init_fd);
-	snprintf(text, size, "%d%s%s%s%s%s%s", job->sync_child, job->exec ? "f" : "", job->exec && job->parent_fate ? "d" : "",
-		 job->exec ? "s" : "", job->exec && job->terminal_fd >= 0 ? "t" : "", job->run ? "" : "w", init);
+
+	snprintf(text, size, "%d%s%s%s%s%s%s", job->sync_child, clones ? "f" : "", clones ? "s" : "", clones && job->terminal_fd >= 0 ? "t" : "",
+		 waits ? "w" : "", job->stub_by_path ? "c" : "", init);
 }
 
 _Noreturn void bh_child_execute(struct bh_job *job)
@@ -395,13 +450,15 @@ _Noreturn void bh_child_execute(struct bh_job *job)
 	static char *const no_environment[] = { NULL };
 	char *const *environment = job->process->env.items ? job->process->env.items : no_environment;
 	size_t count = job->process->args.count, n = 0;
-	char **argv = bh_calloc(count + 4, sizeof *argv);
+	char **argv = bh_calloc(count + 5, sizeof *argv);
 	struct bh_error err = BH_ERROR_INIT;
 	char letters[64];
 
 	explain_exec(job);
 	stub_letters(job, letters, sizeof letters);
 	argv[n++] = letters;
+	if (job->stub_by_path)
+		argv[n++] = job->process->cwd;
 	/* With --init the first process is our own program, on a mount that nobody can write to; it starts the workload. */
 	if (job->init_fd >= 0)
 		argv[n++] = (char *)"init";
@@ -410,7 +467,10 @@ _Noreturn void bh_child_execute(struct bh_job *job)
 	fcntl(job->sync_child, F_SETFD, 0);
 	if (job->init_fd >= 0)
 		fcntl(job->init_fd, F_SETFD, 0);
-	syscall(SYS_execveat, job->stub_fd, "", argv, environment, AT_EMPTY_PATH);
+	if (job->stub_by_path)
+		execve("exec", argv, environment);
+	else
+		syscall(SYS_execveat, job->stub_fd, "", argv, environment, AT_EMPTY_PATH);
 	bh_error_set(&err, errno, "execute the last stage");
 	bh_child_fail(job, &err);
 }

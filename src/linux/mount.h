@@ -26,6 +26,8 @@ struct bh_mount_options {
 int bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options *ret_options, struct bh_error *err);
 void bh_mount_options_clear(struct bh_mount_options *options);
 
+/* A process that closes all its fds at once before it ends or executes need not close each helper fd of a mount. */
+void bh_mount_leave_open(void);
 /* A new file system, mounted nowhere. Returns the fd of its root (O_PATH, O_CLOEXEC). */
 int bh_mount_new(const char *type, const char *source, const struct bh_mount_options *options, struct bh_error *err);
 /* A detached copy of the mount at dirfd/path ("" = dirfd itself). */

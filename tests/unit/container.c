@@ -794,6 +794,84 @@ static void test_own_binary_as_entry(void **state)
 	expect_not("ok");
 }
 
+/* A filter that allows everything but one call the driver's last steps use. */
+static void forbid(struct bh_spec *s, const char *name)
+{
+	struct bh_spec_seccomp *f = &s->seccomp;
+
+	*f = (struct bh_spec_seccomp){ .source = BH_SECCOMP_RULES, .default_action = bh_strdup("SCMP_ACT_ALLOW") };
+	f->rules = bh_calloc(1, sizeof *f->rules);
+	f->rule_count = 1;
+	bh_strv_add(&f->rules[0].names, name);
+	f->rules[0].action = bh_strdup("SCMP_ACT_ERRNO");
+}
+
+static void test_filters_that_forbid_our_steps(void **state)
+{
+	static const char *const names[] = { "execveat", "setsid", "ioctl", "getpid" };
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(names); i++) {
+		for (int two_steps = 0; two_steps < 2; two_steps++) {
+			struct bh_spec *s = fixture(state);
+			struct bh_container_process p;
+			char target[256] = "";
+
+			create_first = two_steps;
+			forbid(s, names[i]);
+			free(s->process.cwd);
+			s->process.cwd = bh_strdup("/tmp");
+			assert_int_equal(run(s, "pwd; ls /proc/self/fd | wc -l; grep Seccomp: /proc/self/status"), 0);
+			expect("/tmp\n4\nSeccomp:\t2");
+			assert_int_equal(run_args(s, "/proc/self/exe", NULL), 126);
+			set_command(s, "sleep 65");
+			create(s, &p);
+			bh_auto_free char *path = bh_printf("/proc/%d/exe", (int)p.pid);
+			assert_true(readlink(path, target, sizeof target - 1) > 0);
+			assert_non_null(strstr(target, "exec"));
+			assert_int_equal(bh_container_start(&p, &error), 0);
+			assert_int_equal(exec_in(s, &p, "pwd; exit 3"), 3);
+			expect("/tmp\n");
+			kill(p.pid, SIGKILL);
+			finish(&p);
+		}
+	}
+	/* Even reading and writing: the shell can't do much then, but it is executed. */
+	for (int i = 0; i < 2; i++) {
+		struct bh_spec *s = fixture(state);
+
+		create_first = true;
+		forbid(s, i ? "read" : "write");
+		assert_int_equal(run_args(s, "true", NULL), 0);
+		assert_int_equal(run_args(s, "nope", NULL), 127);
+	}
+}
+
+static void test_labels(void **state)
+{
+	struct bh_spec *s = fixture(state);
+
+	s->process.selinux_label = bh_strdup("system_u:system_r:container_t:s0");
+	assert_int_equal(run(s, "true"), 125);
+	expect_error("process.selinuxLabel: this setting is not supported");
+	s->process.selinux_label[0] = '\0';
+	s->process.apparmor_profile = bh_strdup("docker-default");
+	if (access("/sys/module/apparmor", F_OK) < 0) {
+		assert_int_equal(run(s, "true"), 125);
+		expect_error("AppArmor is not enabled");
+	}
+}
+
+static void test_covered_proc(void **state)
+{
+	struct bh_spec *s = fixture(state);
+
+	/* A second procfs on top of the first: the masks must lie on the one that is seen. */
+	bh_spec_add_mount(s, "/proc/", "proc", "proc", "nosuid,noexec,nodev");
+	assert_int_equal(run(s, "test -z \"$(cat /proc/keys)\" && echo masked; echo 1 >/proc/sys/kernel/msgmax || echo sys-ro"), 0);
+	expect("masked");
+	expect("sys-ro");
+}
+
 static void test_own_binary_is_never_seen(void **state)
 {
 	struct bh_spec *s = fixture(state);
@@ -1000,7 +1078,8 @@ int main(void)
 		TEST(test_join_user_namespace), TEST(test_host_namespaces), TEST(test_exec),
 		TEST(test_terminal),        TEST(test_dev_is_a_link),    TEST(test_proc_is_a_link),
 		TEST(test_links_stay_inside), TEST(test_null_replaced),  TEST(test_working_directory_outside),
-		TEST(test_racing_links),    TEST(test_own_binary_as_entry), TEST(test_own_binary_is_never_seen),
+		TEST(test_racing_links),    TEST(test_own_binary_as_entry), TEST(test_own_binary_is_never_seen), TEST(test_filters_that_forbid_our_steps),
+		TEST(test_labels),          TEST(test_covered_proc),
 		TEST(test_forced_fallbacks), TEST(test_failures_leave_nothing), TEST(test_parent_fate),
 		TEST(test_resolve_user),
 	};
