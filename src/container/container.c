@@ -363,11 +363,13 @@ pid_t bh_job_clone(struct bh_job *job, uint64_t extra_flags, int *ret_pidfd)
 void bh_job_warn(struct bh_job *job, const char *format, ...)
 {
 	struct bh_message message = { .kind = BH_MESSAGE_WARNING };
+	bh_auto_free char *text = NULL;
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(message.text, sizeof message.text, format, args);
+	text = bh_vprintf(format, args);
 	va_end(args);
+	snprintf(message.text, sizeof message.text, "%s", text);
 	if (job->sync_child < 0)
 		bh_warn("%s", message.text);
 	else
@@ -510,7 +512,7 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 	const struct bh_message go = { .kind = BH_MESSAGE_GO };
 
 	for (;;) {
-		struct bh_message message;
+		struct bh_message message = { 0 };
 		int fd = -1, r = bh_sync_receive(job->sync_caller, &message, &fd);
 
 		if (r < 0)

@@ -111,7 +111,7 @@ static int cover(struct bh_job *job, const struct place *place, int *tmpfs_fd, s
 
 static int mask_path(struct bh_job *job, const char *path, int *tmpfs_fd, struct bh_error *err)
 {
-	struct place place;
+	struct place place = { .fd = -1 };
 	int r = find_place(job, path, &place, err);
 
 	if (r == 1)
@@ -151,7 +151,7 @@ static int cover_with_itself_classic(struct bh_job *job, const char *path, struc
 
 static int make_readonly(struct bh_job *job, const char *path, struct bh_error *err)
 {
-	struct place place;
+	struct place place = { .fd = -1 };
 	int r = find_place(job, path, &place, err);
 
 	if (r == 1)

@@ -80,9 +80,11 @@ int bh_user_namespace_new(const struct bh_id_map *uid_maps, size_t uid_count, co
 	pid_t pid = bh_clone3(&args);
 	int r;
 
-	/* It only has to be there while its namespace is opened. */
-	while (pid == 0)
-		pause();
+	/* It only has to be there while its namespace is opened; then it is killed. */
+	if (pid == 0) {
+		for (;;)
+			pause();
+	}
 	if (pid < 0)
 		return bh_error_set(err, -pid, "make a user namespace");
 	path = bh_printf("/proc/%d", (int)pid);
