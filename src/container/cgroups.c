@@ -51,7 +51,7 @@ static bool own_view(const struct bh_job *job)
 	return job->spec->namespaces[BH_NS_CGROUP].present;
 }
 
-static int mount_hierarchy(struct bh_job *job, int tmpfs_fd, const struct hierarchy *h, bool readonly, struct bh_error *err)
+static int mount_hierarchy(struct bh_job *job, const char *destination, int tmpfs_fd, const struct hierarchy *h, bool readonly, struct bh_error *err)
 {
 	bh_auto_free char *source = NULL;
 
@@ -67,7 +67,11 @@ static int mount_hierarchy(struct bh_job *job, int tmpfs_fd, const struct hierar
 		if (mount(NULL, h->folder, NULL, MS_BIND | MS_REMOUNT | MS_CGROUP | (readonly ? MS_RDONLY : 0), NULL) < 0)
 			return bh_error_set(err, errno, "set the attributes of %s", source);
 	}
-	bh_explain("mount", "type", "cgroup", "source", source ? source : "cgroup", "target", h->folder, "options", h->controllers);
+	if (bh_explain_mode != BH_EXPLAIN_OFF) {
+		bh_auto_free char *target = bh_path_join(destination, h->folder);
+
+		bh_explain("mount", "type", "cgroup", "source", source ? source : "cgroup", "target", target, "options", h->controllers);
+	}
 	return 0;
 }
 
@@ -81,7 +85,7 @@ static int link_controllers(int tmpfs_fd, const struct hierarchy *h, struct bh_e
 	return 0;
 }
 
-static int fill_v1(struct bh_job *job, int tmpfs_fd, char *lines, bool readonly, struct bh_error *err)
+static int fill_v1(struct bh_job *job, const char *destination, int tmpfs_fd, char *lines, bool readonly, struct bh_error *err)
 {
 	char *next;
 	int r = 0;
@@ -96,7 +100,7 @@ static int fill_v1(struct bh_job *job, int tmpfs_fd, char *lines, bool readonly,
 			*next++ = '\0';
 		if (!parse_line(line, &h))
 			continue;
-		r = mount_hierarchy(job, tmpfs_fd, &h, readonly, err);
+		r = mount_hierarchy(job, destination, tmpfs_fd, &h, readonly, err);
 		if (r == 0)
 			r = link_controllers(tmpfs_fd, &h, err);
 	}
@@ -123,7 +127,7 @@ static int mount_at(struct bh_job *job, const char *type, const char *destinatio
 	int fd = bh_mount_new(type, type, o, err), r;
 
 	if (fd != -ENOSYS) {
-		r = fd < 0 ? fd : bh_attach_inside(job, fd, destination, false, err);
+		r = fd < 0 ? fd : bh_attach_inside(job, fd, destination, BH_ATTACH_DIRECTORY, err);
 		return r < 0 ? r : fd;
 	}
 	target = bh_make_in_root(job->root_fd, destination, BH_NODE_DIRECTORY, err);
@@ -154,7 +158,7 @@ int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *m, const st
 	bh_strv_add(&data, "mode=755");
 	o.data = data;
 	fd = mount_at(job, "tmpfs", m->destination, &o, err);
-	r = fd < 0 ? fd : fill_v1(job, fd, lines.data, readonly, err);
+	r = fd < 0 ? fd : fill_v1(job, m->destination, fd, lines.data, readonly, err);
 	if (r < 0 || !readonly)
 		return r;
 	o.set = MOUNT_ATTR_RDONLY;

@@ -54,7 +54,7 @@ int bh_child_attach_root(struct bh_job *job, struct bh_error *err)
 /* --- attaching ---------------------------------------------------------------------------------------------------- */
 
 /* The rest of the path if it is one name below `folder` ("/dev", "/dev/pts" -> "pts"). */
-static const char *single_name_below(const char *folder, const char *path)
+const char *bh_single_name_below(const char *folder, const char *path)
 {
 	size_t length = strlen(folder);
 
@@ -74,11 +74,11 @@ static int is_directory(int fd)
 }
 
 /* A name in our own new /dev: nothing there is anybody else's, so no resolution is needed. */
-static int attach_in_dev(struct bh_job *job, int mount_fd, const char *name)
+static int attach_in_dev(struct bh_job *job, int mount_fd, const char *name, enum bh_attach_kind kind)
 {
 	int r;
 
-	if (is_directory(mount_fd) == 1) {
+	if (kind != BH_ATTACH_ANY || is_directory(mount_fd) == 1) {
 		if (mkdirat(job->dev_fd, name, 0755) < 0 && errno != EEXIST)
 			return -errno;
 	} else {
@@ -91,8 +91,9 @@ static int attach_in_dev(struct bh_job *job, int mount_fd, const char *name)
 	return bh_mount_attach(mount_fd, job->dev_fd, name);
 }
 
-static int open_target(struct bh_job *job, int mount_fd, const char *destination, bool plain_directory, struct bh_error *err)
+static int open_target(struct bh_job *job, int mount_fd, const char *destination, enum bh_attach_kind kind, struct bh_error *err)
 {
+	bool plain_directory = kind == BH_ATTACH_PLAIN_DIRECTORY;
 	int flags = O_PATH | (plain_directory ? O_DIRECTORY | O_NOFOLLOW : 0);
 	int directory, fd = bh_open_in_root(job->root_fd, destination, flags);
 
@@ -105,9 +106,9 @@ static int open_target(struct bh_job *job, int mount_fd, const char *destination
 	return fd < 0 ? bh_error_set(err, -fd, "open %s in the root file system", destination) : fd;
 }
 
-int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, bool plain_directory, struct bh_error *err)
+int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, enum bh_attach_kind kind, struct bh_error *err)
 {
-	const char *name = single_name_below("", destination);
+	const char *name = bh_single_name_below("", destination);
 	bh_auto_close int target = -1;
 	int r;
 
@@ -115,10 +116,10 @@ int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, 
 	 * need no lookup of their own. Anything unusual takes the long way, which also finds the words for it. */
 	if (name && bh_mount_attach(mount_fd, job->root_fd, name) == 0)
 		return 0;
-	name = job->dev_is_fresh ? single_name_below("/dev", destination) : NULL;
-	if (name && attach_in_dev(job, mount_fd, name) == 0)
+	name = job->dev_is_fresh ? bh_single_name_below("/dev", destination) : NULL;
+	if (name && attach_in_dev(job, mount_fd, name, kind) == 0)
 		return 0;
-	target = open_target(job, mount_fd, destination, plain_directory, err);
+	target = open_target(job, mount_fd, destination, kind, err);
 	if (target < 0)
 		return target;
 	r = bh_mount_attach(mount_fd, target, "");
@@ -163,7 +164,7 @@ static int place_bind(struct bh_job *job, const struct bh_spec_mount *m, const s
 	if (r == 0)
 		r = bh_mount_set(prepared->source_fd, o, err);
 	if (r == 0)
-		r = bh_attach_inside(job, prepared->source_fd, m->destination, false, err);
+		r = bh_attach_inside(job, prepared->source_fd, m->destination, BH_ATTACH_ANY, err);
 	if (r == 0)
 		explain_mount(m, "bind");
 	return r;
@@ -239,9 +240,11 @@ static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct b
 	if (r == 0 && readonly && !is_dev)
 		r = bh_mount_set_readonly(fd, false, err);
 	if (r == 0)
-		r = bh_attach_inside(job, fd, m->destination, plain, err);
+		r = bh_attach_inside(job, fd, m->destination, plain ? BH_ATTACH_PLAIN_DIRECTORY : BH_ATTACH_DIRECTORY, err);
 	if (r < 0)
 		return r;
+	if (bh_streq(m->type, "proc") && bh_streq(m->destination, "/proc"))
+		job->proc_mount_fd = fd;
 	if (is_dev) {
 		job->dev_fd = fd;
 		job->dev_is_fresh = !o->copy_up;
@@ -261,13 +264,27 @@ static int place_remount(struct bh_job *job, const struct bh_spec_mount *m, cons
 	return r;
 }
 
+static bool same_file(int a, int b)
+{
+	struct stat st_a, st_b;
+
+	return fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev && st_a.st_ino == st_b.st_ino;
+}
+
 /* Without the mount API: mount(2) onto /proc/self/fd/TARGET, then the attributes on the mount that appeared there. */
 static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, struct bh_job_mount *prepared, struct bh_error *err)
 {
 	bool file = prepared->source_fd >= 0 && is_directory(prepared->source_fd) == 0;
 	bool plain = bh_streq(m->type, "proc") || bh_streq(m->type, "sysfs");
-	bh_auto_close int target = -1;
+	bh_auto_close int target = -1, source = -1;
 	int mounted, r;
+
+	/* mount(2) takes sources of its own mount namespace only: not the fd of the caller, but the same file in our copy. */
+	if (prepared->source_fd >= 0) {
+		source = bh_job_open_source(job, m->source, err);
+		if (source < 0 || !same_file(source, prepared->source_fd))
+			return source < 0 ? source : bh_error_text(err, ESTALE, "the mount source %s was replaced", m->source);
+	}
 
 	if (plain) {
 		target = bh_open_in_root(job->root_fd, m->destination, O_PATH | O_NOFOLLOW);
@@ -280,7 +297,7 @@ static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, stru
 		return target;
 	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
 		drop_unmapped_gid(job, &prepared->options);
-	r = bh_mount_classic(m->type, m->source ? m->source : m->type, prepared->source_fd, &prepared->options, target, err);
+	r = bh_mount_classic(m->type, m->source ? m->source : m->type, source, &prepared->options, target, err);
 	if (r < 0)
 		return r;
 	mounted = bh_open_in_root(job->root_fd, m->destination, O_PATH);
@@ -370,10 +387,9 @@ int bh_child_pivot(struct bh_job *job, struct bh_error *err)
 		return bh_error_set(err, errno, "enter the root file system");
 	if (syscall(SYS_pivot_root, ".", ".") < 0)
 		return bh_error_set(err, errno, "pivot_root");
+	/* The current folder stays the new root's. */
 	if (umount2(".", MNT_DETACH) < 0)
 		return bh_error_set(err, errno, "detach the host's file systems");
-	if (chdir("/") < 0)
-		return bh_error_set(err, errno, "enter the new root");
 	bh_explain("pivot_root", "new_root", ".", "put_old", ".", "old", "detached");
 	return propagation && *propagation ? set_root_propagation(propagation, err) : 0;
 }

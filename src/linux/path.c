@@ -76,7 +76,7 @@ static int follow(struct walk *w, int link_fd)
 	rest = bh_printf("%s/%s", text, w->rest);
 	free(w->rest);
 	w->rest = rest;
-	return strlen(rest) > 16 * PATH_MAX ? -ENAMETOOLONG : 0;
+	return strlen(rest) > (size_t)16 * PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
 static int make_missing(struct walk *w, const char *name, bool last)
