@@ -8,7 +8,7 @@ UNIT_LIBS := -lcmocka -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lseccomp -l
 # A unit test links the archive dynamically against Debian's libraries; name = module under test.
 $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -Itests -MMD -MP -o $@ $< $(LIB) $(UNIT_LIBS)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -iquote tests -MMD -MP -o $@ $< $(LIB) $(UNIT_LIBS)
 
 FUZZ_SRC := $(wildcard tests/fuzz/*.c)
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
 
@@ -41,6 +42,11 @@ static int read_to_end(int fd, size_t max, bool whole, struct bh_buf *ret_conten
 int bh_read_fd(int fd, size_t max, struct bh_buf *ret_content)
 {
 	return read_to_end(fd, max, false, ret_content);
+}
+
+int bh_read_stored_fd(int fd, size_t max, struct bh_buf *ret_content)
+{
+	return read_to_end(fd, max, true, ret_content);
 }
 
 int bh_read_stored_file_at(int dirfd, const char *path, size_t max, struct bh_buf *ret_content, struct bh_error *err)
@@ -215,6 +221,7 @@ int bh_make_dir(int dirfd, const char *path, mode_t mode, struct bh_error *err)
 
 struct remove_level {
 	int fd;
+	bool begun; /* has been read before */
 	char name[NAME_MAX + 1];
 };
 
@@ -227,21 +234,31 @@ struct folder_entry {
 	char name[];
 };
 
-static int remove_open(int dirfd, const char *name, dev_t *device)
+/* A folder below dirfd that is no mount point (RESOLVE_NO_XDEV; on kernels without openat2 the device numbers tell). */
+static int open_same_mount(int dirfd, const char *name)
 {
-	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	struct stat st;
+	struct open_how how = { .flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_NO_XDEV };
+	struct stat above, here;
+	int fd = (int)syscall(SYS_openat2, dirfd, name, &how, sizeof how);
+
+	if (fd >= 0 || errno != ENOSYS)
+		return fd;
+	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0 && (fstat(fd, &here) < 0 || fstatat(dirfd, ".", &above, 0) < 0 || here.st_dev != above.st_dev)) {
+		close(fd);
+		errno = EXDEV;
+		return -1;
+	}
+	return fd;
+}
+
+static int remove_open(int dirfd, const char *name)
+{
+	int fd = open_same_mount(dirfd, name);
 
 	if (fd < 0 && errno == EACCES && fchmodat(dirfd, name, 0700, 0) == 0)
-		fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0 || (*device && st.st_dev != *device)) {
-		close(fd);
-		return -EXDEV;
-	}
-	*device = st.st_dev;
-	return fd;
+		fd = open_same_mount(dirfd, name);
+	return fd < 0 ? -errno : fd;
 }
 
 /* Removes what is no folder. Returns 1 if it is one. */
@@ -264,11 +281,11 @@ static int remove_entry(int fd, const char *name, unsigned char type)
  * Removes the entries of the folder on top of the stack. Returns 0 when it is empty, or 1 when it holds a folder, whose
  * name is put in `ret_child`. Reading begins anew each time, which is correct since what was read before is gone.
  */
-static int remove_batch(int fd, char ret_child[NAME_MAX + 1])
+static int remove_batch(int fd, bool again, char ret_child[NAME_MAX + 1])
 {
 	_Alignas(struct folder_entry) char batch[REMOVE_BATCH];
 
-	if (lseek(fd, 0, SEEK_SET) < 0)
+	if (again && lseek(fd, 0, SEEK_SET) < 0)
 		return -errno;
 	for (;;) {
 		ssize_t n = syscall(SYS_getdents64, fd, batch, sizeof batch);
@@ -298,30 +315,33 @@ static int remove_batch(int fd, char ret_child[NAME_MAX + 1])
 /* Depth-first with an explicit stack of open folders. */
 static int remove_below(int parent_fd, const char *name, struct remove_level **levels, size_t *capacity, size_t *depth)
 {
-	dev_t device = 0;
-	int fd = remove_open(parent_fd, name, &device);
+	int fd = remove_open(parent_fd, name);
 
 	if (fd < 0)
 		return fd;
 	*levels = bh_grow(*levels, capacity, 1, sizeof **levels);
 	(*levels)[0].fd = fd;
+	(*levels)[0].begun = false;
 	snprintf((*levels)[0].name, sizeof (*levels)[0].name, "%s", "");
 	*depth = 1;
 	while (*depth) {
 		struct remove_level *top = &(*levels)[*depth - 1];
 		char child[NAME_MAX + 1];
-		int above, r = remove_batch(top->fd, child);
+		int above, r = remove_batch(top->fd, top->begun, child);
+
+		top->begun = true;
 
 		if (r < 0)
 			return r;
 		if (r > 0) {
 			if (*depth >= REMOVE_DEPTH_MAX)
 				return -ELOOP;
-			fd = remove_open(top->fd, child, &device);
+			fd = remove_open(top->fd, child);
 			if (fd < 0)
 				return fd;
 			*levels = bh_grow(*levels, capacity, *depth + 1, sizeof **levels);
 			(*levels)[*depth].fd = fd;
+			(*levels)[*depth].begun = false;
 			memcpy((*levels)[(*depth)++].name, child, sizeof child);
 			continue;
 		}
@@ -447,13 +467,13 @@ char *bh_program_dir(void)
 
 char *bh_find_program(const char *name)
 {
-	static const char *const places[] = { ".", "../libexec/bulkhead", "../../bin" };
+	static const char *const places[] = { "", "/../libexec/bulkhead", "/../../bin" };
 	bh_auto_free char *folder = bh_program_dir();
 	char *path = NULL;
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(places); i++) {
 		free(path);
-		path = bh_printf("%s/%s/%s", folder, places[i], name);
+		path = bh_printf("%s%s/%s", folder, places[i], name);
 		if (access(path, X_OK) == 0)
 			break;
 	}

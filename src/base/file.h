@@ -17,6 +17,7 @@
 int bh_read_file_at(int dirfd, const char *path, size_t max, struct bh_buf *ret_content, struct bh_error *err);
 /* The same for a file on disk or tmpfs, where a short read is the end: one system call less. */
 int bh_read_stored_file_at(int dirfd, const char *path, size_t max, struct bh_buf *ret_content, struct bh_error *err);
+int bh_read_stored_fd(int fd, size_t max, struct bh_buf *ret_content);
 int bh_read_fd(int fd, size_t max, struct bh_buf *ret_content);
 /* One write(2) of the whole value into an existing file (cgroup, /proc, sysctl). The error names path and value. */
 int bh_write_value_at(int dirfd, const char *path, const char *value, struct bh_error *err);

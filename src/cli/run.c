@@ -262,19 +262,16 @@ static int run_main(void *options, int argc, char **argv)
 {
 	struct bh_create_options *o = options;
 	struct bh_stream stream = { .input = o->interactive, .tty = o->tty, .detach_keys = o->detach_keys };
+	/* Not closed at the end, which is the end of the process: the kernel does it in one go. */
+	static struct bh_container container;
+	static struct bh_engine engine;
 	struct bh_error err = BH_ERROR_INIT;
-	struct bh_container container;
-	struct bh_engine engine;
-	int status;
 
 	(void)argc;
 	o->one_shot = true;
 	if ((!o->detach && bh_stream_check(&stream, &err) < 0) || create(&engine, o, argv, &container, &err) < 0)
 		return bh_cli_fail(&err, BH_EXIT_ENGINE);
-	status = start_and_watch(&engine, &container, o);
-	bh_container_clear(&container);
-	bh_engine_close(&engine);
-	return status;
+	return start_and_watch(&engine, &container, o);
 }
 
 const struct bh_command bh_command_run = {

@@ -26,6 +26,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -209,7 +210,7 @@ static int write_state(struct stage *s, struct bh_error *err)
 {
 	struct bh_frame_started *now = &s->started;
 	char text[256];
-	int length;
+	int length, r;
 
 	/* Of the last run; once state.json is there, an exit record means this run's. */
 	unlinkat(s->c->dir_fd, "exit.json", 0);
@@ -220,7 +221,10 @@ static int write_state(struct stage *s, struct bh_error *err)
 			  "{\"pid\":%d,\"pid_start\":%" PRIu64 ",\"shim_pid\":%d,\"shim_start\":%" PRIu64 ",\"started_ns\":%" PRId64
 			  ",\"restart_count\":%" PRId64 "}\n",
 			  (int)now->pid, now->pid_start, (int)now->shim_pid, now->shim_start, now->started_ns, s->restart_count);
-	return bh_write_file_at(s->c->state_fd, "state.json", text, (size_t)length, 0600, 0, err);
+	r = bh_write_file_at(s->c->state_fd, "state.json", text, (size_t)length, 0600, 0, err);
+	if (r == 0 && s->restart_count)
+		unlinkat(s->c->state_fd, "restarting", 0);
+	return r;
 }
 
 #define HEALTH_STARTING "{\"Status\":\"starting\",\"FailingStreak\":0,\"Log\":[]}\n"
@@ -378,10 +382,19 @@ static void quiet_standard_streams(void)
 	close(null);
 }
 
+/* This program, which the shim becomes again for restarts and for cleaning up. */
+static char *program_path(void)
+{
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+
+	return n < 0 ? bh_strdup("/usr/bin/bulkhead") : bh_strndup(path, (size_t)n);
+}
+
 /* Becomes the shim. Returns only if that failed. */
 static void become_shim(struct stage *s, struct bh_error *err)
 {
-	bh_auto_free char *shim = bh_find_program("bulkhead-shim"), *engine = bh_find_program("bulkhead");
+	bh_auto_free char *shim = bh_find_program("bulkhead-shim"), *engine = program_path();
 	bh_auto_strv struct bh_strv args = { 0 };
 	char *const environment[] = { NULL };
 
@@ -499,7 +512,7 @@ int bh_engine_start(struct bh_engine *engine, struct bh_container *container, st
 /* On a restart the folder of the state is there already, with marks of the last run. */
 static void clear_marks(struct bh_container *c)
 {
-	static const char *const marks[] = { "restarting", "paused", "health.json" };
+	static const char *const marks[] = { "paused", "health.json" };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(marks); i++)
 		unlinkat(c->state_fd, marks[i], 0);

@@ -22,7 +22,7 @@ int bh_image_index_load(struct bh_image_store *store, struct json_object **ret_i
 	bh_auto_buf struct bh_buf content = { 0 };
 	struct bh_error why = BH_ERROR_INIT;
 	struct json_object *index = NULL;
-	int r = bh_read_file_at(store->content_fd, "index.json", BH_IMAGE_JSON_MAX, &content, &why);
+	int r = bh_read_stored_file_at(store->content_fd, "index.json", BH_IMAGE_JSON_MAX, &content, &why);
 
 	if (r == -ENOENT) {
 		index = json_object_new_object();

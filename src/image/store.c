@@ -110,7 +110,7 @@ int bh_image_blob_read(struct bh_image_store *store, const char *digest, struct 
 		return bh_error_text(err, ENOENT, "%s: not in the store", digest);
 	if (fd < 0)
 		return bh_error_set(err, errno, "open %s/content/%s", store->root, path);
-	r = bh_read_fd(fd, BH_IMAGE_JSON_MAX, &content);
+	r = bh_read_stored_fd(fd, BH_IMAGE_JSON_MAX, &content);
 	close(fd);
 	if (r < 0)
 		return bh_error_set(err, -r, "read %s/content/%s", store->root, path);

@@ -220,21 +220,24 @@ static struct target chains(struct generator *g, const struct bh_seccomp_table *
 	return then;
 }
 
+/* A comparison with the 32-bit value that this architecture sees. */
 static bool holds(const struct bh_seccomp_condition *c, uint64_t argument)
 {
+	const uint64_t value = (uint32_t)c->value;
+
 	switch (c->op) {
 	case BH_OP_NE:
-		return argument != c->value;
+		return argument != value;
 	case BH_OP_LT:
-		return argument < c->value;
+		return argument < value;
 	case BH_OP_LE:
-		return argument <= c->value;
+		return argument <= value;
 	case BH_OP_GE:
-		return argument >= c->value;
+		return argument >= value;
 	case BH_OP_GT:
-		return argument > c->value;
+		return argument > value;
 	default:
-		return argument == c->value;
+		return argument == value;
 	}
 }
 

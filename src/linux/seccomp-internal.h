@@ -48,6 +48,8 @@ void bh_seccomp_rules_clear(struct bh_seccomp_rules *rules);
 /* Adds a rule for the call of this name in every covered table; an unknown name is no error. */
 void bh_seccomp_rules_add(struct bh_seccomp_rules *rules, const char *name, size_t name_length, uint32_t action,
 			  const struct bh_seccomp_condition *conditions, size_t count);
+/* Only remembers that the call is known to the rules (their action is the default one). */
+void bh_seccomp_rules_mention(struct bh_seccomp_rules *rules, const char *name, size_t name_length);
 
 /* seccomp-bpf.c: -E2BIG if there are more than BPF_MAXINSNS. */
 int bh_seccomp_generate(const struct bh_seccomp_rules *rules, struct sock_filter **ret_instructions, size_t *ret_count);

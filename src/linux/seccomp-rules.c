@@ -115,3 +115,14 @@ void bh_seccomp_rules_add(struct bh_seccomp_rules *rules, const char *name, size
 		if (rules->tables[i])
 			add_number(rules->tables[i], numbers[i], action, conditions, count);
 }
+
+void bh_seccomp_rules_mention(struct bh_seccomp_rules *rules, const char *name, size_t name_length)
+{
+	int numbers[BH_ARCH_COUNT];
+
+	if (!bh_seccomp_syscall_numbers(name, name_length, numbers))
+		return;
+	for (int i = 0; i < BH_ARCH_COUNT; i++)
+		if (rules->tables[i])
+			rules->tables[i]->highest = BH_MAX(rules->tables[i]->highest, numbers[i]);
+}

@@ -121,8 +121,13 @@ static int add_rule(struct bh_seccomp_rules *rules, const struct bh_spec_seccomp
 		return bh_error_text(err, E2BIG, "linux.seccomp: a rule with %zu conditions", rule->arg_count);
 	for (size_t i = 0; r == 0 && i < rule->arg_count; i++)
 		r = parse_condition(&rule->args[i], &conditions[i], err);
-	if (r < 0 || action == rules->default_action)
+	if (r < 0)
 		return r;
+	if (action == rules->default_action) {
+		for (size_t i = 0; i < rule->names.count; i++)
+			bh_seccomp_rules_mention(rules, rule->names.items[i], strlen(rule->names.items[i]));
+		return 0;
+	}
 	alternatives = has_double_index(conditions, rule->arg_count);
 	for (size_t i = 0; i < rule->names.count; i++) {
 		const char *name = rule->names.items[i];

@@ -288,7 +288,7 @@ static const struct bh_field mount_fields[] = {
 };
 
 static const struct bh_field root_fields[] = {
-	NEEDED("path", STRING, bh_spec, root.path),
+	FIELD("path", STRING, bh_spec, root.path),
 	FIELD("readonly", BOOL, bh_spec, root.readonly),
 	{ 0 },
 };

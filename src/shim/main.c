@@ -377,7 +377,6 @@ static void restart(void)
 	else
 		shim.backoff_ms = BH_MIN(shim.backoff_ms * 2, (int64_t)BACKOFF_LAST_MS);
 	deadline = now + shim.backoff_ms;
-	bh_write_file_at(shim.state_fd, "restarting", "", 0, 0600, 0, NULL);
 	while (now_ms() < deadline)
 		run_once(false, deadline);
 	if (is_stopping())
@@ -391,6 +390,7 @@ static void restart(void)
 int main(int argc, char **argv)
 {
 	struct bh_frame_exit result;
+	bool restarts;
 
 	if (!parse_arguments(argc, argv))
 		return 125;
@@ -402,10 +402,16 @@ int main(int argc, char **argv)
 	end_health_probe();
 	drain_output();
 	result = collect_exit();
+	restarts = wants_restart(&result);
+	/* The mark before the record: a container between two runs never looks as if it had ended for good. */
+	if (restarts)
+		bh_write_file_at(shim.state_fd, "restarting", "", 0, 0600, 0, NULL);
 	if (!shim.remove || shim.owner < 0)
 		write_exit_record(&result);
-	if (wants_restart(&result))
+	if (restarts)
 		restart();
+	if (restarts)
+		unlinkat(shim.state_fd, "restarting", 0);
 	shim_broadcast(&shim, BH_FRAME_EXIT, &result, sizeof result, 2000);
 	if (shim.owner >= 0)
 		return 0;
