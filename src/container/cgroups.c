@@ -51,6 +51,23 @@ static bool own_view(const struct bh_job *job)
 	return job->spec->namespaces[BH_NS_CGROUP].present;
 }
 
+/*
+ * Has the container a cgroup of its own in this hierarchy? Elsewhere it shares the runtime's, whose whole tree, with the
+ * names of all its neighbours, a mount would show.
+ */
+static bool is_own(const struct bh_job *job, const char *folder)
+{
+	const char *name;
+	int fd;
+
+	if (!job->request->cgroup)
+		return true;
+	for (size_t i = 0; bh_cgroup_mount_source(job->request->cgroup, i, &name, &fd) == 0; i++)
+		if (bh_streq(name, folder))
+			return true;
+	return false;
+}
+
 static int mount_hierarchy(struct bh_job *job, const char *destination, int tmpfs_fd, const struct hierarchy *h, bool readonly, struct bh_error *err)
 {
 	bh_auto_free char *source = NULL;
@@ -98,7 +115,7 @@ static int fill_v1(struct bh_job *job, const char *destination, int tmpfs_fd, ch
 		next = strchr(line, '\n');
 		if (next)
 			*next++ = '\0';
-		if (!parse_line(line, &h))
+		if (!parse_line(line, &h) || !is_own(job, h.folder))
 			continue;
 		r = mount_hierarchy(job, destination, tmpfs_fd, &h, readonly, err);
 		if (r == 0)

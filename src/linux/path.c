@@ -213,8 +213,13 @@ int bh_open_in_root(int root_fd, const char *path, int flags)
 int bh_make_in_root(int root_fd, const char *path, enum bh_node_kind kind, struct bh_error *err)
 {
 	struct walk w = { .root_fd = root_fd, .make = true, .kind = kind };
-	int r = bh_open_in_root(root_fd, path, O_PATH);
+	int r = -ENOSYS;
 
+	/* Mostly only the file itself is missing. */
+	if (kind == BH_NODE_FILE)
+		r = bh_openat2(root_fd, path, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+	if (r < 0)
+		r = bh_open_in_root(root_fd, path, O_PATH);
 	if (r == -ENOENT)
 		r = open_by_walk(&w, path, O_PATH);
 	if (r < 0)
