@@ -160,6 +160,9 @@ int bh_child_working_directory(struct bh_job *job, struct bh_error *err)
 
 	if (!path || *path != '/')
 		return bh_error_text(err, EINVAL, "the working directory '%.200s' is not absolute", path ? path : "");
+	/* pivot_root has left us there already. */
+	if (!job->exec && bh_streq(path, "/"))
+		return 0;
 	if (chdir(path) < 0 && (errno != ENOENT || make_folders(path) < 0 || chdir(path) < 0))
 		return bh_error_set(err, errno, "enter the working directory %s", path);
 	/* A folder outside the root (reached through a leaked fd) has no path here: getcwd says "(unreachable)". */
@@ -254,7 +257,7 @@ int bh_child_credentials(struct bh_job *job, struct bh_error *err)
 		return r;
 	umask(p->user.umask_set ? p->user.umask & 0777 : 0022);
 	/* The kernel forgets it when the user changes, so it is asked for again. */
-	if (job->parent_fate && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+	if (job->parent_fate && (p->user.uid || p->user.gid) && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
 		return bh_error_set(err, errno, "PR_SET_PDEATHSIG");
 	explain_credentials(job);
 	return 0;

@@ -73,34 +73,68 @@ static int is_directory(int fd)
 	return fstat(fd, &st) < 0 ? -errno : S_ISDIR(st.st_mode);
 }
 
-/* A name in our own new /dev: nothing there is anybody else's, so no resolution is needed. */
-static int attach_in_dev(struct bh_job *job, int mount_fd, const char *name, enum bh_attach_kind kind)
+/* The folder that a destination's last name is in, as one of the fds we hold or as one to close (*ret_own). -1 if the
+ * destination ends in no plain name or the folder isn't there. */
+static int open_parent(struct bh_job *job, const char *destination, const char **ret_name, int *ret_own)
 {
-	int r;
+	const char *slash = strrchr(destination, '/');
+	bh_auto_free char *folder = NULL;
+	int fd;
 
-	if (kind != BH_ATTACH_ANY || is_directory(mount_fd) == 1) {
-		if (mkdirat(job->dev_fd, name, 0755) < 0 && errno != EEXIST)
-			return -errno;
-	} else {
-		r = openat(job->dev_fd, name, O_CREAT | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644);
-		if (r < 0 && errno != EEXIST)
-			return -errno;
-		if (r >= 0)
-			close(r);
-	}
-	return bh_mount_attach(mount_fd, job->dev_fd, name);
+	if (!slash || !slash[1] || bh_streq(slash + 1, ".") || bh_streq(slash + 1, ".."))
+		return -1;
+	*ret_name = slash + 1;
+	if (slash == destination)
+		return job->root_fd;
+	folder = bh_strndup(destination, (size_t)(slash - destination));
+	if (job->dev_is_fresh && bh_streq(folder, "/dev"))
+		return job->dev_fd;
+	fd = bh_open_in_root(job->root_fd, folder, O_PATH | O_DIRECTORY);
+	*ret_own = fd;
+	return fd;
+}
+
+static int make_target(int parent, const char *name, int mount_fd, enum bh_attach_kind kind)
+{
+	int fd;
+
+	if (kind != BH_ATTACH_ANY || is_directory(mount_fd) == 1)
+		return mkdirat(parent, name, 0755) < 0 && errno != EEXIST ? -errno : 0;
+	fd = openat(parent, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return errno == EEXIST ? 0 : -errno;
+	close(fd);
+	return 0;
+}
+
+/*
+ * The usual way: onto a name in a folder that is held as an fd. move_mount(2) follows no link there, so it can't lead
+ * out; and a missing target costs two more calls instead of another lookup.
+ */
+static int attach_by_name(struct bh_job *job, int mount_fd, const char *destination, enum bh_attach_kind kind)
+{
+	bh_auto_close int own = -1;
+	const char *name = NULL;
+	int r, parent = open_parent(job, destination, &name, &own);
+
+	if (parent < 0)
+		return -ENOENT;
+	/* In our new /dev nothing is there yet, so there it is not even tried. */
+	r = parent == job->dev_fd ? -ENOENT : bh_mount_attach(mount_fd, parent, name);
+	if (r != -ENOENT)
+		return r;
+	r = make_target(parent, name, mount_fd, kind);
+	return r < 0 ? r : bh_mount_attach(mount_fd, parent, name);
 }
 
 static int open_target(struct bh_job *job, int mount_fd, const char *destination, enum bh_attach_kind kind, struct bh_error *err)
 {
 	bool plain_directory = kind == BH_ATTACH_PLAIN_DIRECTORY;
 	int flags = O_PATH | (plain_directory ? O_DIRECTORY | O_NOFOLLOW : 0);
-	int directory, fd = bh_open_in_root(job->root_fd, destination, flags);
+	int fd = bh_open_in_root(job->root_fd, destination, flags);
 
-	if (fd == -ENOENT) {
-		directory = is_directory(mount_fd);
-		return bh_make_in_root(job->root_fd, destination, directory ? BH_NODE_DIRECTORY : BH_NODE_FILE, err);
-	}
+	if (fd == -ENOENT)
+		return bh_make_in_root(job->root_fd, destination, is_directory(mount_fd) ? BH_NODE_DIRECTORY : BH_NODE_FILE, err);
 	if (fd == -ELOOP || (fd == -ENOTDIR && plain_directory))
 		return bh_error_text(err, ELOOP, "%s in the root file system is not an ordinary folder", destination);
 	return fd < 0 ? bh_error_set(err, -fd, "open %s in the root file system", destination) : fd;
@@ -108,17 +142,12 @@ static int open_target(struct bh_job *job, int mount_fd, const char *destination
 
 int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, enum bh_attach_kind kind, struct bh_error *err)
 {
-	const char *name = bh_single_name_below("", destination);
 	bh_auto_close int target = -1;
 	int r;
 
-	/* One name below the root or below a /dev of our own: move_mount doesn't follow a link there, so the common mounts
-	 * need no lookup of their own. Anything unusual takes the long way, which also finds the words for it. */
-	if (name && bh_mount_attach(mount_fd, job->root_fd, name) == 0)
+	if (attach_by_name(job, mount_fd, destination, kind) == 0)
 		return 0;
-	name = job->dev_is_fresh ? bh_single_name_below("/dev", destination) : NULL;
-	if (name && attach_in_dev(job, mount_fd, name, kind) == 0)
-		return 0;
+	/* Anything unusual - links, `..`, missing folders - takes the long way, which also finds the words for it. */
 	target = open_target(job, mount_fd, destination, kind, err);
 	if (target < 0)
 		return target;
@@ -386,7 +415,7 @@ int bh_child_pivot(struct bh_job *job, struct bh_error *err)
 	if (fchdir(job->root_fd) < 0)
 		return bh_error_set(err, errno, "enter the root file system");
 	if (syscall(SYS_pivot_root, ".", ".") < 0)
-		return bh_error_set(err, errno, "pivot_root");
+		return bh_error_set(err, errno, errno == EINVAL ? "pivot_root (is this machine's root the initial ramfs?)" : "pivot_root");
 	/* The current folder stays the new root's. */
 	if (umount2(".", MNT_DETACH) < 0)
 		return bh_error_set(err, errno, "detach the host's file systems");

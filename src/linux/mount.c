@@ -293,6 +293,13 @@ int bh_mount_set(int mount_fd, const struct bh_mount_options *o, struct bh_error
 	struct mount_attr own = { .attr_set = o->set, .attr_clr = o->clear };
 	int r;
 
+	/* A copy of one mount has nothing below it: one call does. */
+	if (o->bind && !o->recursive_bind) {
+		own.attr_set |= o->recursive_set;
+		own.attr_clr |= o->recursive_clear;
+		own.propagation = o->propagation;
+		return set_attributes(mount_fd, &own, false, err);
+	}
 	if (o->propagation_recursive)
 		all.propagation = o->propagation;
 	else

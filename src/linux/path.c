@@ -154,13 +154,13 @@ static int walk(struct walk *w, bool follow_last)
 }
 
 /* Turns the O_PATH fd that the walk ended at into one with the flags asked for. */
-static int reopen(const struct walk *w, int flags)
+static int reopen(struct walk *w, int flags)
 {
 	char name[32];
 	int fd;
 
 	if (flags & O_PATH)
-		fd = w->depth ? fcntl(here(w), F_DUPFD_CLOEXEC, 3) : openat(w->root_fd, ".", O_PATH | O_CLOEXEC);
+		fd = w->depth ? w->fds[--w->depth] : openat(w->root_fd, ".", O_PATH | O_CLOEXEC);
 	else if (!w->depth)
 		fd = openat(w->root_fd, ".", flags | O_CLOEXEC);
 	else {

@@ -118,6 +118,27 @@ static void test_binds(void **state)
 	assert_int_equal(access(in_test("host/sub/y"), F_OK), 0);
 }
 
+/* Images often come without the folders that everything is mounted on. */
+static void test_bare_root(void **state)
+{
+	struct bh_spec *s = fixture(state);
+
+	make_file("file", "bound");
+	rmdir(in_test("root/proc"));
+	rmdir(in_test("root/sys"));
+	rmdir(in_test("root/dev"));
+	rmdir(in_test("root/etc"));
+	bh_spec_add_mount(s, "/etc/hosts", "bind", in_test("file"), "bind,ro");
+	bh_spec_add_mount(s, "/etc/resolv.conf", "bind", in_test("file"), "bind,rprivate");
+	assert_int_equal(run(s, "cat /etc/hosts /etc/resolv.conf; ls -d /proc/self /sys/class /dev/pts"), 0);
+	expect("boundbound");
+	/* A link there is covered, and what it points to is left alone. */
+	unlink(in_test("root/etc/hosts"));
+	assert_int_equal(symlink("../tmp/elsewhere", in_test("root/etc/hosts")), 0);
+	assert_int_equal(run(s, "cat /etc/hosts; ls -A /tmp"), 0);
+	assert_string_equal(output, "bound");
+}
+
 static void test_copy_up(void **state)
 {
 	struct bh_spec *s = fixture(state);
@@ -965,30 +986,32 @@ static void test_failures_leave_nothing(void **state)
 
 static void test_parent_fate(void **state)
 {
-	struct bh_spec *s = fixture(state);
-	struct bh_container_process p;
-	int pipe_fds[2];
-	pid_t middle, pid;
-	bh_auto_close int pidfd = -1;
+	for (uint32_t uid = 0; uid < 100; uid += 99) {
+		struct bh_spec *s = fixture(state);
+		struct bh_container_process p;
+		bh_auto_close int pidfd = -1;
+		int pipe_fds[2];
+		pid_t middle, pid;
 
-	set_command(s, "sleep 64");
-	assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
-	middle = fork();
-	if (middle == 0) {
-		request.keep_in_parent_fate = true;
-		s->process.user.uid = 99;
-		start(s, &p);
-		(void)!write(pipe_fds[1], &p.pid, sizeof p.pid);
-		pause();
+		set_command(s, "sleep 64");
+		s->process.user.uid = uid;
+		assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+		middle = fork();
+		if (middle == 0) {
+			request.keep_in_parent_fate = true;
+			start(s, &p);
+			(void)!write(pipe_fds[1], &p.pid, sizeof p.pid);
+			pause();
+		}
+		close(pipe_fds[1]);
+		assert_int_equal(read(pipe_fds[0], &pid, sizeof pid), sizeof pid);
+		close(pipe_fds[0]);
+		pidfd = bh_pidfd_open(pid);
+		assert_true(pidfd >= 0);
+		kill(middle, SIGKILL);
+		waitpid(middle, NULL, 0);
+		assert_int_equal(wait_for_fd(pidfd, 5000), 1);
 	}
-	close(pipe_fds[1]);
-	assert_int_equal(read(pipe_fds[0], &pid, sizeof pid), sizeof pid);
-	close(pipe_fds[0]);
-	pidfd = bh_pidfd_open(pid);
-	assert_true(pidfd >= 0);
-	kill(middle, SIGKILL);
-	waitpid(middle, NULL, 0);
-	assert_int_equal(wait_for_fd(pidfd, 5000), 1);
 }
 
 /* --- users -------------------------------------------------------------------------------------------------------- */
@@ -1068,7 +1091,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_defaults),        TEST(test_mounts_inside),    TEST(test_cgroup_mounts),
 		TEST(test_readonly_root),   TEST(test_devices),          TEST(test_binds),
-		TEST(test_copy_up),         TEST(test_rbind_options),    TEST(test_exit_codes),
+		TEST(test_bare_root),       TEST(test_copy_up),         TEST(test_rbind_options),    TEST(test_exit_codes),
 		TEST(test_create_waits),    TEST(test_delete_before_start), TEST(test_user),
 		TEST(test_capabilities),    TEST(test_privileged),       TEST(test_limits),
 		TEST(test_working_directory), TEST(test_no_fds),         TEST(test_preserved_fds),
