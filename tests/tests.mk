@@ -13,9 +13,12 @@ $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
 FUZZ_SRC := $(wildcard tests/fuzz/*.c)
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+# The command line is the program itself, without its main.
+$(BUILD)/fuzz/command-line: FUZZ_EXTRA := -Dmain=bh_cli_main $(CLI_SRC)
+$(BUILD)/fuzz/command-line: $(CLI_SRC)
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(GENERATED)
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(LIB_SRC) -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
+	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_EXTRA) $(LIB_SRC) -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
 
 unit: $(UNIT)
 test: all $(UNIT)
