@@ -362,26 +362,45 @@ static int log_object(const struct bh_create_options *o, json_object **ret_log, 
 	return 0;
 }
 
-static void host_config_limits(json_object *host, const struct bh_create_options *o, const struct bh_spec *spec)
+/* host_config holds only what differs from the defaults (host_defaults in inspect.c): `ps` reads every record. */
+static void keep_text(json_object *object, const char *key, const char *value, const char *fallback)
 {
-	add_int(host, "Memory", o->memory);
-	add_int(host, "MemorySwap", spec->resources.memory.swap.set ? spec->resources.memory.swap.value : 0);
-	add_int(host, "MemoryReservation", o->memory_reservation);
-	json_object_object_add(host, "MemorySwappiness", o->memory_swappiness == BH_UNSET ? NULL : json_object_new_int64(o->memory_swappiness));
-	add_int(host, "NanoCpus", o->cpus_nano);
-	add_int(host, "CpuShares", o->cpu_shares);
-	add_int(host, "CpuPeriod", o->cpu_period);
-	add_int(host, "CpuQuota", o->cpu_quota);
-	add_text(host, "CpusetCpus", o->cpuset_cpus);
-	add_text(host, "CpusetMems", o->cpuset_mems);
-	json_object_object_add(host, "PidsLimit", o->pids_limit == BH_UNSET ? NULL : json_object_new_int64(o->pids_limit));
-	add_int(host, "BlkioWeight", o->blkio_weight);
-	add_bool(host, "OomKillDisable", o->oom_kill_disable);
-	add_int(host, "OomScoreAdj", o->oom_score_adj);
-	add_int(host, "ShmSize", o->shm_size == BH_UNSET ? 64 << 20 : o->shm_size);
+	if (value && *value && !bh_streq(value, fallback))
+		add_text(object, key, value);
 }
 
-static void host_config_lists(json_object *host, const struct bh_create_options *o, const struct bh_spec *spec)
+static void keep_int(json_object *object, const char *key, int64_t value, int64_t fallback)
+{
+	if (value != BH_UNSET && value != fallback)
+		add_int(object, key, value);
+}
+
+static void keep_true(json_object *object, const char *key, bool value)
+{
+	if (value)
+		add_bool(object, key, true);
+}
+
+static void host_config_limits(json_object *host, const struct bh_create_options *o, const struct bh_spec *spec)
+{
+	keep_int(host, "Memory", o->memory, 0);
+	keep_int(host, "MemorySwap", spec->resources.memory.swap.set ? spec->resources.memory.swap.value : 0, 0);
+	keep_int(host, "MemoryReservation", o->memory_reservation, 0);
+	keep_int(host, "MemorySwappiness", o->memory_swappiness, -1);
+	keep_int(host, "NanoCpus", o->cpus_nano, 0);
+	keep_int(host, "CpuShares", o->cpu_shares, 0);
+	keep_int(host, "CpuPeriod", o->cpu_period, 0);
+	keep_int(host, "CpuQuota", o->cpu_quota, 0);
+	keep_text(host, "CpusetCpus", o->cpuset_cpus, "");
+	keep_text(host, "CpusetMems", o->cpuset_mems, "");
+	keep_int(host, "PidsLimit", o->pids_limit, 0);
+	keep_int(host, "BlkioWeight", o->blkio_weight, 0);
+	keep_true(host, "OomKillDisable", o->oom_kill_disable);
+	keep_int(host, "OomScoreAdj", o->oom_score_adj, 0);
+	keep_int(host, "ShmSize", o->shm_size, 64 << 20);
+}
+
+static void host_config_lists(json_object *host, const struct bh_create_options *o)
 {
 	const struct {
 		const char *key;
@@ -389,12 +408,14 @@ static void host_config_lists(json_object *host, const struct bh_create_options 
 	} lists[] = {
 		{ "Binds", &o->volume }, { "CapAdd", &o->cap_add }, { "CapDrop", &o->cap_drop }, { "Dns", &o->dns }, { "DnsOptions", &o->dns_option },
 		{ "DnsSearch", &o->dns_search }, { "ExtraHosts", &o->add_host }, { "GroupAdd", &o->group_add }, { "SecurityOpt", &o->security_opt },
-		{ "Devices", &o->device }, { "Ulimits", &o->ulimit }, { "MaskedPaths", &spec->masked_paths }, { "ReadonlyPaths", &spec->readonly_paths },
+		{ "Devices", &o->device }, { "Ulimits", &o->ulimit },
 	};
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(lists); i++)
-		json_object_object_add(host, lists[i].key, lists[i].list->count ? bh_json_from_strv(lists[i].list) : NULL);
-	json_object_object_add(host, "Sysctls", as_map(&o->sysctl));
+		if (lists[i].list->count)
+			json_object_object_add(host, lists[i].key, bh_json_from_strv(lists[i].list));
+	if (o->sysctl.count)
+		json_object_object_add(host, "Sysctls", as_map(&o->sysctl));
 }
 
 static int host_config_object(struct creation *c, json_object **ret_host, struct bh_error *err)
@@ -404,28 +425,30 @@ static int host_config_object(struct creation *c, json_object **ret_host, struct
 	int r = restart_object(o, &policy, err);
 
 	*ret_host = host;
-	if (r == 0)
+	if (r == 0 && !bh_streq(bh_json_text(policy, "Name", "no"), "no"))
 		json_object_object_add(host, "RestartPolicy", policy);
+	else
+		json_object_put(policy);
 	if (r == 0)
 		r = log_object(o, &log, err);
 	if (r < 0)
 		return r;
-	json_object_object_add(host, "LogConfig", log);
-	add_bool(host, "AutoRemove", o->remove);
-	add_text(host, "NetworkMode", o->network ? o->network : "none");
-	add_text(host, "PidMode", o->pid);
-	add_text(host, "IpcMode", o->ipc ? o->ipc : "private");
-	add_text(host, "UTSMode", o->uts);
-	add_text(host, "UsernsMode", o->userns);
-	add_text(host, "CgroupnsMode", o->cgroupns ? o->cgroupns : "private");
-	add_text(host, "Cgroup", "");
-	add_bool(host, "Privileged", o->privileged);
-	add_bool(host, "ReadonlyRootfs", o->read_only);
-	json_object_object_add(host, "Init", o->init ? json_object_new_boolean(true) : NULL);
-	add_text(host, "Runtime", "bulkhead");
-	add_text(host, "Isolation", o->isolation ? o->isolation : "container");
+	if (o->log_driver || o->log_opt.count)
+		json_object_object_add(host, "LogConfig", log);
+	else
+		json_object_put(log);
+	keep_true(host, "AutoRemove", o->remove);
+	keep_text(host, "NetworkMode", o->network, "none");
+	keep_text(host, "PidMode", o->pid, "");
+	keep_text(host, "IpcMode", o->ipc, "private");
+	keep_text(host, "UTSMode", o->uts, "");
+	keep_text(host, "UsernsMode", o->userns, "");
+	keep_text(host, "CgroupnsMode", o->cgroupns, "private");
+	keep_true(host, "Privileged", o->privileged);
+	keep_true(host, "ReadonlyRootfs", o->read_only);
+	keep_true(host, "Init", o->init);
 	host_config_limits(host, o, &c->spec);
-	host_config_lists(host, o, &c->spec);
+	host_config_lists(host, o);
 	return 0;
 }
 

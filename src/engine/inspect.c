@@ -59,6 +59,36 @@ static void add_state_path(json_object *object, const char *key, struct bh_engin
 	add_text(object, key, path);
 }
 
+/* Docker's HostConfig of a container that was given no options; the record holds what differs. */
+static const char host_defaults[] =
+	"{\"Binds\":null,\"LogConfig\":{\"Type\":\"json-file\",\"Config\":{}},\"NetworkMode\":\"none\",\"RestartPolicy\":{\"Name\":\"no\",\"MaximumRetryCount\":0},"
+	"\"AutoRemove\":false,\"CapAdd\":null,\"CapDrop\":null,\"CgroupnsMode\":\"private\",\"Dns\":null,\"DnsOptions\":null,\"DnsSearch\":null,"
+	"\"ExtraHosts\":null,\"GroupAdd\":null,\"IpcMode\":\"private\",\"Cgroup\":\"\",\"OomScoreAdj\":0,\"PidMode\":\"\",\"Privileged\":false,"
+	"\"ReadonlyRootfs\":false,\"SecurityOpt\":null,\"UTSMode\":\"\",\"UsernsMode\":\"\",\"ShmSize\":67108864,\"Sysctls\":{},\"Runtime\":\"bulkhead\","
+	"\"Isolation\":\"container\",\"CpuShares\":0,\"Memory\":0,\"NanoCpus\":0,\"BlkioWeight\":0,\"CpuPeriod\":0,\"CpuQuota\":0,\"CpusetCpus\":\"\","
+	"\"CpusetMems\":\"\",\"Devices\":null,\"MemoryReservation\":0,\"MemorySwap\":0,\"MemorySwappiness\":null,\"OomKillDisable\":false,"
+	"\"PidsLimit\":null,\"Ulimits\":null,\"Init\":null,\"MaskedPaths\":[],\"ReadonlyPaths\":[]}";
+
+static json_object *host_config_object(struct bh_container *c)
+{
+	json_object *host = json_tokener_parse(host_defaults), *own = bh_json_at(c->record, "host_config");
+	json_object *config = bh_engine_read_json(c->dir_fd, "config.json");
+	static const char *const paths[][2] = { { "MaskedPaths", "linux.maskedPaths" }, { "ReadonlyPaths", "linux.readonlyPaths" } };
+
+	if (own) {
+		json_object_object_foreach(own, key, value)
+			json_object_object_add(host, key, json_object_get(value));
+	}
+	for (size_t i = 0; i < BH_ARRAY_SIZE(paths); i++) {
+		json_object *list = bh_json_at(config, paths[i][1]);
+
+		if (list)
+			json_object_object_add(host, paths[i][0], json_object_get(list));
+	}
+	json_object_put(config);
+	return host;
+}
+
 static json_object *graph_object(struct bh_engine *engine, struct bh_container *c)
 {
 	json_object *graph = json_object_new_object(), *data = json_object_new_object();
@@ -157,7 +187,7 @@ json_object *bh_engine_inspect(struct bh_engine *engine, struct bh_container *c,
 	add_text(o, "ProcessLabel", "");
 	add_text(o, "AppArmorProfile", "");
 	json_object_object_add(o, "ExecIDs", NULL);
-	json_object_object_add(o, "HostConfig", json_object_get(bh_json_at(c->record, "host_config")));
+	json_object_object_add(o, "HostConfig", host_config_object(c));
 	json_object_object_add(o, "GraphDriver", graph_object(engine, c));
 	if (with_size)
 		add_sizes(o, engine, c);
