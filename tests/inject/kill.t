@@ -29,7 +29,7 @@ leftovers() {
 	done
 	within 5 eval '[ -z "$(our_processes)" ]' || echo "processes: $(our_processes)"
 	find "$BULKHEAD_STATE/containers" "$BULKHEAD_ROOT/containers" "$BULKHEAD_ROOT/names" -mindepth 1 -maxdepth 1 2>/dev/null
-	comm -13 <(printf '%s\n' "$cgroups_before") <(cgroup_folders)
+	our_cgroups
 	our_mounts
 }
 
@@ -55,7 +55,8 @@ walk "run --rm, the command killed" one "$BULKHEAD" run --rm busybox true
 walk "run --rm, all killed" all "$BULKHEAD" run --rm busybox true
 walk "run -d, all killed" all "$BULKHEAD" run -d --name victim busybox true
 walk "create, killed" one "$BULKHEAD" create --name victim busybox true
-BEFORE='"$BULKHEAD" create --name victim busybox sleep 1000 >/dev/null 2>&1'
+# It ends by itself: strace -f waits for all that it follows.
+BEFORE='"$BULKHEAD" create --name victim busybox sleep 1 >/dev/null 2>&1'
 walk "start, the command killed" one "$BULKHEAD" start victim
 walk "start, all killed" all "$BULKHEAD" start victim
 BEFORE='"$BULKHEAD" run -d --name victim busybox sleep 1000 >/dev/null 2>&1'
