@@ -119,7 +119,7 @@ static int history(const struct history_options *o, const char *reference, struc
 	bh_auto_json struct json_object *index = NULL, *document = NULL, *rows = NULL;
 	bh_auto(bh_image_clear) struct bh_image image = { 0 };
 	bh_auto_buf struct bh_buf config = { 0 }, out = { 0 };
-	struct bh_manifest manifest;
+	struct bh_manifest manifest = { .layer_count = 0 };
 	size_t place;
 	int r = bh_image_store_open(bh_cli.root, &store, err);
 

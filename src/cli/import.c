@@ -172,10 +172,10 @@ static int change_volumes(struct json_object *config, const char *key, const cha
 static int change_ports(struct json_object *config, const char *key, const char *text)
 {
 	struct json_object *set = get_or_add(config, key, json_object_new_object);
-	char *word;
+	bh_auto_free char *word = NULL;
 
-	while ((word = next_word(&text))) {
-		bh_auto_free char *owned = word, *port = bh_strndup(word, strcspn(word, "/"));
+	for (; (word = next_word(&text)); free(BH_TAKE_PTR(word))) {
+		bh_auto_free char *port = bh_strndup(word, strcspn(word, "/"));
 		bh_auto_free char *full = strchr(word, '/') ? bh_strdup(word) : bh_printf("%s/tcp", word);
 		int64_t number;
 

@@ -242,8 +242,22 @@ static void mark_container(void *context, struct json_object *record)
 	mark_config(context, bh_image_json_string(record, "image_id"));
 }
 
+/* A layer goes by one rename into staging before its files are deleted: a kill can't leave a half-empty layer that looks
+ * like a whole one, and the rest is swept with staging. */
+static int delete_object(struct bh_image_store *store, int folder_fd, const char *name, bool is_layer, struct bh_error *err)
+{
+	bh_auto_free char *staged = bh_printf("staging/image-deleted-%s", name);
+
+	if (!is_layer)
+		return bh_remove_tree_at(folder_fd, name, err);
+	bh_remove_tree_at(store->root_fd, staged, NULL);
+	if (renameat2(folder_fd, name, store->root_fd, staged, 0) < 0)
+		return bh_error_set(err, errno, "delete layer %s", name);
+	return bh_remove_tree_at(store->root_fd, staged, err);
+}
+
 /* Removes the entries of a folder that are not marked. Names that are no digests are other tools' and stay. */
-static int sweep(int folder_fd, const struct bh_strv *marked, struct bh_strv *deleted, struct bh_error *err)
+static int sweep(struct bh_image_store *store, int folder_fd, const struct bh_strv *marked, struct bh_strv *deleted, struct bh_error *err)
 {
 	bh_auto_close int list = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	bh_auto_closedir DIR *dir = list < 0 ? NULL : fdopendir(list);
@@ -257,7 +271,7 @@ static int sweep(int folder_fd, const struct bh_strv *marked, struct bh_strv *de
 
 		if (!bh_digest_is_hex(entry->d_name) || bh_strv_contains(marked, entry->d_name))
 			continue;
-		r = bh_remove_tree_at(folder_fd, entry->d_name, err);
+		r = delete_object(store, folder_fd, entry->d_name, folder_fd == store->layers_fd, err);
 		if (r < 0)
 			return r;
 		if (deleted)
@@ -281,9 +295,9 @@ int bh_image_collect(struct bh_image_store *store, struct json_object *index, st
 	for (size_t i = 0; i < bh_image_index_count(index); i++)
 		mark_tree(&marks, bh_image_json_string(bh_image_index_entry(index, i), "digest"), 8);
 	each_container(store, mark_container, &marks);
-	r = sweep(blobs, &marks.blobs, deleted, err);
+	r = sweep(store, blobs, &marks.blobs, deleted, err);
 	if (r == 0)
-		r = sweep(store->layers_fd, &marks.layers, deleted, err);
+		r = sweep(store, store->layers_fd, &marks.layers, deleted, err);
 	bh_strv_clear(&marks.blobs);
 	bh_strv_clear(&marks.layers);
 	return r;

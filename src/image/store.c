@@ -193,7 +193,7 @@ int bh_image_measure(struct bh_image_store *store, struct bh_image *image, struc
 	int64_t bytes = 0;
 
 	for (size_t i = 0; i < image->diff_ids.count; i++) {
-		struct bh_layer_meta meta;
+		struct bh_layer_meta meta = { 0 };
 		int r = bh_image_layer_meta(store, image->diff_ids.items[i], &meta, err);
 
 		if (r < 0)

@@ -21,7 +21,7 @@ int bh_image_json_parse(const char *bytes, size_t length, const char *what, stru
 	error = json_tokener_get_error(tokener);
 	end = json_tokener_get_parse_end(tokener);
 	json_tokener_free(tokener);
-	while (value && end < length && strchr(" \t\r\n", bytes[end]) && bytes[end])
+	while (value && bytes && end < length && strchr(" \t\r\n", bytes[end]) && bytes[end])
 		end++;
 	if (!value || error != json_tokener_success || end != length) {
 		json_object_put(value);

@@ -335,15 +335,17 @@ static int check_owner(struct apply *a, const struct entry *e, uid_t *ret_uid, g
 	return 0;
 }
 
+static struct timespec time_of(time_t seconds, long nanoseconds)
+{
+	return (struct timespec){ seconds, nanoseconds < 0 || nanoseconds > 999999999 ? 0 : nanoseconds };
+}
+
 static void entry_times(const struct entry *e, struct timespec ret_times[2])
 {
-	ret_times[1] = (struct timespec){ archive_entry_mtime(e->raw), archive_entry_mtime_nsec(e->raw) };
+	ret_times[1] = time_of(archive_entry_mtime(e->raw), archive_entry_mtime_nsec(e->raw));
 	ret_times[0] = ret_times[1];
 	if (archive_entry_atime_is_set(e->raw))
-		ret_times[0] = (struct timespec){ archive_entry_atime(e->raw), archive_entry_atime_nsec(e->raw) };
-	for (int i = 0; i < 2; i++)
-		if (ret_times[i].tv_nsec < 0 || ret_times[i].tv_nsec > 999999999)
-			ret_times[i].tv_nsec = 0;
+		ret_times[0] = time_of(archive_entry_atime(e->raw), archive_entry_atime_nsec(e->raw));
 }
 
 static mode_t entry_mode(const struct entry *e)
@@ -561,7 +563,7 @@ static int link_to(struct apply *a, const struct entry *e, const char *target)
 	struct stat st;
 	int r = clean_path(a, target, &clean), at;
 
-	if (r < 0)
+	if (r < 0 || !clean)
 		return r;
 	if (!*clean || bh_streq(clean, e->path))
 		return refuse(a, e->path, "a hard link to itself or to the root");
@@ -645,7 +647,7 @@ static int apply_entry(struct apply *a, struct archive_entry *raw)
 	if (++a->entries > BH_LAYER_ENTRIES_MAX)
 		return bh_error_text(a->err, E2BIG, "the layer has more than %u entries", BH_LAYER_ENTRIES_MAX);
 	r = clean_path(a, archive_entry_pathname(raw), &e.path);
-	if (r == 0)
+	if (r == 0 && e.path)
 		r = e.parent_fd = open_parent(a, e.path, &e.name);
 	if (r >= 0)
 		r = dispatch(a, &e);

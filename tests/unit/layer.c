@@ -18,6 +18,15 @@
 /* cmocka comes after the headers it needs */
 #include <cmocka.h>
 
+#ifdef __SANITIZE_ADDRESS__
+/* libarchive forgets its writer's buffer when a write has failed. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+	return "leak:libarchive";
+}
+#endif
+
 static char *root;
 
 struct bytes {

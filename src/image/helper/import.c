@@ -131,7 +131,7 @@ int helper_import(struct helper *h, struct bh_error *err)
 	struct bh_descriptor descriptor = { .media_type = BH_MEDIA_MANIFEST };
 	struct bh_manifest manifest = { .layer_count = 1 };
 	bh_auto_buf struct bh_buf text = { 0 };
-	struct intake layer;
+	struct intake layer = { 0 };
 	int r;
 
 	if (!bh_image_json_object(h->request, "config"))

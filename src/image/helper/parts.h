@@ -18,7 +18,7 @@ struct part {
 	char *target;
 	struct bh_buf content;
 	struct intake intake;
-	char why[512]; /* not empty: don't use it */
+	char why[1024]; /* not empty: don't use it */
 };
 
 struct parts {
