@@ -72,7 +72,7 @@ void bh_device_set_clear(struct bh_device_set *set);
 void bh_device_rule_format(const struct bh_spec_device_rule *rule, char ret_text[64]);
 
 /* devices-bpf.c: loads the program for `set` and attaches it to the v2 folder. */
-int bh_cgroup_attach_device_program(int folder_fd, const struct bh_device_set *set, size_t *ret_instructions, struct bh_error *err);
+int bh_cgroup_attach_device_program(int folder_fd, const struct bh_device_set *set, struct bh_error *err);
 
 struct bh_cgroup_driver {
 	const char *name;

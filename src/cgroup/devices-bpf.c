@@ -9,6 +9,8 @@
  */
 #include "cgroup/cgroup-internal.h"
 
+#include "base/log.h"
+
 #include <errno.h>
 #include <linux/bpf.h>
 #include <sys/syscall.h>
@@ -91,7 +93,7 @@ static int load(const struct program *p)
 	return (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof attr);
 }
 
-int bh_cgroup_attach_device_program(int folder_fd, const struct bh_device_set *set, size_t *ret_instructions, struct bh_error *err)
+int bh_cgroup_attach_device_program(int folder_fd, const struct bh_device_set *set, struct bh_error *err)
 {
 	bh_auto_free struct bpf_insn *instructions = bh_calloc(set->count * INSTRUCTIONS_PER_EXCEPTION + 8, sizeof *instructions);
 	struct program program = { .instructions = instructions };
@@ -113,6 +115,10 @@ int bh_cgroup_attach_device_program(int folder_fd, const struct bh_device_set *s
 	attr.attach_flags = BPF_F_ALLOW_MULTI;
 	if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attr, sizeof attr) < 0)
 		return bh_error_set(err, errno, "attach the device filter");
-	*ret_instructions = program.count;
+	if (bh_explain_mode != BH_EXPLAIN_OFF) {
+		bh_auto_free char *size = bh_printf("%zu", program.count), *rules = bh_printf("%zu", set->count);
+
+		bh_explain("cgroup", "attach", "device filter (BPF)", "base", set->allow_all ? "allow" : "deny", "exceptions", rules, "instructions", size);
+	}
 	return 0;
 }

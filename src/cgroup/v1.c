@@ -186,36 +186,48 @@ static int apply_limits(struct bh_cgroup *cgroup, const struct bh_spec_resources
 	return r;
 }
 
-static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
+static int write_device_rules(struct bh_cgroup *cgroup, const struct bh_device_set *set, struct bh_error *err)
 {
-	struct bh_device_set set;
+	const char *file = set->allow_all ? "devices.deny" : "devices.allow";
 	bh_auto_close int fd = -1;
-	const char *file;
-	int r;
+	int r = need_folder(cgroup, FOLDER_DEVICES, err);
 
-	if (resources->device_count == 0)
-		return 0;
-	r = need_folder(cgroup, FOLDER_DEVICES, err);
 	if (r == 0)
 		bh_warn_once("device rules are not applied: no cgroup hierarchy " CGROUP_ROOT "/devices");
 	if (r <= 0)
 		return r;
-	r = bh_device_set_from_rules(resources->devices, resources->device_count, &set, err);
-	if (r < 0)
-		return r;
-	r = bh_cgroup_write(cgroup, FOLDER_DEVICES, set.allow_all ? "devices.allow" : "devices.deny", "a", err);
-	file = set.allow_all ? "devices.deny" : "devices.allow";
+	r = bh_cgroup_write(cgroup, FOLDER_DEVICES, set->allow_all ? "devices.allow" : "devices.deny", "a", err);
 	fd = openat(cgroup->folders[FOLDER_DEVICES].fd, file, O_WRONLY | O_CLOEXEC);
-	for (size_t i = 0; r == 0 && i < set.count; i++) {
+	for (size_t i = 0; r == 0 && i < set->count; i++) {
 		char rule[64];
 
-		bh_device_rule_format(&set.exceptions[i], rule);
+		bh_device_rule_format(&set->exceptions[i], rule);
 		/* One rule per write: the kernel reads no further. */
 		if (write(fd, rule, strlen(rule)) < 0)
 			r = bh_error_set(err, errno, "write '%s' to " CGROUP_ROOT "/devices/%s/%s", rule, cgroup->path, file);
 		else
 			bh_explain("cgroup", "file", file, "value", rule);
 	}
+	return r;
+}
+
+/*
+ * The kernel asks both: the programs of the v2 tree and the v1 hierarchy. Where there is a v2 tree (hybrid), one program
+ * there replaces a folder and a dozen writes in the other; only where it can't be loaded the v1 files take the rules.
+ */
+static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
+{
+	struct bh_device_set set;
+	int r;
+
+	if (resources->device_count == 0)
+		return 0;
+	r = bh_device_set_from_rules(resources->devices, resources->device_count, &set, err);
+	if (r < 0)
+		return r;
+	if (cgroup->folders[FOLDER_UNIFIED].fd < 0 ||
+	    bh_cgroup_attach_device_program(cgroup->folders[FOLDER_UNIFIED].fd, &set, NULL) < 0)
+		r = write_device_rules(cgroup, &set, err);
 	bh_device_set_clear(&set);
 	return r;
 }

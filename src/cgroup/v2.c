@@ -114,7 +114,6 @@ static int apply_limits(struct bh_cgroup *cgroup, const struct bh_spec_resources
 static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
 {
 	struct bh_device_set set;
-	size_t instructions = 0;
 	int r;
 
 	if (resources->device_count == 0)
@@ -122,12 +121,7 @@ static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resource
 	r = bh_device_set_from_rules(resources->devices, resources->device_count, &set, err);
 	if (r < 0)
 		return r;
-	r = bh_cgroup_attach_device_program(fd_of(cgroup), &set, &instructions, err);
-	if (r == 0 && bh_explain_mode != BH_EXPLAIN_OFF) {
-		bh_auto_free char *size = bh_printf("%zu", instructions), *rules = bh_printf("%zu", set.count);
-
-		bh_explain("cgroup", "attach", "device filter (BPF)", "base", set.allow_all ? "allow" : "deny", "exceptions", rules, "instructions", size);
-	}
+	r = bh_cgroup_attach_device_program(fd_of(cgroup), &set, err);
 	bh_device_set_clear(&set);
 	return r;
 }

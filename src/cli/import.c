@@ -101,6 +101,8 @@ static int each_pair(const char *text, void (*add)(struct json_object *target, c
 
 		while (isspace((unsigned char)*rest))
 			rest++;
+		if (!*rest)
+			return -EINVAL;
 		pair = bh_printf("%s=%s", first, rest);
 		add(target, pair);
 		return 0;

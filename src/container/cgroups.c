@@ -51,7 +51,24 @@ static bool own_view(const struct bh_job *job)
 	return job->spec->namespaces[BH_NS_CGROUP].present;
 }
 
-static int mount_hierarchy(struct bh_job *job, int tmpfs_fd, const struct hierarchy *h, bool readonly, struct bh_error *err)
+/*
+ * Has the container a cgroup of its own in this hierarchy? Elsewhere it shares the runtime's, whose whole tree, with the
+ * names of all its neighbours, a mount would show.
+ */
+static bool is_own(const struct bh_job *job, const char *folder)
+{
+	const char *name;
+	int fd;
+
+	if (!job->request->cgroup)
+		return true;
+	for (size_t i = 0; bh_cgroup_mount_source(job->request->cgroup, i, &name, &fd) == 0; i++)
+		if (bh_streq(name, folder))
+			return true;
+	return false;
+}
+
+static int mount_hierarchy(struct bh_job *job, const char *destination, int tmpfs_fd, const struct hierarchy *h, bool readonly, struct bh_error *err)
 {
 	bh_auto_free char *source = NULL;
 
@@ -67,7 +84,11 @@ static int mount_hierarchy(struct bh_job *job, int tmpfs_fd, const struct hierar
 		if (mount(NULL, h->folder, NULL, MS_BIND | MS_REMOUNT | MS_CGROUP | (readonly ? MS_RDONLY : 0), NULL) < 0)
 			return bh_error_set(err, errno, "set the attributes of %s", source);
 	}
-	bh_explain("mount", "type", "cgroup", "source", source ? source : "cgroup", "target", h->folder, "options", h->controllers);
+	if (bh_explain_mode != BH_EXPLAIN_OFF) {
+		bh_auto_free char *target = bh_path_join(destination, h->folder);
+
+		bh_explain("mount", "type", "cgroup", "source", source ? source : "cgroup", "target", target, "options", h->controllers);
+	}
 	return 0;
 }
 
@@ -81,7 +102,7 @@ static int link_controllers(int tmpfs_fd, const struct hierarchy *h, struct bh_e
 	return 0;
 }
 
-static int fill_v1(struct bh_job *job, int tmpfs_fd, char *lines, bool readonly, struct bh_error *err)
+static int fill_v1(struct bh_job *job, const char *destination, int tmpfs_fd, char *lines, bool readonly, struct bh_error *err)
 {
 	char *next;
 	int r = 0;
@@ -94,9 +115,9 @@ static int fill_v1(struct bh_job *job, int tmpfs_fd, char *lines, bool readonly,
 		next = strchr(line, '\n');
 		if (next)
 			*next++ = '\0';
-		if (!parse_line(line, &h))
+		if (!parse_line(line, &h) || !is_own(job, h.folder))
 			continue;
-		r = mount_hierarchy(job, tmpfs_fd, &h, readonly, err);
+		r = mount_hierarchy(job, destination, tmpfs_fd, &h, readonly, err);
 		if (r == 0)
 			r = link_controllers(tmpfs_fd, &h, err);
 	}
@@ -123,7 +144,7 @@ static int mount_at(struct bh_job *job, const char *type, const char *destinatio
 	int fd = bh_mount_new(type, type, o, err), r;
 
 	if (fd != -ENOSYS) {
-		r = fd < 0 ? fd : bh_attach_inside(job, fd, destination, false, err);
+		r = fd < 0 ? fd : bh_attach_inside(job, fd, destination, BH_ATTACH_DIRECTORY, err);
 		return r < 0 ? r : fd;
 	}
 	target = bh_make_in_root(job->root_fd, destination, BH_NODE_DIRECTORY, err);
@@ -154,7 +175,7 @@ int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *m, const st
 	bh_strv_add(&data, "mode=755");
 	o.data = data;
 	fd = mount_at(job, "tmpfs", m->destination, &o, err);
-	r = fd < 0 ? fd : fill_v1(job, fd, lines.data, readonly, err);
+	r = fd < 0 ? fd : fill_v1(job, m->destination, fd, lines.data, readonly, err);
 	if (r < 0 || !readonly)
 		return r;
 	o.set = MOUNT_ATTR_RDONLY;

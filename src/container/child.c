@@ -113,9 +113,11 @@ static int stage_join(struct bh_job *job, struct bh_error *err)
 
 static bool needs_private_proc(const struct bh_job *job)
 {
+	if (bh_job_has_apparmor(job))
+		return true;
 	if (job->exec)
-		return job->process->oom_score_adj.set;
-	return job->spec->sysctl.count || job->process->oom_score_adj.set || job->spec->namespaces[BH_NS_TIME].present;
+		return false;
+	return job->spec->sysctl.count || (job->process->oom_score_adj.set && !job->user_namespace) || job->spec->namespaces[BH_NS_TIME].present;
 }
 
 static int stage_session(struct bh_job *job, struct bh_error *err)
@@ -211,28 +213,33 @@ static const bh_stage create_stages[] = {
 	bh_child_pivot,
 	bh_child_stdio,
 	bh_child_limits,
+	bh_child_apparmor,
 	bh_child_close_fds,
 	bh_child_working_directory,
 	bh_child_credentials,
 	bh_child_find_executable,
-	bh_child_lock_down,
 	bh_child_start_hooks,
+	bh_child_early,
+	bh_child_lock_down,
 	NULL,
 };
 
 static const bh_stage exec_stages[] = {
 	stage_begin,
 	stage_cgroup,
+	bh_child_oom_score_before,
 	stage_enter,
 	stage_user_namespace,
 	stage_session,
 	bh_child_terminal,
 	bh_child_stdio,
 	bh_child_limits,
+	bh_child_apparmor,
 	bh_child_close_fds,
 	bh_child_working_directory,
 	bh_child_credentials,
 	bh_child_find_executable,
+	bh_child_early,
 	bh_child_lock_down,
 	NULL,
 };
@@ -247,6 +254,7 @@ _Noreturn void bh_child_main(struct bh_job *job)
 {
 	struct bh_error err = BH_ERROR_INIT;
 
+	bh_mount_leave_open();
 	if (run_stages(job, job->exec ? exec_stages : create_stages, &err) < 0)
 		bh_child_fail(job, &err);
 	bh_child_execute(job);

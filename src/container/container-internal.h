@@ -18,6 +18,7 @@ enum bh_message_kind {
 	BH_MESSAGE_TERMINAL, /* from the child: the pty master is attached */
 	BH_MESSAGE_PID,      /* from a helper process or the stub: the pid of the container's process is `value` */
 	BH_MESSAGE_FAILED,   /* from the stub: the workload could not be executed, errnum says why */
+	BH_MESSAGE_WARNING,  /* from the child: `text` for the person who started it, whose stderr is no longer its own */
 	BH_MESSAGE_HOOKS,    /* from the child: run the hooks that belong outside, then GO */
 };
 
@@ -52,7 +53,6 @@ struct bh_job {
 	bool parent_fate;
 	bool run;              /* execute without waiting for bh_container_start */
 	bool exec;             /* a further process in a running container */
-	bool privileged;
 
 	int join_fds[BH_NS_COUNT]; /* namespaces to join, or -1 */
 	uint64_t new_flags;        /* CLONE_NEW* of the namespaces to make */
@@ -63,8 +63,11 @@ struct bh_job {
 
 	int sync_caller, sync_child;
 	pid_t helper;              /* a process that ends once it has told the pid of the container's; 0 = none */
-	int stub_fd;           /* sealed memfd with the exec stub */
+	int stub_fd;           /* sealed memfd with the exec stub, or a folder that holds it as "exec" (stub_by_path) */
+	bool stub_by_path;     /* the filter forbids execveat */
+	bool stub_only_executes; /* what else the stub would do has been done before the filter, which forbids it */
 	int init_fd;           /* --init: detached read-only mount of bulkhead-guest */
+	struct bh_spec_capabilities capabilities; /* what of process->capabilities this machine can give */
 	struct bh_job_mount *mounts; /* one per spec->mounts */
 	struct bh_seccomp_filter filter;
 
@@ -73,6 +76,7 @@ struct bh_job {
 	int dev_fd;            /* the container's /dev */
 	bool dev_is_fresh;     /* a tmpfs that we just mounted: nobody else has put anything there */
 	bool dev_readonly;
+	int proc_mount_fd;     /* the procfs that we mounted on /proc */
 	int proc_fd;           /* private procfs */
 	int terminal_fd;       /* pty slave */
 	char *exec_path;       /* the workload's file as found inside */
@@ -87,6 +91,13 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 void bh_job_kill(struct bh_job *job, struct bh_container_process *process);
 int bh_job_make_stub(struct bh_job *job, struct bh_error *err);
 int bh_job_make_sync(struct bh_job *job, struct bh_error *err);
+/* A warning for the person who started it; from the child it goes through the caller. */
+void bh_job_warn(struct bh_job *job, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* oom_score_adj of the process whose file is proc_fd/path, if the configuration has one. */
+int bh_job_oom_score(struct bh_job *job, int proc_fd, const char *path, struct bh_error *err);
+int bh_child_oom_score_before(struct bh_job *job, struct bh_error *err);
+/* Fills job->capabilities. */
+void bh_job_clamp_capabilities(struct bh_job *job);
 /* clone3 with the job's new namespaces and cgroup; ret_pidfd may be NULL. */
 pid_t bh_job_clone(struct bh_job *job, uint64_t extra_flags, int *ret_pidfd);
 
@@ -94,14 +105,23 @@ pid_t bh_job_clone(struct bh_job *job, uint64_t extra_flags, int *ret_pidfd);
 typedef int (*bh_stage)(struct bh_job *job, struct bh_error *err);
 _Noreturn void bh_child_main(struct bh_job *job);
 _Noreturn void bh_child_fail(struct bh_job *job, const struct bh_error *why);
+/* Opens the source of a bind with the rights of the calling process; relative paths are the bundle's. */
+int bh_job_open_source(const struct bh_job *job, const char *path, struct bh_error *err);
 
 /* Pieces of the child's work, each in the file of its name. */
 int bh_child_attach_root(struct bh_job *job, struct bh_error *err);      /* rootfs.c */
 int bh_child_mounts(struct bh_job *job, struct bh_error *err);
 int bh_child_pivot(struct bh_job *job, struct bh_error *err);
 int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *mount, const struct bh_mount_options *options, struct bh_error *err); /* cgroups.c */
+enum bh_attach_kind {
+	BH_ATTACH_ANY,             /* the mount's root may be a folder or a file */
+	BH_ATTACH_DIRECTORY,       /* it is a folder */
+	BH_ATTACH_PLAIN_DIRECTORY, /* and the target must be one itself, not a link to one */
+};
 /* Attaches on `destination` inside the root, making it if it is missing. */
-int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, bool plain_directory, struct bh_error *err);
+int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, enum bh_attach_kind kind, struct bh_error *err);
+/* The rest of the path if it is one plain name below `folder` ("/dev", "/dev/pts" -> "pts"), else NULL. */
+const char *bh_single_name_below(const char *folder, const char *path);
 int bh_child_devices(struct bh_job *job, struct bh_error *err);          /* devices.c */
 int bh_child_protect_paths(struct bh_job *job, struct bh_error *err);    /* protect.c */
 int bh_check_sysctls(const struct bh_job *job, struct bh_error *err);    /* sysctl.c */
@@ -113,10 +133,16 @@ int bh_child_close_fds(struct bh_job *job, struct bh_error *err);
 int bh_child_working_directory(struct bh_job *job, struct bh_error *err);
 int bh_child_credentials(struct bh_job *job, struct bh_error *err);
 int bh_child_find_executable(struct bh_job *job, struct bh_error *err);
+int bh_child_early(struct bh_job *job, struct bh_error *err);
 int bh_child_lock_down(struct bh_job *job, struct bh_error *err);
 /* "exec: "NAME": no such file or directory" with exit code 127 or 126; `name` NULL if it isn't known any more. */
 int bh_exec_error(const char *name, int errnum, struct bh_error *err);
 _Noreturn void bh_child_execute(struct bh_job *job);
 int bh_child_create_hooks(struct bh_job *job, struct bh_error *err);     /* hooks.c */
 int bh_child_start_hooks(struct bh_job *job, struct bh_error *err);
+int bh_child_wait_for_go(struct bh_job *job, struct bh_error *err);
+bool bh_job_has_apparmor(const struct bh_job *job);
+/* process.apparmorProfile and the labels: refused where they can't be applied. */
+int bh_check_labels(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err);
+int bh_child_apparmor(struct bh_job *job, struct bh_error *err);
 int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err);

@@ -25,6 +25,7 @@
 #include "container/container-internal.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "linux/namespace.h"
 #include "linux/syscall.h"
 
@@ -47,6 +48,8 @@
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
 
+#define INIT_MAX (16u << 20) /* bytes of bulkhead-guest, where it has to be copied */
+
 static const unsigned char exec_stub[] = {
 #include "exec-stub.inc"
 };
@@ -56,7 +59,7 @@ static const unsigned char exec_stub[] = {
 void bh_job_init(struct bh_job *job)
 {
 	*job = (struct bh_job){
-		.sync_caller = -1, .sync_child = -1, .stub_fd = -1, .init_fd = -1, .root_fd = -1, .dev_fd = -1, .proc_fd = -1, .terminal_fd = -1,
+		.sync_caller = -1, .sync_child = -1, .stub_fd = -1, .init_fd = -1, .root_fd = -1, .dev_fd = -1, .proc_fd = -1, .proc_mount_fd = -1, .terminal_fd = -1,
 		.enter_pidfd = -1,
 	};
 	for (int i = 0; i < BH_NS_COUNT; i++)
@@ -118,15 +121,54 @@ static int prepare_namespaces(struct bh_job *job, struct bh_error *err)
 	return 0;
 }
 
-static int open_source(const struct bh_job *job, const char *path, bool recursive, struct bh_error *err)
+static char *source_path(const struct bh_job *job, const char *path)
 {
-	bh_auto_free char *joined = *path != '/' && job->request->bundle ? bh_path_join(job->request->bundle, path) : NULL;
-	int fd = bh_mount_copy(AT_FDCWD, joined ? joined : path, recursive, err);
+	return *path != '/' && job->request->bundle ? bh_path_join(job->request->bundle, path) : bh_strdup(path);
+}
 
-	if (fd != -ENOSYS)
-		return fd;
-	fd = open(joined ? joined : path, O_PATH | O_CLOEXEC);
+int bh_job_open_source(const struct bh_job *job, const char *path, struct bh_error *err)
+{
+	bh_auto_free char *full = source_path(job, path);
+	int fd = open(full, O_PATH | O_CLOEXEC);
+
 	return fd < 0 ? bh_error_set(err, errno, "open the mount source %s", path) : fd;
+}
+
+/* A detached copy of the source, or, without the mount API, the source itself as O_PATH. */
+static int copy_source(const struct bh_job *job, const char *path, bool recursive, struct bh_error *err)
+{
+	bh_auto_free char *full = source_path(job, path);
+	int fd = bh_mount_copy(AT_FDCWD, full, recursive, err);
+
+	return fd == -ENOSYS ? bh_job_open_source(job, path, err) : fd;
+}
+
+/* Id-maps the copies that ask for it: by their own mappings, or by the container's user namespace. */
+static int map_sources(struct bh_job *job, int userns_fd, struct bh_error *err)
+{
+	for (size_t i = 0; i < job->spec->mount_count; i++) {
+		const struct bh_spec_mount *m = &job->spec->mounts[i];
+		const struct bh_mount_options *o = &job->mounts[i].options;
+		bh_auto_close int own = -1;
+		int r;
+
+		if (!o->idmap && !o->recursive_idmap && !m->uid_mapping_count)
+			continue;
+		if (m->uid_mapping_count) {
+			own = bh_user_namespace_new(m->uid_mappings, m->uid_mapping_count, m->gid_mappings, m->gid_mapping_count, err);
+			if (own < 0)
+				return own;
+		} else if (userns_fd < 0) {
+			return bh_error_text(err, EINVAL, "mount %s: idmap without mappings needs a user namespace", m->destination);
+		}
+		r = bh_mount_set_idmap(job->mounts[i].source_fd, own >= 0 ? own : userns_fd, o->recursive_idmap, err);
+		if (r < 0) {
+			bh_error_prefix(err, "id-map the mount %s", m->destination);
+			return r;
+		}
+		bh_explain("id-map", "mount", m->destination);
+	}
+	return 0;
 }
 
 static int prepare_mounts(struct bh_job *job, struct bh_error *err)
@@ -147,7 +189,9 @@ static int prepare_mounts(struct bh_job *job, struct bh_error *err)
 			if (!m->source || !*m->source)
 				r = bh_error_text(err, EINVAL, "a bind mount needs a source");
 			else
-				r = job->mounts[i].source_fd = open_source(job, m->source, o->recursive_bind, err);
+				r = job->mounts[i].source_fd = copy_source(job, m->source, o->recursive_bind, err);
+		} else if (r == 0 && (o->idmap || o->recursive_idmap || m->uid_mapping_count)) {
+			r = bh_error_text(err, EINVAL, "only a bind mount can be id-mapped");
 		}
 		if (r < 0) {
 			bh_error_prefix(err, "mount %s", m->destination);
@@ -182,20 +226,54 @@ static int open_root(struct bh_job *job, int userns_fd, struct bh_error *err)
 	return rootfs->path && !rootfs->mount ? bh_mount_set_propagation(fd, MS_PRIVATE, true, err) : 0;
 }
 
-int bh_job_make_stub(struct bh_job *job, struct bh_error *err)
+/* A program as a memfd that nobody can change any more. */
+static int sealed_program(const char *name, const void *bytes, size_t size, struct bh_error *err)
 {
-	int fd = memfd_create("exec", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+	bh_auto_close int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+	int r;
 
 	/* MFD_EXEC came with 6.3; before that every memfd is executable. */
 	if (fd < 0 && errno == EINVAL)
-		fd = memfd_create("exec", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
+		return bh_error_set(err, errno, "memfd_create");
+	r = bh_write_all(fd, bytes, size);
+	if (r < 0)
+		return bh_error_set(err, -r, "write a memfd");
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+		return bh_error_set(err, errno, "seal a memfd");
+	return BH_TAKE_FD(fd);
+}
+
+/* For a filter that knows execve but not execveat: the stub as a file of a detached tmpfs, which is read-only then. */
+static int stub_folder(struct bh_error *err)
+{
+	static const struct bh_mount_options options = { .set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
+	bh_auto_close int fd = bh_mount_new("tmpfs", "tmpfs", &options, err);
+	bh_auto_close int file = fd < 0 ? -1 : openat(fd, "exec", O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0755);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	if (file < 0 || fchmod(file, 0755) < 0)
 		return bh_error_set(err, errno, "make the exec stub");
-	job->stub_fd = fd;
-	if (write(fd, exec_stub, sizeof exec_stub) != (ssize_t)sizeof exec_stub ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
-		return bh_error_set(err, errno, "seal the exec stub");
-	return 0;
+	r = bh_write_all(file, exec_stub, sizeof exec_stub);
+	if (r < 0)
+		return bh_error_set(err, -r, "write the exec stub");
+	bh_close_fd(&file);
+	r = bh_mount_set_readonly(fd, false, err);
+	return r < 0 ? r : BH_TAKE_FD(fd);
+}
+
+int bh_job_make_stub(struct bh_job *job, struct bh_error *err)
+{
+	if (!job->filter.builtin && !bh_seccomp_allows(&job->filter, SYS_execveat, 0)) {
+		job->stub_by_path = true;
+		job->stub_fd = stub_folder(err);
+	} else {
+		job->stub_fd = sealed_program("exec", exec_stub, sizeof exec_stub, err);
+	}
+	return job->stub_fd < 0 ? job->stub_fd : 0;
 }
 
 int bh_job_make_sync(struct bh_job *job, struct bh_error *err)
@@ -209,14 +287,22 @@ int bh_job_make_sync(struct bh_job *job, struct bh_error *err)
 	return 0;
 }
 
+/* The program lies on a mount of its own that is read-only: a container can't write to it through /proc/1/exe. */
 static int open_init(struct bh_job *job, const char *path, struct bh_error *err)
 {
 	static const struct bh_mount_options readonly = { .set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
 	int r;
 
 	job->init_fd = bh_mount_copy(AT_FDCWD, path, false, err);
-	r = job->init_fd < 0 ? job->init_fd : bh_mount_set(job->init_fd, &readonly, err);
-	return r;
+	if (job->init_fd == -ENOSYS) {
+		bh_auto_buf struct bh_buf bytes = { 0 };
+
+		r = bh_read_file_at(AT_FDCWD, path, INIT_MAX, &bytes, err);
+		if (r == 0)
+			job->init_fd = sealed_program("init", bytes.data, bytes.length, err);
+		return r < 0 ? r : BH_MIN(job->init_fd, 0);
+	}
+	return job->init_fd < 0 ? job->init_fd : bh_mount_set(job->init_fd, &readonly, err);
 }
 
 static int prepare(struct bh_job *job, const struct bh_container_create *request, struct bh_error *err)
@@ -232,7 +318,10 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	job->parent_fate = request->keep_in_parent_fate;
 	r = check_spec(job->spec, err);
 	if (r == 0)
+		r = bh_check_labels(job->spec, job->process, err);
+	if (r == 0)
 		r = prepare_namespaces(job, err);
+	bh_job_clamp_capabilities(job);
 	if (r == 0)
 		r = bh_check_sysctls(job, err);
 	if (r == 0)
@@ -243,8 +332,11 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 		r = request->init_path ? open_init(job, request->init_path, err) : 0;
 	if (r == 0)
 		r = bh_job_make_stub(job, err);
-	if (r == 0 && !(job->new_flags & CLONE_NEWUSER))
+	if (r == 0 && !(job->new_flags & CLONE_NEWUSER)) {
 		r = open_root(job, job->join_fds[BH_NS_USER], err);
+		if (r == 0)
+			r = map_sources(job, job->join_fds[BH_NS_USER], err);
+	}
 	if (r < 0)
 		return r;
 	return bh_job_make_sync(job, err);
@@ -268,6 +360,22 @@ pid_t bh_job_clone(struct bh_job *job, uint64_t extra_flags, int *ret_pidfd)
 	return bh_clone3(&args);
 }
 
+void bh_job_warn(struct bh_job *job, const char *format, ...)
+{
+	struct bh_message message = { .kind = BH_MESSAGE_WARNING };
+	bh_auto_free char *text = NULL;
+	va_list args;
+
+	va_start(args, format);
+	text = bh_vprintf(format, args);
+	va_end(args);
+	snprintf(message.text, sizeof message.text, "%s", text);
+	if (job->sync_child < 0)
+		bh_warn("%s", message.text);
+	else
+		bh_sync_send(job->sync_child, &message, -1);
+}
+
 /* The intermediate process: joins what only children enter (pid) or what decides who owns new namespaces (user). */
 static _Noreturn void intermediate_main(struct bh_job *job)
 {
@@ -276,6 +384,8 @@ static _Noreturn void intermediate_main(struct bh_job *job)
 	struct bh_error err = BH_ERROR_INIT;
 
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	if (job->user_namespace && !(job->new_flags & CLONE_NEWUSER) && bh_child_oom_score_before(job, &err) < 0)
+		bh_child_fail(job, &err);
 	for (size_t i = 0; i < BH_ARRAY_SIZE(types); i++) {
 		int fd = job->join_fds[types[i]];
 
@@ -325,19 +435,45 @@ static int clone_process(struct bh_job *job, struct bh_container_process *proces
 
 /* --- the caller's side -------------------------------------------------------------------------------------------- */
 
+/* The workload's pipes are given to its user, who opens /dev/stdout again in many images; from inside the user namespace
+ * nobody could, as they belong to a user that is not mapped. */
+static void own_streams(const struct bh_job *job)
+{
+	const struct bh_spec *spec = job->spec;
+	uint32_t uid;
+
+	if (!job->stdio || job->process->terminal || !bh_id_to_host(spec->uid_mappings, spec->uid_mapping_count, job->process->user.uid, &uid))
+		return;
+	for (int i = 0; i < 3; i++) {
+		int fd = (const int[]){ job->stdio->stdin_fd, job->stdio->stdout_fd, job->stdio->stderr_fd }[i];
+		struct stat st;
+
+		if (fd >= 0 && fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) && fchown(fd, uid, (gid_t)-1) < 0)
+			bh_debug("fd %d keeps its owner: %s", fd, strerror(errno));
+	}
+}
+
 static int serve_user_namespace(struct bh_job *job, const struct bh_container_process *process, struct bh_error *err)
 {
 	const struct bh_message go = { .kind = BH_MESSAGE_GO };
+	const struct bh_spec *spec = job->spec;
 	bh_auto_free char *path = bh_printf("/proc/%d", (int)process->pid);
 	/* The pid can't be another's: it is our own child and not reaped. */
 	bh_auto_close int proc = bh_open_dir(AT_FDCWD, path, 0, err);
 	bh_auto_close int userns = -1;
-	int r = proc < 0 ? proc : bh_id_maps_write(proc, job->spec, err);
+	int r = proc < 0 ? proc : bh_id_maps_write(proc, spec->uid_mappings, spec->uid_mapping_count, spec->gid_mappings, spec->gid_mapping_count, err);
 
+	if (r < 0)
+		return r;
+	r = bh_job_oom_score(job, proc, "oom_score_adj", err);
 	if (r < 0)
 		return r;
 	userns = bh_namespace_open(proc, "ns/user", BH_NS_USER, err);
 	r = userns < 0 ? userns : open_root(job, userns, err);
+	if (r == 0)
+		r = map_sources(job, userns, err);
+	if (r == 0)
+		own_streams(job);
 	if (r < 0)
 		return r;
 	r = bh_sync_send(job->sync_caller, &go, job->root_fd);
@@ -376,7 +512,7 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 	const struct bh_message go = { .kind = BH_MESSAGE_GO };
 
 	for (;;) {
-		struct bh_message message;
+		struct bh_message message = { 0 };
 		int fd = -1, r = bh_sync_receive(job->sync_caller, &message, &fd);
 
 		if (r < 0)
@@ -387,6 +523,8 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 			return bh_error_text(err, ECHILD, "the container's process ended before it was ready");
 		if (message.kind == BH_MESSAGE_ERROR || message.kind == BH_MESSAGE_FAILED)
 			return take_failure(&message, job->process->args.items[0], err);
+		if (message.kind == BH_MESSAGE_WARNING)
+			bh_warn("%s", message.text);
 		if (message.kind == BH_MESSAGE_TERMINAL && job->stdio)
 			job->stdio->ret_terminal_fd = BH_TAKE_FD(fd);
 		bh_close_fd(&fd);

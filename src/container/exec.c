@@ -56,9 +56,12 @@ static int prepare(struct bh_job *job, const struct bh_container_exec *request, 
 	job->stdio = request->stdio;
 	if (!request->process->args.count)
 		return bh_error_text(err, EINVAL, "no command to run");
-	r = prepare_namespaces(job, request, err);
+	r = bh_check_labels(request->spec, request->process, err);
+	if (r == 0)
+		r = prepare_namespaces(job, request, err);
 	if (r == 0)
 		r = bh_seccomp_compile(request->privileged ? &none : &request->spec->seccomp, request->process->capabilities.bounding, &job->filter, err);
+	bh_job_clamp_capabilities(job);
 	if (r == 0)
 		r = bh_job_make_stub(job, err);
 	return r < 0 ? r : bh_job_make_sync(job, err);

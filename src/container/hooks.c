@@ -140,26 +140,35 @@ static int ask_and_wait(struct bh_job *job, unsigned kind, struct bh_error *err)
 	return 0;
 }
 
+int bh_child_wait_for_go(struct bh_job *job, struct bh_error *err)
+{
+	return ask_and_wait(job, BH_MESSAGE_READY, err);
+}
+
 int bh_child_create_hooks(struct bh_job *job, struct bh_error *err)
 {
-	struct bh_hook_state state = state_of(job, "creating", getpid());
+	struct bh_hook_state state;
 	int r = 0;
 
 	if (job->spec->hooks.prestart.count || job->spec->hooks.create_runtime.count)
 		r = ask_and_wait(job, BH_MESSAGE_HOOKS, err);
-	return r < 0 ? r : bh_container_hooks(job->spec, &job->spec->hooks.create_container, "createContainer", &state, err);
+	if (r < 0 || !job->spec->hooks.create_container.count)
+		return r;
+	state = state_of(job, "creating", getpid());
+	return bh_container_hooks(job->spec, &job->spec->hooks.create_container, "createContainer", &state, err);
 }
 
 /* These belong to `start`, so the word to start is waited for here instead of in the stub. */
 int bh_child_start_hooks(struct bh_job *job, struct bh_error *err)
 {
-	struct bh_hook_state state = state_of(job, "created", getpid());
+	struct bh_hook_state state;
 	int r = 0;
 
 	if (!job->spec->hooks.start_container.count)
 		return 0;
+	state = state_of(job, "created", getpid());
 	if (!job->run)
-		r = ask_and_wait(job, BH_MESSAGE_READY, err);
+		r = bh_child_wait_for_go(job, err);
 	job->run = true;
 	return r < 0 ? r : bh_container_hooks(job->spec, &job->spec->hooks.start_container, "startContainer", &state, err);
 }

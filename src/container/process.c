@@ -21,8 +21,10 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <sched.h>
 #include <linux/capability.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -33,7 +35,7 @@
 
 /* --- limits ------------------------------------------------------------------------------------------------------- */
 
-static int set_limit(const struct bh_spec_rlimit *wanted, struct bh_error *err)
+static int set_limit(struct bh_job *job, const struct bh_spec_rlimit *wanted, struct bh_error *err)
 {
 	struct rlimit limit = { wanted->soft, wanted->hard }, now;
 	int number = bh_rlimit_number(wanted->type);
@@ -51,23 +53,23 @@ static int set_limit(const struct bh_spec_rlimit *wanted, struct bh_error *err)
 		limit.rlim_cur = BH_MIN(limit.rlim_cur, limit.rlim_max);
 		if (setrlimit((__rlimit_resource_t)number, &limit) < 0)
 			return bh_error_set(err, errno, "set %s", wanted->type);
-		bh_warn_once("%s is held at %llu: this machine allows no more", wanted->type, (unsigned long long)limit.rlim_max);
+		bh_job_warn(job, "%s is held at %llu: this machine allows no more", wanted->type, (unsigned long long)limit.rlim_max);
 	}
 	snprintf(text, sizeof text, "%llu:%llu", (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max);
 	bh_explain("rlimit", "type", wanted->type, "value", text);
 	return 0;
 }
 
-static int write_oom_score(int proc_fd, int64_t score)
+static int write_oom_score(int proc_fd, const char *path, int64_t score)
 {
-	bh_auto_close int fd = openat(proc_fd, "self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	bh_auto_close int fd = openat(proc_fd, path, O_WRONLY | O_CLOEXEC);
 	char text[24];
 	int length = snprintf(text, sizeof text, "%lld", (long long)score);
 
 	return fd < 0 || write(fd, text, (size_t)length) != length ? -errno : 0;
 }
 
-static int set_oom_score(struct bh_job *job, struct bh_error *err)
+int bh_job_oom_score(struct bh_job *job, int proc_fd, const char *path, struct bh_error *err)
 {
 	int64_t score = job->process->oom_score_adj.value;
 	char text[24];
@@ -77,9 +79,9 @@ static int set_oom_score(struct bh_job *job, struct bh_error *err)
 		return 0;
 	if (score < -1000 || score > 1000)
 		return bh_error_text(err, EINVAL, "process.oomScoreAdj: %lld is not between -1000 and 1000", (long long)score);
-	r = write_oom_score(job->proc_fd, score);
+	r = write_oom_score(proc_fd, path, score);
 	if (r == -EACCES || r == -EPERM) {
-		bh_warn_once("oom_score_adj %lld needs CAP_SYS_RESOURCE; it stays as it is", (long long)score);
+		bh_job_warn(job, "oom_score_adj %lld needs CAP_SYS_RESOURCE; it stays as it is", (long long)score);
 		return 0;
 	}
 	if (r < 0)
@@ -89,12 +91,24 @@ static int set_oom_score(struct bh_job *job, struct bh_error *err)
 	return 0;
 }
 
+/* A user namespace's root may not even raise it: its own files in /proc belong to the host's root. So those who are to
+ * enter one do it before, and for a new one the caller does it. */
+int bh_child_oom_score_before(struct bh_job *job, struct bh_error *err)
+{
+	bh_auto_close int proc = -1;
+
+	if (!job->process->oom_score_adj.set)
+		return 0;
+	proc = bh_private_proc(err);
+	return proc < 0 ? proc : bh_job_oom_score(job, proc, "self/oom_score_adj", err);
+}
+
 int bh_child_limits(struct bh_job *job, struct bh_error *err)
 {
-	int r = set_oom_score(job, err);
+	int r = job->exec || job->user_namespace ? 0 : bh_job_oom_score(job, job->proc_fd, "self/oom_score_adj", err);
 
 	for (size_t i = 0; r == 0 && i < job->process->rlimit_count; i++)
-		r = set_limit(&job->process->rlimits[i], err);
+		r = set_limit(job, &job->process->rlimits[i], err);
 	return r;
 }
 
@@ -146,6 +160,9 @@ int bh_child_working_directory(struct bh_job *job, struct bh_error *err)
 
 	if (!path || *path != '/')
 		return bh_error_text(err, EINVAL, "the working directory '%.200s' is not absolute", path ? path : "");
+	/* pivot_root has left us there already. */
+	if (!job->exec && bh_streq(path, "/"))
+		return 0;
 	if (chdir(path) < 0 && (errno != ENOENT || make_folders(path) < 0 || chdir(path) < 0))
 		return bh_error_set(err, errno, "enter the working directory %s", path);
 	/* A folder outside the root (reached through a leaked fd) has no path here: getcwd says "(unreachable)". */
@@ -172,16 +189,36 @@ static int set_user(const struct bh_spec_process *p, struct bh_error *err)
 	return 0;
 }
 
+void bh_job_clamp_capabilities(struct bh_job *job)
+{
+	struct bh_spec_capabilities *c = &job->capabilities;
+	uint64_t own, missing;
+
+	*c = job->process->capabilities;
+	/* A user namespace's root has them all there; and nearly every machine gives the usual ones. */
+	if (job->user_namespace || !(c->permitted & ~bh_capability_default_set()))
+		return;
+	own = bh_capabilities_permitted();
+	missing = c->permitted & ~own;
+	for (int i = 0; bh_capability_name(i); i++)
+		if (missing >> i & 1)
+			bh_warn("this machine does not allow %s: the container runs without it", bh_capability_name(i));
+	c->permitted &= own;
+	c->effective &= own;
+	c->inheritable &= own;
+	c->ambient &= own;
+}
+
 /* Is CAP_SYS_ADMIN held for the filter's sake only? */
 static bool admin_for_seccomp(const struct bh_job *job)
 {
 	return job->filter.count && !job->process->no_new_privileges &&
-	       !(job->process->capabilities.effective & CAP_BIT(CAP_SYS_ADMIN));
+	       !(job->capabilities.effective & CAP_BIT(CAP_SYS_ADMIN));
 }
 
 static int set_capabilities(const struct bh_job *job, uint64_t extra, struct bh_error *err)
 {
-	const struct bh_spec_capabilities *c = &job->process->capabilities;
+	const struct bh_spec_capabilities *c = &job->capabilities;
 	struct bh_capability_sets sets = { c->effective | extra, c->permitted | extra, c->inheritable };
 
 	return bh_capabilities_set(&sets, err);
@@ -196,7 +233,7 @@ static void explain_credentials(const struct bh_job *job)
 	if (bh_explain_mode == BH_EXPLAIN_OFF)
 		return;
 	for (int i = 0; bh_capability_name(i); i++)
-		if (p->capabilities.permitted >> i & 1)
+		if (job->capabilities.permitted >> i & 1)
 			bh_buf_addf(&names, "%s%s", names.length ? "," : "", bh_capability_name(i) + 4);
 	snprintf(user, sizeof user, "%u:%u", p->user.uid, p->user.gid);
 	bh_explain("user", "uid:gid", user);
@@ -206,7 +243,7 @@ static void explain_credentials(const struct bh_job *job)
 int bh_child_credentials(struct bh_job *job, struct bh_error *err)
 {
 	const struct bh_spec_process *p = job->process;
-	int r = bh_capabilities_bound(p->capabilities.bounding, err);
+	int r = bh_capabilities_bound(job->capabilities.bounding, err);
 
 	if (r == 0)
 		r = set_groups(p, err);
@@ -215,12 +252,12 @@ int bh_child_credentials(struct bh_job *job, struct bh_error *err)
 	if (r == 0)
 		r = set_capabilities(job, admin_for_seccomp(job) ? CAP_BIT(CAP_SYS_ADMIN) : 0, err);
 	if (r == 0)
-		r = bh_capabilities_ambient(p->capabilities.ambient, err);
+		r = bh_capabilities_ambient(job->capabilities.ambient, err);
 	if (r < 0)
 		return r;
 	umask(p->user.umask_set ? p->user.umask & 0777 : 0022);
 	/* The kernel forgets it when the user changes, so it is asked for again. */
-	if (job->parent_fate && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+	if (job->parent_fate && (p->user.uid || p->user.gid) && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
 		return bh_error_set(err, errno, "PR_SET_PDEATHSIG");
 	explain_credentials(job);
 	return 0;
@@ -306,6 +343,57 @@ int bh_child_find_executable(struct bh_job *job, struct bh_error *err)
 	return 0;
 }
 
+/* --- the end ------------------------------------------------------------------------------------------------------ */
+
+static bool filter_stops_stub(const struct bh_job *job)
+{
+	const struct bh_seccomp_filter *f = &job->filter;
+
+	if (!f->count || f->builtin)
+		return false;
+	if (!job->run && !(bh_seccomp_allows(f, SYS_read, 3) && bh_seccomp_allows(f, SYS_write, 3)))
+		return true;
+	if (!job->exec)
+		return false;
+	return !bh_seccomp_allows(f, SYS_clone, CLONE_PARENT) || !bh_seccomp_allows(f, SYS_setsid, 0) ||
+	       (job->terminal_fd >= 0 && !bh_seccomp_allows(f, SYS_ioctl, 0));
+}
+
+/* Enters the container's pid namespace by a clone of this process instead of the stub's. */
+static int clone_early(struct bh_job *job, struct bh_error *err)
+{
+	struct clone_args args = { .flags = CLONE_PARENT };
+	struct bh_message message = { .kind = BH_MESSAGE_PID };
+
+	if (!job->user_namespace && job->spec->process.capabilities.bounding & CAP_BIT(CAP_SYS_PTRACE))
+		return bh_error_text(err, EPERM, "exec: a container that may trace and whose filter forbids clone could reach the runtime's binary");
+	message.value = bh_clone3(&args);
+	if (message.value < 0)
+		return bh_error_set(err, -message.value, "clone");
+	if (message.value > 0)
+		_exit(bh_sync_send(job->sync_child, &message, -1) < 0);
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || setsid() < 0 || (job->terminal_fd >= 0 && ioctl(0, TIOCSCTTY, 0) < 0))
+		return bh_error_set(err, errno, "begin a session");
+	return 0;
+}
+
+/* A filter of the user's own may forbid what the stub does. Then it is done here, before the filter is there. */
+int bh_child_early(struct bh_job *job, struct bh_error *err)
+{
+	int r = 0;
+
+	if (filter_stops_stub(job)) {
+		job->stub_only_executes = true;
+		if (job->exec)
+			r = clone_early(job, err);
+		else if (!job->run)
+			r = bh_child_wait_for_go(job, err);
+	}
+	if (r == 0 && job->stub_by_path && fchdir(job->stub_fd) < 0)
+		r = bh_error_set(err, errno, "enter the stub's folder");
+	return r;
+}
+
 static int install_filter(struct bh_job *job, struct bh_error *err)
 {
 	static const char *const sources[] = { [BH_SECCOMP_NONE] = "none", [BH_SECCOMP_DEFAULT] = "default", [BH_SECCOMP_RULES] = "configuration" };
@@ -350,12 +438,14 @@ static void explain_exec(const struct bh_job *job)
 /* The stub's instructions (exec-stub.h). */
 static void stub_letters(const struct bh_job *job, char *text, size_t size)
 {
+	bool clones = job->exec && !job->stub_only_executes, waits = !job->run && !job->stub_only_executes;
 	char init[16] = "";
 
 	if (job->init_fd >= 0)
 		snprintf(init, sizeof init, "i%d", job->init_fd);
-	snprintf(text, size, "%d%s%s%s%s%s%s", job->sync_child, job->exec ? "f" : "", job->exec && job->parent_fate ? "d" : "",
-		 job->exec ? "s" : "", job->exec && job->terminal_fd >= 0 ? "t" : "", job->run ? "" : "w", init);
+
+	snprintf(text, size, "%d%s%s%s%s%s%s", job->sync_child, clones ? "f" : "", clones ? "s" : "", clones && job->terminal_fd >= 0 ? "t" : "",
+		 waits ? "w" : "", job->stub_by_path ? "c" : "", init);
 }
 
 _Noreturn void bh_child_execute(struct bh_job *job)
@@ -363,13 +453,15 @@ _Noreturn void bh_child_execute(struct bh_job *job)
 	static char *const no_environment[] = { NULL };
 	char *const *environment = job->process->env.items ? job->process->env.items : no_environment;
 	size_t count = job->process->args.count, n = 0;
-	char **argv = bh_calloc(count + 4, sizeof *argv);
+	char **argv = bh_calloc(count + 5, sizeof *argv);
 	struct bh_error err = BH_ERROR_INIT;
 	char letters[64];
 
 	explain_exec(job);
 	stub_letters(job, letters, sizeof letters);
 	argv[n++] = letters;
+	if (job->stub_by_path)
+		argv[n++] = job->process->cwd;
 	/* With --init the first process is our own program, on a mount that nobody can write to; it starts the workload. */
 	if (job->init_fd >= 0)
 		argv[n++] = (char *)"init";
@@ -378,7 +470,10 @@ _Noreturn void bh_child_execute(struct bh_job *job)
 	fcntl(job->sync_child, F_SETFD, 0);
 	if (job->init_fd >= 0)
 		fcntl(job->init_fd, F_SETFD, 0);
-	syscall(SYS_execveat, job->stub_fd, "", argv, environment, AT_EMPTY_PATH);
+	if (job->stub_by_path)
+		execve("exec", argv, environment);
+	else
+		syscall(SYS_execveat, job->stub_fd, "", argv, environment, AT_EMPTY_PATH);
 	bh_error_set(&err, errno, "execute the last stage");
 	bh_child_fail(job, &err);
 }

@@ -54,7 +54,7 @@ int bh_child_attach_root(struct bh_job *job, struct bh_error *err)
 /* --- attaching ---------------------------------------------------------------------------------------------------- */
 
 /* The rest of the path if it is one name below `folder` ("/dev", "/dev/pts" -> "pts"). */
-static const char *single_name_below(const char *folder, const char *path)
+const char *bh_single_name_below(const char *folder, const char *path)
 {
 	size_t length = strlen(folder);
 
@@ -73,52 +73,82 @@ static int is_directory(int fd)
 	return fstat(fd, &st) < 0 ? -errno : S_ISDIR(st.st_mode);
 }
 
-/* A name in our own new /dev: nothing there is anybody else's, so no resolution is needed. */
-static int attach_in_dev(struct bh_job *job, int mount_fd, const char *name)
+/* The folder that a destination's last name is in, as one of the fds we hold or as one to close (*ret_own). -1 if the
+ * destination ends in no plain name or the folder isn't there. */
+static int open_parent(struct bh_job *job, const char *destination, const char **ret_name, int *ret_own)
 {
-	int r;
+	const char *slash = strrchr(destination, '/');
+	bh_auto_free char *folder = NULL;
+	int fd;
 
-	if (is_directory(mount_fd) == 1) {
-		if (mkdirat(job->dev_fd, name, 0755) < 0 && errno != EEXIST)
-			return -errno;
-	} else {
-		r = openat(job->dev_fd, name, O_CREAT | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644);
-		if (r < 0 && errno != EEXIST)
-			return -errno;
-		if (r >= 0)
-			close(r);
-	}
-	return bh_mount_attach(mount_fd, job->dev_fd, name);
+	if (!slash || !slash[1] || bh_streq(slash + 1, ".") || bh_streq(slash + 1, ".."))
+		return -1;
+	*ret_name = slash + 1;
+	if (slash == destination)
+		return job->root_fd;
+	folder = bh_strndup(destination, (size_t)(slash - destination));
+	if (job->dev_is_fresh && bh_streq(folder, "/dev"))
+		return job->dev_fd;
+	fd = bh_open_in_root(job->root_fd, folder, O_PATH | O_DIRECTORY);
+	*ret_own = fd;
+	return fd;
 }
 
-static int open_target(struct bh_job *job, int mount_fd, const char *destination, bool plain_directory, struct bh_error *err)
+static int make_target(int parent, const char *name, int mount_fd, enum bh_attach_kind kind)
 {
-	int flags = O_PATH | (plain_directory ? O_DIRECTORY | O_NOFOLLOW : 0);
-	int directory, fd = bh_open_in_root(job->root_fd, destination, flags);
+	int fd;
 
-	if (fd == -ENOENT) {
-		directory = is_directory(mount_fd);
-		return bh_make_in_root(job->root_fd, destination, directory ? BH_NODE_DIRECTORY : BH_NODE_FILE, err);
-	}
+	if (kind != BH_ATTACH_ANY || is_directory(mount_fd) == 1)
+		return mkdirat(parent, name, 0755) < 0 && errno != EEXIST ? -errno : 0;
+	fd = openat(parent, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return errno == EEXIST ? 0 : -errno;
+	close(fd);
+	return 0;
+}
+
+/*
+ * The usual way: onto a name in a folder that is held as an fd. move_mount(2) follows no link there, so it can't lead
+ * out; and a missing target costs two more calls instead of another lookup.
+ */
+static int attach_by_name(struct bh_job *job, int mount_fd, const char *destination, enum bh_attach_kind kind)
+{
+	bh_auto_close int own = -1;
+	const char *name = NULL;
+	int r, parent = open_parent(job, destination, &name, &own);
+
+	if (parent < 0)
+		return -ENOENT;
+	/* In our new /dev nothing is there yet, so there it is not even tried. */
+	r = parent == job->dev_fd ? -ENOENT : bh_mount_attach(mount_fd, parent, name);
+	if (r != -ENOENT)
+		return r;
+	r = make_target(parent, name, mount_fd, kind);
+	return r < 0 ? r : bh_mount_attach(mount_fd, parent, name);
+}
+
+static int open_target(struct bh_job *job, int mount_fd, const char *destination, enum bh_attach_kind kind, struct bh_error *err)
+{
+	bool plain_directory = kind == BH_ATTACH_PLAIN_DIRECTORY;
+	int flags = O_PATH | (plain_directory ? O_DIRECTORY | O_NOFOLLOW : 0);
+	int fd = bh_open_in_root(job->root_fd, destination, flags);
+
+	if (fd == -ENOENT)
+		return bh_make_in_root(job->root_fd, destination, is_directory(mount_fd) ? BH_NODE_DIRECTORY : BH_NODE_FILE, err);
 	if (fd == -ELOOP || (fd == -ENOTDIR && plain_directory))
 		return bh_error_text(err, ELOOP, "%s in the root file system is not an ordinary folder", destination);
 	return fd < 0 ? bh_error_set(err, -fd, "open %s in the root file system", destination) : fd;
 }
 
-int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, bool plain_directory, struct bh_error *err)
+int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, enum bh_attach_kind kind, struct bh_error *err)
 {
-	const char *name = single_name_below("", destination);
 	bh_auto_close int target = -1;
 	int r;
 
-	/* One name below the root or below a /dev of our own: move_mount doesn't follow a link there, so the common mounts
-	 * need no lookup of their own. Anything unusual takes the long way, which also finds the words for it. */
-	if (name && bh_mount_attach(mount_fd, job->root_fd, name) == 0)
+	if (attach_by_name(job, mount_fd, destination, kind) == 0)
 		return 0;
-	name = job->dev_is_fresh ? single_name_below("/dev", destination) : NULL;
-	if (name && attach_in_dev(job, mount_fd, name) == 0)
-		return 0;
-	target = open_target(job, mount_fd, destination, plain_directory, err);
+	/* Anything unusual - links, `..`, missing folders - takes the long way, which also finds the words for it. */
+	target = open_target(job, mount_fd, destination, kind, err);
 	if (target < 0)
 		return target;
 	r = bh_mount_attach(mount_fd, target, "");
@@ -163,7 +193,7 @@ static int place_bind(struct bh_job *job, const struct bh_spec_mount *m, const s
 	if (r == 0)
 		r = bh_mount_set(prepared->source_fd, o, err);
 	if (r == 0)
-		r = bh_attach_inside(job, prepared->source_fd, m->destination, false, err);
+		r = bh_attach_inside(job, prepared->source_fd, m->destination, BH_ATTACH_ANY, err);
 	if (r == 0)
 		explain_mount(m, "bind");
 	return r;
@@ -239,9 +269,11 @@ static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct b
 	if (r == 0 && readonly && !is_dev)
 		r = bh_mount_set_readonly(fd, false, err);
 	if (r == 0)
-		r = bh_attach_inside(job, fd, m->destination, plain, err);
+		r = bh_attach_inside(job, fd, m->destination, plain ? BH_ATTACH_PLAIN_DIRECTORY : BH_ATTACH_DIRECTORY, err);
 	if (r < 0)
 		return r;
+	if (bh_streq(m->type, "proc") && bh_streq(m->destination, "/proc"))
+		job->proc_mount_fd = fd;
 	if (is_dev) {
 		job->dev_fd = fd;
 		job->dev_is_fresh = !o->copy_up;
@@ -261,13 +293,27 @@ static int place_remount(struct bh_job *job, const struct bh_spec_mount *m, cons
 	return r;
 }
 
+static bool same_file(int a, int b)
+{
+	struct stat st_a, st_b;
+
+	return fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev && st_a.st_ino == st_b.st_ino;
+}
+
 /* Without the mount API: mount(2) onto /proc/self/fd/TARGET, then the attributes on the mount that appeared there. */
 static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, struct bh_job_mount *prepared, struct bh_error *err)
 {
 	bool file = prepared->source_fd >= 0 && is_directory(prepared->source_fd) == 0;
 	bool plain = bh_streq(m->type, "proc") || bh_streq(m->type, "sysfs");
-	bh_auto_close int target = -1;
+	bh_auto_close int target = -1, source = -1;
 	int mounted, r;
+
+	/* mount(2) takes sources of its own mount namespace only: not the fd of the caller, but the same file in our copy. */
+	if (prepared->source_fd >= 0) {
+		source = bh_job_open_source(job, m->source, err);
+		if (source < 0 || !same_file(source, prepared->source_fd))
+			return source < 0 ? source : bh_error_text(err, ESTALE, "the mount source %s was replaced", m->source);
+	}
 
 	if (plain) {
 		target = bh_open_in_root(job->root_fd, m->destination, O_PATH | O_NOFOLLOW);
@@ -280,7 +326,7 @@ static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, stru
 		return target;
 	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
 		drop_unmapped_gid(job, &prepared->options);
-	r = bh_mount_classic(m->type, m->source ? m->source : m->type, prepared->source_fd, &prepared->options, target, err);
+	r = bh_mount_classic(m->type, m->source ? m->source : m->type, source, &prepared->options, target, err);
 	if (r < 0)
 		return r;
 	mounted = bh_open_in_root(job->root_fd, m->destination, O_PATH);
@@ -369,11 +415,10 @@ int bh_child_pivot(struct bh_job *job, struct bh_error *err)
 	if (fchdir(job->root_fd) < 0)
 		return bh_error_set(err, errno, "enter the root file system");
 	if (syscall(SYS_pivot_root, ".", ".") < 0)
-		return bh_error_set(err, errno, "pivot_root");
+		return bh_error_set(err, errno, errno == EINVAL ? "pivot_root (is this machine's root the initial ramfs?)" : "pivot_root");
+	/* The current folder stays the new root's. */
 	if (umount2(".", MNT_DETACH) < 0)
 		return bh_error_set(err, errno, "detach the host's file systems");
-	if (chdir("/") < 0)
-		return bh_error_set(err, errno, "enter the new root");
 	bh_explain("pivot_root", "new_root", ".", "put_old", ".", "old", "detached");
 	return propagation && *propagation ? set_root_propagation(propagation, err) : 0;
 }

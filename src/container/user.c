@@ -194,7 +194,7 @@ static void add_memberships(char *database, const char *user, struct gids *gids)
 static int add_extra(char *database, const struct bh_strv *group_add, struct gids *gids, struct bh_error *err)
 {
 	for (size_t i = 0; group_add && i < group_add->count; i++) {
-		uint32_t gid;
+		uint32_t gid = 0;
 		int r = find_group(database, group_add->items[i], &gid, err);
 
 		if (r < 0)

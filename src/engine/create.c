@@ -475,70 +475,26 @@ static int build_record(struct bh_engine *engine, struct creation *c, const char
 	return 0;
 }
 
-static int write_hosts(const struct creation *c, int dir_fd, struct bh_error *err)
+/* The files are made by each start in the run-time folder (etc.c); a mount of the user's own at their place wins. */
+static void bind_etc_files(struct bh_engine *engine, struct creation *c)
 {
-	bh_auto_buf struct bh_buf text = { 0 };
+	for (size_t i = 0; i < BH_ETC_FILE_COUNT; i++) {
+		bh_auto_free char *source = bh_printf("%s/containers/%s/%s", engine->state, c->id, bh_etc_files[i].name);
 
-	bh_buf_adds(&text, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n"
-			   "ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
-	for (size_t i = 0; i < c->options->add_host.count; i++) {
-		const char *item = c->options->add_host.items[i];
+		if (!bh_spec_find_mount(&c->spec, bh_etc_files[i].target))
+			bh_spec_add_mount(&c->spec, bh_etc_files[i].target, "bind", source, "rbind,rprivate");
+	}
+}
+
+static int check_hosts(const struct bh_create_options *o, struct bh_error *err)
+{
+	for (size_t i = 0; i < o->add_host.count; i++) {
+		const char *item = o->add_host.items[i];
 		size_t length = strcspn(item, ":=");
 
-		if (!item[length] || !length || strchr(item, '\n'))
+		if (!item[length] || !item[length + 1] || !length || strpbrk(item, " \t\n"))
 			return bh_error_text(err, EINVAL, "bad format for add-host: \"%s\"", item);
-		bh_buf_addf(&text, "%s\t%.*s\n", item + length + 1, (int)length, item);
 	}
-	return bh_create_file_at(dir_fd, "hosts", text.data, text.length, 0644, err);
-}
-
-static int write_resolv_conf(const struct creation *c, int dir_fd, struct bh_error *err)
-{
-	const struct bh_create_options *o = c->options;
-	bh_auto_buf struct bh_buf text = { 0 };
-
-	if (o->dns.count == 0 && o->dns_search.count == 0 && o->dns_option.count == 0) {
-		bh_read_stored_file_at(AT_FDCWD, "/etc/resolv.conf", 1u << 16, &text, NULL); /* a host without one: an empty file */
-	} else {
-		for (size_t i = 0; i < o->dns.count; i++)
-			bh_buf_addf(&text, "nameserver %s\n", o->dns.items[i]);
-		if (o->dns_search.count) {
-			bh_auto_free char *list = bh_strv_join(&o->dns_search, " ");
-
-			bh_buf_addf(&text, "search %s\n", list);
-		}
-		if (o->dns_option.count) {
-			bh_auto_free char *list = bh_strv_join(&o->dns_option, " ");
-
-			bh_buf_addf(&text, "options %s\n", list);
-		}
-	}
-	return bh_create_file_at(dir_fd, "resolv.conf", text.data ? text.data : "", text.length, 0644, err);
-}
-
-/* Binds ROOT/containers/<id>/<file> at `target` unless the user put something of his own there. */
-static void bind_file(struct bh_engine *engine, struct creation *c, const char *file, const char *target)
-{
-	bh_auto_free char *source = bh_printf("%s/containers/%s/%s", engine->root, c->id, file);
-
-	if (!bh_spec_find_mount(&c->spec, target))
-		bh_spec_add_mount(&c->spec, target, "bind", source, "rbind,rprivate");
-}
-
-static int write_etc_files(struct bh_engine *engine, struct creation *c, int dir_fd, struct bh_error *err)
-{
-	bh_auto_free char *line = bh_printf("%s\n", c->hostname);
-	int r = bh_create_file_at(dir_fd, "hostname", line, strlen(line), 0644, err);
-
-	if (r == 0)
-		r = write_hosts(c, dir_fd, err);
-	if (r == 0)
-		r = write_resolv_conf(c, dir_fd, err);
-	if (r < 0)
-		return r;
-	bind_file(engine, c, "hostname", "/etc/hostname");
-	bind_file(engine, c, "hosts", "/etc/hosts");
-	bind_file(engine, c, "resolv.conf", "/etc/resolv.conf");
 	return 0;
 }
 
@@ -567,10 +523,10 @@ static int make_files(struct bh_engine *engine, struct creation *c, struct bh_er
 	json_object_object_add(c->record, "mounts", mounts);
 	c->container.record = json_object_get(c->record);
 	r = bh_engine_apply_mounts(engine, &c->mounts, &c->spec, mounts, err);
-	if (r == 0)
-		r = write_etc_files(engine, c, dir_fd, err);
-	if (r == 0)
+	if (r == 0) {
+		bind_etc_files(engine, c);
 		r = write_config(c, dir_fd, err);
+	}
 	if (r == 0)
 		r = bh_container_snapshot(engine, &c->container, &snapshot, err);
 	if (r == 0) {
@@ -622,7 +578,7 @@ static int check_options(const struct bh_create_options *o, struct bh_error *err
 		return bh_error_text(err, EINVAL, "--isolation %s: this build has the isolation driver 'container' only", o->isolation);
 	if (o->stop_signal && bh_parse_signal(o->stop_signal, &signal) < 0)
 		return bh_error_text(err, EINVAL, "Invalid signal: %s", o->stop_signal);
-	return 0;
+	return check_hosts(o, err);
 }
 
 static int resolve_image(struct bh_engine *engine, struct creation *c, struct bh_error *err)

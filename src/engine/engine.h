@@ -3,11 +3,11 @@
  * The engine: containers as objects with a life, kept in files.
  *
  *	ROOT/containers/<id>/    container.json (the record, written last: without it there is no container), config.json
- *	                         (OCI spec), upper/ work/ (writable layer), log, exit.json, hosts, hostname, resolv.conf
+ *	                         (OCI spec), upper/ work/ (writable layer), log (once something was written), exit.json
  *	ROOT/names/<name>        a link whose text is the id; made exclusively, so a name is unique
  *	ROOT/volumes/<name>/_data
- *	STATE/containers/<id>/   state.json (while its shim lives), attach.sock, health.json, and the marks `stopping`,
- *	                         `restarting`, `paused`
+ *	STATE/containers/<id>/   state.json (while its shim lives), attach.sock, health.json, hosts, hostname, resolv.conf,
+ *	                         and the marks `stopping`, `restarting`, `paused`
  *
  * Truth: a container is *running* when state.json names a shim that lives (pid and start time); *exited* when exit.json
  * is there; else *created*. A state.json whose shim is gone is the trace of a kill -9: readers report the container as

@@ -52,6 +52,13 @@ static void add_path(json_object *object, const char *key, struct bh_engine *eng
 	add_text(object, key, path);
 }
 
+static void add_state_path(json_object *object, const char *key, struct bh_engine *engine, struct bh_container *c, const char *file)
+{
+	bh_auto_free char *path = bh_printf("%s/containers/%s/%s", engine->state, c->id, file);
+
+	add_text(object, key, path);
+}
+
 static json_object *graph_object(struct bh_engine *engine, struct bh_container *c)
 {
 	json_object *graph = json_object_new_object(), *data = json_object_new_object();
@@ -138,9 +145,9 @@ json_object *bh_engine_inspect(struct bh_engine *engine, struct bh_container *c,
 	add_command(o, c);
 	json_object_object_add(o, "State", state_object(c));
 	add_text(o, "Image", c->image_id);
-	add_path(o, "ResolvConfPath", engine, c, "resolv.conf");
-	add_path(o, "HostnamePath", engine, c, "hostname");
-	add_path(o, "HostsPath", engine, c, "hosts");
+	add_state_path(o, "ResolvConfPath", engine, c, "resolv.conf");
+	add_state_path(o, "HostnamePath", engine, c, "hostname");
+	add_state_path(o, "HostsPath", engine, c, "hosts");
 	add_path(o, "LogPath", engine, c, "log");
 	add_text(o, "Name", name);
 	json_object_object_add(o, "RestartCount", json_object_new_int64(c->restart_count));

@@ -69,6 +69,11 @@ static int make_state_folder(struct stage *s, struct bh_error *err)
 	return c->state_fd < 0 ? c->state_fd : 0;
 }
 
+static int write_etc_files(struct stage *s, struct bh_error *err)
+{
+	return bh_engine_write_etc_files(s->c, err);
+}
+
 static int load_spec(struct stage *s, struct bh_error *err)
 {
 	bh_auto_buf struct bh_buf text = { 0 };
@@ -276,7 +281,7 @@ static int create_process(struct stage *s, struct bh_error *err)
 static int run_stage(struct stage *s, struct bh_error *err)
 {
 	static int (*const steps[])(struct stage *, struct bh_error *) = {
-		make_state_folder, load_spec, mount_root, resolve_user, make_working_dir, join_peers, make_streams,
+		make_state_folder, write_etc_files, load_spec, mount_root, resolve_user, make_working_dir, join_peers, make_streams,
 	};
 	int r = 0;
 
@@ -343,7 +348,7 @@ static void add_log(struct stage *s, struct bh_strv *args)
 
 	if (!bh_streq(bh_json_text(log, "Type", "json-file"), "json-file"))
 		return;
-	add_fd(args, "log", openat(s->c->dir_fd, "log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640));
+	bh_strv_add(args, "log=1");
 	if (max_size && bh_parse_bytes(max_size, &bytes) == 0)
 		bh_strv_addf(args, "log-max-size=%" PRIu64, bytes);
 	if (max_file)

@@ -81,6 +81,20 @@ static int check_complete(struct bh_image_store *store, struct json_object *entr
 	return r;
 }
 
+/* A nameless entry of an image that now has a name (under another manifest of the same configuration) is done with. */
+static void drop_nameless(struct bh_image_store *store, struct json_object *index, const char *id)
+{
+	for (size_t i = bh_image_index_count(index); i-- > 0;) {
+		struct json_object *entry = bh_image_index_entry(index, i);
+		bh_auto_free char *name = bh_image_entry_name(entry);
+		struct bh_descriptor descriptor;
+		struct bh_manifest manifest;
+
+		if (!name && bh_image_manifest_read(store, entry, &descriptor, &manifest, NULL) == 0 && bh_streq(manifest.config.digest, id))
+			json_object_array_del_idx(bh_image_json_array(index, "manifests"), i, 1);
+	}
+}
+
 static int add_image(struct bh_image_store *store, struct json_object *index, struct json_object *image, const struct bh_strv *names,
 		     struct bh_error *err)
 {
@@ -101,6 +115,8 @@ static int add_image(struct bh_image_store *store, struct json_object *index, st
 		bh_image_index_set(index, NULL, &manifest);
 	for (size_t i = 0; i < names->count; i++)
 		bh_image_index_set(index, names->items[i], &manifest);
+	if (names->count && bh_image_json_string(image, "id"))
+		drop_nameless(store, index, bh_image_json_string(image, "id"));
 	return 0;
 }
 

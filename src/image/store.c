@@ -22,6 +22,7 @@
 #include <sys/file.h>
 
 #define LAYOUT "{\"imageLayoutVersion\":\"1.0.0\"}"
+#define EMPTY_INDEX "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[]}"
 #define FOLDER_MODE 0700 /* layers hold setuid files: nobody but root may reach them */
 
 static int make_layout(struct bh_image_store *store, struct bh_error *err)
@@ -30,6 +31,11 @@ static int make_layout(struct bh_image_store *store, struct bh_error *err)
 
 	if (r == 0)
 		r = bh_mkdir_all(store->root_fd, "staging", FOLDER_MODE, err);
+	if (r == 0) {
+		r = bh_write_file_at(store->content_fd, "index.json", EMPTY_INDEX, sizeof EMPTY_INDEX - 1, 0644, BH_WRITE_EXCL, err);
+		if (r == -EEXIST)
+			r = 0;
+	}
 	if (r == 0)
 		r = bh_write_file_at(store->content_fd, "oci-layout", LAYOUT, sizeof LAYOUT - 1, 0644, 0, err);
 	return r;

@@ -24,7 +24,7 @@
 
 static int copy_xattrs(int from, int to)
 {
-	bh_auto_free char *names = bh_malloc(XATTR_LIST_MAX_BYTES), *value = bh_malloc(XATTR_LIST_MAX_BYTES);
+	bh_auto_free char *names = bh_calloc(1, XATTR_LIST_MAX_BYTES), *value = bh_malloc(XATTR_LIST_MAX_BYTES);
 	ssize_t length = flistxattr(from, names, XATTR_LIST_MAX_BYTES);
 
 	if (length < 0)

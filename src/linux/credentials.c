@@ -26,6 +26,16 @@ int bh_capabilities_set(const struct bh_capability_sets *sets, struct bh_error *
 	return 0;
 }
 
+uint64_t bh_capabilities_permitted(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return 0;
+	return (uint64_t)data[1].permitted << 32 | data[0].permitted;
+}
+
 int bh_capabilities_bound(uint64_t keep, struct bh_error *err)
 {
 	/* One call for each: the kernel has no other way. EINVAL ends the list of those it knows. */

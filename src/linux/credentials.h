@@ -12,6 +12,8 @@ struct bh_capability_sets {
 
 /* capset(2) of the calling process. Clearing a capability from `inheritable` also takes it from the ambient set. */
 int bh_capabilities_set(const struct bh_capability_sets *sets, struct bh_error *err);
+/* The calling process's permitted set (capget(2)). */
+uint64_t bh_capabilities_permitted(void);
 /* Drops everything that is not in `keep` from the bounding set. */
 int bh_capabilities_bound(uint64_t keep, struct bh_error *err);
 /* Raises these in the ambient set (they must be permitted and inheritable). */

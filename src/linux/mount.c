@@ -157,6 +157,19 @@ void bh_mount_options_clear(struct bh_mount_options *options)
 	bh_strv_clear(&options->data);
 }
 
+static bool leave_open;
+
+void bh_mount_leave_open(void)
+{
+	leave_open = true;
+}
+
+static void close_context(int *fd)
+{
+	if (!leave_open)
+		bh_close_fd(fd);
+}
+
 /* The kernel explains a refused option in the file system context's message queue. */
 static int context_error(int context, int errnum, const char *type, const char *what, struct bh_error *err)
 {
@@ -214,7 +227,8 @@ static int configure_all(int context, const char *type, const char *source, cons
 
 int bh_mount_new(const char *type, const char *source, const struct bh_mount_options *options, struct bh_error *err)
 {
-	bh_auto_close int context = -1, mount_fd = -1;
+	bh_auto(close_context) int context = -1;
+	bh_auto_close int mount_fd = -1;
 	uint64_t attributes = options->set | options->recursive_set;
 	int r;
 
@@ -279,6 +293,13 @@ int bh_mount_set(int mount_fd, const struct bh_mount_options *o, struct bh_error
 	struct mount_attr own = { .attr_set = o->set, .attr_clr = o->clear };
 	int r;
 
+	/* A copy of one mount has nothing below it: one call does. */
+	if (o->bind && !o->recursive_bind) {
+		own.attr_set |= o->recursive_set;
+		own.attr_clr |= o->recursive_clear;
+		own.propagation = o->propagation;
+		return set_attributes(mount_fd, &own, false, err);
+	}
 	if (o->propagation_recursive)
 		all.propagation = o->propagation;
 	else
@@ -297,6 +318,13 @@ int bh_mount_set_propagation(int mount_fd, unsigned long propagation, bool recur
 int bh_mount_set_readonly(int mount_fd, bool recursive, struct bh_error *err)
 {
 	struct mount_attr attr = { .attr_set = MOUNT_ATTR_RDONLY };
+
+	return set_attributes(mount_fd, &attr, recursive, err);
+}
+
+int bh_mount_set_idmap(int mount_fd, int userns_fd, bool recursive, struct bh_error *err)
+{
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns_fd };
 
 	return set_attributes(mount_fd, &attr, recursive, err);
 }

@@ -26,6 +26,8 @@ struct bh_mount_options {
 int bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options *ret_options, struct bh_error *err);
 void bh_mount_options_clear(struct bh_mount_options *options);
 
+/* A process that closes all its fds at once before it ends or executes need not close each helper fd of a mount. */
+void bh_mount_leave_open(void);
 /* A new file system, mounted nowhere. Returns the fd of its root (O_PATH, O_CLOEXEC). */
 int bh_mount_new(const char *type, const char *source, const struct bh_mount_options *options, struct bh_error *err);
 /* A detached copy of the mount at dirfd/path ("" = dirfd itself). */
@@ -34,6 +36,8 @@ int bh_mount_copy(int dirfd, const char *path, bool recursive, struct bh_error *
 int bh_mount_set(int mount_fd, const struct bh_mount_options *options, struct bh_error *err);
 int bh_mount_set_propagation(int mount_fd, unsigned long propagation, bool recursive, struct bh_error *err);
 int bh_mount_set_readonly(int mount_fd, bool recursive, struct bh_error *err);
+/* Shows the owners of files as the user namespace maps them. Only while the mount is detached. */
+int bh_mount_set_idmap(int mount_fd, int userns_fd, bool recursive, struct bh_error *err);
 /* Attaches a detached mount on target_fd ("" name) or on the single name below it, which must not be a link.
  * -errno without words: the caller knows what it is. */
 int bh_mount_attach(int mount_fd, int target_fd, const char *name);

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "linux/mount.h"
+#include "linux/syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,10 +12,12 @@
 #include <linux/nsfs.h>
 #include <net/if.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
@@ -59,11 +62,41 @@ static int write_map(int proc_fd, const char *file, const struct bh_id_map *maps
 	return 0;
 }
 
-int bh_id_maps_write(int proc_fd, const struct bh_spec *spec, struct bh_error *err)
+int bh_id_maps_write(int proc_fd, const struct bh_id_map *uid_maps, size_t uid_count, const struct bh_id_map *gid_maps, size_t gid_count,
+		     struct bh_error *err)
 {
-	int r = write_map(proc_fd, "uid_map", spec->uid_mappings, spec->uid_mapping_count, err);
+	int r = write_map(proc_fd, "uid_map", uid_maps, uid_count, err);
 
-	return r < 0 ? r : write_map(proc_fd, "gid_map", spec->gid_mappings, spec->gid_mapping_count, err);
+	return r < 0 ? r : write_map(proc_fd, "gid_map", gid_maps, gid_count, err);
+}
+
+int bh_user_namespace_new(const struct bh_id_map *uid_maps, size_t uid_count, const struct bh_id_map *gid_maps, size_t gid_count,
+			  struct bh_error *err)
+{
+	int pidfd = -1;
+	const struct clone_args args = { .flags = CLONE_NEWUSER | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD };
+	bh_auto_free char *path = NULL;
+	bh_auto_close int proc = -1;
+	pid_t pid = bh_clone3(&args);
+	int r;
+
+	/* It only has to be there while its namespace is opened; then it is killed. */
+	if (pid == 0) {
+		for (;;)
+			pause();
+	}
+	if (pid < 0)
+		return bh_error_set(err, -pid, "make a user namespace");
+	path = bh_printf("/proc/%d", (int)pid);
+	proc = bh_open_dir(AT_FDCWD, path, 0, err);
+	r = proc < 0 ? proc : bh_id_maps_write(proc, uid_maps, uid_count, gid_maps, gid_count, err);
+	if (r == 0)
+		r = bh_namespace_open(proc, "ns/user", BH_NS_USER, err);
+	bh_pidfd_send_signal(pidfd, SIGKILL);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		continue;
+	close(pidfd);
+	return r;
 }
 
 bool bh_id_to_host(const struct bh_id_map *maps, size_t count, uint32_t container_id, uint32_t *ret_host_id)

@@ -16,7 +16,11 @@ extern const struct bh_namespace bh_namespaces[BH_NS_COUNT];
 int bh_namespace_open(int dirfd, const char *path, enum bh_namespace_type type, struct bh_error *err);
 
 /* Writes the maps of the new user namespace of a child. `proc_fd` is its /proc/PID folder. */
-int bh_id_maps_write(int proc_fd, const struct bh_spec *spec, struct bh_error *err);
+int bh_id_maps_write(int proc_fd, const struct bh_id_map *uid_maps, size_t uid_count, const struct bh_id_map *gid_maps, size_t gid_count,
+		     struct bh_error *err);
+/* Makes a user namespace that only its fd keeps alive, for id-mapped mounts. Returns the fd or -errno. */
+int bh_user_namespace_new(const struct bh_id_map *uid_maps, size_t uid_count, const struct bh_id_map *gid_maps, size_t gid_count,
+			  struct bh_error *err);
 /* Is this container id mapped? */
 bool bh_id_is_mapped(const struct bh_id_map *maps, size_t count, uint32_t container_id);
 /* The host's number for a container's id; false if it is not mapped. */

@@ -76,7 +76,7 @@ static int follow(struct walk *w, int link_fd)
 	rest = bh_printf("%s/%s", text, w->rest);
 	free(w->rest);
 	w->rest = rest;
-	return strlen(rest) > 16 * PATH_MAX ? -ENAMETOOLONG : 0;
+	return strlen(rest) > (size_t)16 * PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
 static int make_missing(struct walk *w, const char *name, bool last)
@@ -154,13 +154,13 @@ static int walk(struct walk *w, bool follow_last)
 }
 
 /* Turns the O_PATH fd that the walk ended at into one with the flags asked for. */
-static int reopen(const struct walk *w, int flags)
+static int reopen(struct walk *w, int flags)
 {
 	char name[32];
 	int fd;
 
 	if (flags & O_PATH)
-		fd = w->depth ? fcntl(here(w), F_DUPFD_CLOEXEC, 3) : openat(w->root_fd, ".", O_PATH | O_CLOEXEC);
+		fd = w->depth ? w->fds[--w->depth] : openat(w->root_fd, ".", O_PATH | O_CLOEXEC);
 	else if (!w->depth)
 		fd = openat(w->root_fd, ".", flags | O_CLOEXEC);
 	else {
@@ -213,8 +213,13 @@ int bh_open_in_root(int root_fd, const char *path, int flags)
 int bh_make_in_root(int root_fd, const char *path, enum bh_node_kind kind, struct bh_error *err)
 {
 	struct walk w = { .root_fd = root_fd, .make = true, .kind = kind };
-	int r = bh_open_in_root(root_fd, path, O_PATH);
+	int r = -ENOSYS;
 
+	/* Mostly only the file itself is missing. */
+	if (kind == BH_NODE_FILE)
+		r = bh_openat2(root_fd, path, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+	if (r < 0)
+		r = bh_open_in_root(root_fd, path, O_PATH);
 	if (r == -ENOENT)
 		r = open_by_walk(&w, path, O_PATH);
 	if (r < 0)

@@ -31,6 +31,9 @@ void bh_seccomp_filter_clear(struct bh_seccomp_filter *filter);
  * CAP_SYS_ADMIN. An empty filter is success. Returns 0, or the listener's fd (> 0, O_CLOEXEC) if an action is NOTIFY. */
 int bh_seccomp_install(const struct bh_seccomp_filter *filter, struct bh_error *err);
 
+/* Would it let this x86-64 system call with this first argument (and zeros) through? */
+bool bh_seccomp_allows(const struct bh_seccomp_filter *filter, int number, uint64_t first_argument);
+
 #define BH_SECCOMP_PROFILE_MAX (1u << 20) /* bytes of a profile */
 
 /*

@@ -187,9 +187,11 @@ int bh_reference_parse(const char *text, struct bh_reference *ret_reference, str
 
 char *bh_reference_familiar_name(const struct bh_reference *reference)
 {
-	const char *repository = reference->repository;
+	const char *repository = reference->repository, *slash = strchr(repository, '/');
+	bh_auto_free char *first = slash ? bh_strndup(repository, (size_t)(slash - repository)) : NULL;
 
-	if (!bh_streq(reference->registry, DEFAULT_REGISTRY))
+	/* Without its registry, "docker.io/a.b/c" would be another one's. */
+	if (!bh_streq(reference->registry, DEFAULT_REGISTRY) || (first && looks_like_domain(first)))
 		return bh_printf("%s/%s", reference->registry, repository);
 	if (bh_has_prefix(repository, OFFICIAL) && !strchr(repository + strlen(OFFICIAL), '/'))
 		repository += strlen(OFFICIAL);

@@ -90,7 +90,7 @@ static int parse_strings(json_object *value, struct bh_strv *ret, const struct b
 		return bh_schema_error(path, err, "has too many elements (at most %d)", BH_SCHEMA_ARRAY_MAX);
 	for (size_t i = 0; i < count; i++) {
 		struct bh_json_path here = { path, NULL, i };
-		const char *text;
+		const char *text = "";
 		int r = bh_schema_string(json_object_array_get_idx(value, i), &here, &text, err);
 
 		if (r < 0)
@@ -111,7 +111,7 @@ static int parse_map(json_object *value, struct bh_strv *ret, const struct bh_js
 		return bh_schema_error(path, err, "expected an object of strings");
 	json_object_object_foreach(value, key, member) {
 		struct bh_json_path here = { path, key, 0 };
-		const char *text;
+		const char *text = "";
 		int r = bh_schema_string(member, &here, &text, err);
 
 		if (r < 0)
@@ -172,7 +172,7 @@ static bool is_empty(json_object *value)
 
 static int parse_text(json_object *value, char **at, const struct bh_json_path *path, struct bh_error *err)
 {
-	const char *text;
+	const char *text = "";
 	int r = bh_schema_string(value, path, &text, err);
 
 	if (r < 0)

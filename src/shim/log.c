@@ -18,6 +18,15 @@ static void add_record(struct shim_log *log, int stream, const char *bytes, size
 		    bh_format_time(bh_now_ns(), time_text));
 }
 
+/* With the first bytes: many containers never write any. */
+static void open_log(struct shim_log *log)
+{
+	struct stat st;
+
+	log->fd = openat(log->dir_fd, "log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
+	log->size = log->fd >= 0 && fstat(log->fd, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
 static void rotate(struct shim_log *log)
 {
 	char from[32], to[32];
@@ -29,15 +38,16 @@ static void rotate(struct shim_log *log)
 	}
 	if (log->max_file <= 1)
 		unlinkat(log->dir_fd, "log", 0);
-	close(log->fd);
-	log->fd = openat(log->dir_fd, "log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-	log->size = 0;
+	bh_close_fd(&log->fd);
+	open_log(log);
 }
 
 static void write_batch(struct shim_log *log)
 {
 	if (log->batch.length == 0)
 		return;
+	if (log->fd < 0)
+		open_log(log);
 	/* A full disk loses log lines, never the container: Docker does the same. */
 	if (log->fd >= 0 && bh_write_all(log->fd, log->batch.data, log->batch.length) == 0)
 		log->size += log->batch.length;
@@ -50,7 +60,7 @@ void shim_log_write(struct shim_log *log, int stream, const char *bytes, size_t 
 {
 	struct bh_buf *line = &log->lines[stream];
 
-	if (log->fd < 0)
+	if (!log->enabled)
 		return;
 	while (length) {
 		size_t take = BH_MIN(length, BH_FRAME_MAX - line->length);
@@ -72,7 +82,7 @@ void shim_log_write(struct shim_log *log, int stream, const char *bytes, size_t 
 void shim_log_flush(struct shim_log *log)
 {
 	for (int stream = 0; stream < 2; stream++) {
-		if (log->fd >= 0 && log->lines[stream].length)
+		if (log->enabled && log->lines[stream].length)
 			add_record(log, stream, log->lines[stream].data, log->lines[stream].length);
 		bh_buf_reset(&log->lines[stream]);
 	}

@@ -72,7 +72,7 @@ static bool parse_clients(const char *value)
 	return true;
 }
 
-static int64_t pid_number, max_size_number, owner_flag, remove_flag, once_flag;
+static int64_t pid_number, max_size_number, log_flag, owner_flag, remove_flag, once_flag;
 
 static bool parse_argument(const char *key, const char *value)
 {
@@ -82,7 +82,7 @@ static bool parse_argument(const char *key, const char *value)
 	} fds[] = {
 		{ "dir", &shim.dir_fd }, { "state", &shim.state_fd }, { "pidfd", &shim.pidfd }, { "stdin", &shim.stdin_fd },
 		{ "stdout", &shim.out_fd[0] }, { "stderr", &shim.out_fd[1] }, { "tty", &shim.tty_fd }, { "listen", &shim.listen_fd },
-		{ "oom", &shim.oom_fd }, { "log", &shim.log.fd },
+		{ "oom", &shim.oom_fd },
 	};
 	static const struct {
 		const char *key;
@@ -92,7 +92,7 @@ static bool parse_argument(const char *key, const char *value)
 		{ "backoff-ms", &shim.backoff_ms }, { "started-ms", &shim.started_ms }, { "log-max-size", &max_size_number },
 		{ "log-max-file", &shim.log.max_file }, { "health-interval-ms", &shim.health_interval_ms }, { "owner", &owner_flag },
 		{ "started-ns", &shim.started_ns },
-		{ "remove", &remove_flag }, { "once", &once_flag },
+		{ "remove", &remove_flag }, { "log", &log_flag }, { "once", &once_flag },
 	};
 	static const struct {
 		const char *key;
@@ -136,6 +136,7 @@ static bool parse_arguments(int argc, char **argv)
 	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
 	shim.pid = (pid_t)pid_number;
 	shim.log.max_size = (uint64_t)max_size_number;
+	shim.log.enabled = log_flag;
 	shim.remove = remove_flag;
 	shim.stdin_once = once_flag;
 	if (owner_flag && shim.client_count)
@@ -150,8 +151,6 @@ static void ignore(int signal)
 
 static void prepare_streams(void)
 {
-	struct stat st;
-
 	/* A handler, not SIG_IGN: that would outlive execve and reach the container on a restart. */
 	signal(SIGPIPE, ignore);
 
@@ -162,8 +161,6 @@ static void prepare_streams(void)
 	if (shim.stdin_fd >= 0)
 		bh_set_nonblock(shim.stdin_fd, true);
 	shim.log.dir_fd = shim.dir_fd;
-	if (shim.log.fd >= 0 && shim.log.max_size && fstat(shim.log.fd, &st) == 0)
-		shim.log.size = (uint64_t)st.st_size;
 }
 
 /* Becomes the engine's program with one of its internal verbs. Returns only on failure. */

@@ -14,7 +14,8 @@
 enum shim_restart { SHIM_RESTART_NO, SHIM_RESTART_ON_FAILURE, SHIM_RESTART_ALWAYS, SHIM_RESTART_UNLESS_STOPPED };
 
 struct shim_log {
-	int fd; /* -1: no log */
+	bool enabled;
+	int fd; /* -1: nothing was written yet */
 	int dir_fd;
 	uint64_t size, max_size; /* max_size 0: never rotated */
 	int64_t max_file;

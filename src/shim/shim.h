@@ -52,7 +52,7 @@ struct bh_frame_exit {
  *	owner=1           the first client cleans up after the exit frame, if it is still there
  *	remove=1          --rm: with an owner no exit record is written, since the container is removed at once
  *	oom=              memory.events or memory.oom_control
- *	log=              fd of the json-file log; log-max-size= log-max-file=
+ *	log=1             keep the json-file log; log-max-size= log-max-file=
  *	restart=no|on-failure|always|unless-stopped  restart-max= restart-count= backoff-ms= started-ms= (monotonic)
  *	started-ns=       real time of the start, for the exit record
  *	health-interval-ms=

@@ -47,6 +47,8 @@
 #define XATTR_DEFAULT_ACL "system.posix_acl_default"
 #define SPACE_KEPT_MAX ((uint64_t)256 << 20) /* free space that unpacking leaves */
 
+bool bh_layer_without_openat2;
+
 /* What is set on a folder when everything is in it. */
 struct pending {
 	char *path; /* "" = the root */
@@ -739,6 +741,7 @@ int bh_layer_apply(const struct bh_chunks *tar, int folder_fd, struct bh_layer_s
 	mode_t mask = umask(0);
 	int r;
 
+	a.no_openat2 = bh_layer_without_openat2;
 	a.archive = archive_read_new();
 	if (!a.archive)
 		return bh_error_set(err, ENOMEM, "tar reader");

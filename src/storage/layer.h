@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -36,3 +37,6 @@ struct bh_layer_stats {
  * archive says. Changes the working directory of the calling thread's file system context.
  */
 int bh_layer_apply(const struct bh_chunks *tar, int folder_fd, struct bh_layer_stats *ret_stats, struct bh_error *err);
+
+/* Open folders as on a kernel without openat2 (tests). */
+extern bool bh_layer_without_openat2;

@@ -294,12 +294,26 @@ static int mount_single(struct bh_snapshot *snapshot, int userns_fd, struct bh_e
 	return BH_TAKE_FD(fd);
 }
 
+/* No layers at all: what the container writes is all there is. */
+static int mount_bare(struct bh_snapshot *snapshot, int userns_fd, struct bh_error *err)
+{
+	bh_auto_free char *upper = bh_path_join(snapshot->path, "upper");
+	int fd;
+
+	if (snapshot->readonly)
+		return bh_error_text(err, EINVAL, "overlay: an image without layers and nothing to write to");
+	fd = bh_storage_clone(upper, userns_fd, err);
+	if (fd >= 0)
+		bh_explain("mount", "type", "bind", "source", upper, "options", "rw", "id-mapped", userns_fd >= 0 ? "yes" : NULL);
+	return fd;
+}
+
 static int overlay_mount(struct bh_snapshot *snapshot, int userns_fd, struct bh_error *err)
 {
 	int r = -EINVAL;
 
 	if (!snapshot->layers.count)
-		return bh_error_text(err, EINVAL, "overlay: an image without layers can't be mounted");
+		return mount_bare(snapshot, userns_fd, err);
 	if (snapshot->layers.count > BH_SNAPSHOT_LAYERS_MAX)
 		return bh_error_text(err, E2BIG, "overlay: %zu layers, more than %d", snapshot->layers.count, BH_SNAPSHOT_LAYERS_MAX);
 	if (snapshot->readonly && snapshot->layers.count == 1)

@@ -158,6 +158,21 @@ static void test_vfs(void **state)
 	exercise(&bh_snapshot_vfs, 3);
 }
 
+static void test_no_layers(void **state)
+{
+	struct bh_snapshot s = make(&bh_snapshot_overlay, "bare", 0);
+	bh_auto_close int fd = -1;
+
+	(void)state;
+	assert_int_equal(s.driver->prepare(&s, NULL), 0);
+	fd = s.driver->mount(&s, -1, NULL);
+	assert_true(fd >= 0);
+	assert_int_equal(bh_write_file_at(fd, "new", "1", 1, 0644, 0, NULL), 0);
+	assert_int_equal(s.driver->remove(&s, NULL), 0);
+	assert_int_equal(rmdir(s.path), 0);
+	bh_snapshot_clear(&s);
+}
+
 static void test_readonly(void **state)
 {
 	(void)state;
@@ -244,6 +259,7 @@ static void test_failures(void **state)
 	assert_int_equal(rmdir(s.path), 0); /* nothing is left in it */
 	assert_non_null(strstr(err.message, "layers/missing"));
 	bh_strv_clear(&s.layers);
+	s.readonly = true;
 	assert_int_equal(s.driver->mount(&s, -1, &err), -EINVAL);
 	bh_snapshot_clear(&s);
 	assert_null(bh_snapshot_driver_by_name("none"));
@@ -276,7 +292,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ways),   cmocka_unit_test(test_vfs),      cmocka_unit_test(test_readonly),
-		cmocka_unit_test(test_userns), cmocka_unit_test(test_failures), cmocka_unit_test(test_copy_link_escape),
+		cmocka_unit_test(test_userns), cmocka_unit_test(test_no_layers), cmocka_unit_test(test_failures), cmocka_unit_test(test_copy_link_escape),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

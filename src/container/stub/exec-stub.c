@@ -15,15 +15,12 @@
 
 #include <asm/unistd.h>
 #include <linux/fcntl.h>
-#include <linux/prctl.h>
 #include <linux/sched.h>
 #include <asm/ioctls.h>
 
 #ifndef __x86_64__
 #error "the exec stub is written for x86-64"
 #endif
-
-#define SIGNAL_KILL 9
 
 static inline long call5(long number, long a, long b, long c, long d, long e)
 {
@@ -72,7 +69,6 @@ static long step(char letter, long sync, char ***args)
 			end(0);
 		}
 		return r;
-	case 'd': return call(__NR_prctl, PR_SET_PDEATHSIG, SIGNAL_KILL, 0);
 	case 's': return call(__NR_setsid, 0, 0, 0);
 	case 't': return call(__NR_ioctl, 0, TIOCSCTTY, 0);
 	case 'w':

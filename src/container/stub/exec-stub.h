@@ -5,7 +5,6 @@
 /*
  * argv[0] is made of: the sync socket's number, then any of these letters in this order:
  *	f  clone a sibling (CLONE_PARENT), send its pid, and end; the sibling goes on with the rest
- *	d  die with the parent (PR_SET_PDEATHSIG)
  *	s  begin a session
  *	t  make fd 0 the controlling terminal
  *	w  send READY and wait for a word before executing

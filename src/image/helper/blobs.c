@@ -69,7 +69,7 @@ int helper_unpack_blob(struct helper *h, const char *folder, unsigned flags, con
 		fd = open_blob(h, folder, digest, err);
 		if (fd < 0)
 			return fd;
-		r = helper_take_layer(h, &source, (have_blob ? 0 : INTAKE_STORE) | (have_layer ? 0 : INTAKE_UNPACK), &intake, err);
+		r = helper_take_layer(h, &source, (have_blob ? 0 : INTAKE_STORE) | (have_layer ? 0 : INTAKE_UNPACK), digest, &intake, err);
 		if (r < 0)
 			return bh_error_prefix(err, "layer %s", digest);
 		r = helper_check_intake(&intake, digest, diff_id, err);

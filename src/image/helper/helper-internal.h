@@ -33,8 +33,10 @@ enum intake_flags {
 	INTAKE_STORE = 1,  /* write the bytes to staging/blobs/<hex> */
 	INTAKE_UNPACK = 2, /* unpack into staging/layers/<diff-id hex> unless the store or staging has it */
 };
-/* Reads a layer to its end: hashes, keeps and unpacks it in one pass, on two threads. */
-int helper_take_layer(struct helper *h, const struct bh_source *source, unsigned flags, struct intake *ret_intake, struct bh_error *err);
+/* Reads a layer to its end: hashes, keeps and unpacks it in one pass, on two threads. `expected`: the digest that it
+ * should have, if known, for the words of a failure only. */
+int helper_take_layer(struct helper *h, const struct bh_source *source, unsigned flags, const char *expected, struct intake *ret_intake,
+		      struct bh_error *err);
 /* Writes a small blob to staging. */
 int helper_take_bytes(struct helper *h, const void *bytes, size_t length, char ret_digest[BH_DIGEST_MAX], struct bh_error *err);
 /* A bh_source that reads an fd (the context points to the int). */

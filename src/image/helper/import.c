@@ -89,7 +89,7 @@ static int take_folder(struct helper *h, struct intake *intake, struct bh_error 
 		ring_free(packer.ring);
 		return bh_error_set(err, r, "start a thread");
 	}
-	r = helper_take_layer(h, &source, INTAKE_STORE | INTAKE_UNPACK, intake, err);
+	r = helper_take_layer(h, &source, INTAKE_STORE | INTAKE_UNPACK, NULL, intake, err);
 	ring_leave(packer.ring);
 	pthread_join(thread, NULL);
 	ring_free(packer.ring);
@@ -106,7 +106,7 @@ static int take_archive(struct helper *h, struct intake *intake, struct bh_error
 	int input = STDIN_FILENO;
 	const struct bh_source source = { helper_read_fd, &input };
 
-	return helper_take_layer(h, &source, INTAKE_STORE | INTAKE_UNPACK, intake, err);
+	return helper_take_layer(h, &source, INTAKE_STORE | INTAKE_UNPACK, NULL, intake, err);
 }
 
 static int write_config(struct helper *h, const struct intake *layer, struct bh_descriptor *config, struct bh_error *err)

@@ -25,6 +25,7 @@ struct tap {
 	struct bh_sha256 hash;
 	int blob_fd; /* -1: not kept */
 	int64_t size;
+	bool failed; /* reading or writing did, not what was read */
 };
 
 struct unpacker {
@@ -64,11 +65,13 @@ static ssize_t tap_read(void *context, void *buffer, size_t size, struct bh_erro
 	ssize_t n = tap->source->read(tap->source->context, buffer, size, err);
 	int r;
 
+	tap->failed = n < 0;
 	if (n <= 0)
 		return n;
 	bh_sha256_update(&tap->hash, buffer, (size_t)n);
 	tap->size += n;
 	r = tap->blob_fd < 0 ? 0 : bh_write_all(tap->blob_fd, buffer, (size_t)n);
+	tap->failed = r < 0;
 	return r < 0 ? bh_error_set(err, -r, "write a blob") : n;
 }
 
@@ -190,8 +193,12 @@ static int run(struct tap *tap, struct unpacker *u, struct intake *intake, struc
 			return r;
 	}
 	r = pump(stream, u ? u->ring : NULL, err);
-	bh_sha256_digest(&tap->hash, intake->digest);
-	intake->size = tap->size;
+	if (r == 0) {
+		struct bh_sha256 copy = tap->hash;
+
+		bh_sha256_digest(&copy, intake->digest);
+		intake->size = tap->size;
+	}
 	if (!u)
 		return r;
 	pthread_join(u->thread, NULL);
@@ -201,6 +208,8 @@ static int run(struct tap *tap, struct unpacker *u, struct intake *intake, struc
 			*err = u->err;
 		r = u->result;
 	}
+	if (r < 0)
+		return r;
 	if (u->hashing)
 		bh_sha256_digest(&u->hash, u->diff_id);
 	else
@@ -208,7 +217,26 @@ static int run(struct tap *tap, struct unpacker *u, struct intake *intake, struc
 	return r;
 }
 
-int helper_take_layer(struct helper *h, const struct bh_source *source, unsigned flags, struct intake *ret_intake, struct bh_error *err)
+/* After a failure: if the bytes aren't those that were promised, that is what to say. */
+static int blame_content(struct tap *tap, const char *expected, int failure, struct bh_error *err)
+{
+	char buffer[16384], digest[BH_DIGEST_MAX];
+	ssize_t n;
+
+	if (!expected || failure == -ENOSPC || tap->failed)
+		return failure;
+	while ((n = tap_read(tap, buffer, sizeof buffer, NULL)) > 0)
+		;
+	if (n < 0)
+		return failure;
+	bh_sha256_digest(&tap->hash, digest);
+	if (bh_streq(digest, expected))
+		return failure;
+	return bh_error_text(err, EBADMSG, "damaged: its content has the digest %s", digest);
+}
+
+int helper_take_layer(struct helper *h, const struct bh_source *source, unsigned flags, const char *expected, struct intake *ret_intake,
+		      struct bh_error *err)
 {
 	static unsigned counter;
 	bh_auto_close int blobs_fd = make_staging_folder(h, "blobs", err);
@@ -237,6 +265,8 @@ int helper_take_layer(struct helper *h, const struct bh_source *source, unsigned
 	}
 	bh_sha256_init(&tap.hash);
 	r = run(&tap, flags & INTAKE_UNPACK ? &u : NULL, &intake, err);
+	if (r < 0)
+		r = blame_content(&tap, expected, r, err);
 	if (r == 0 && (flags & INTAKE_STORE))
 		r = name_blob(blobs_fd, name, intake.digest, err);
 	if (r == 0 && (flags & INTAKE_UNPACK))

@@ -151,11 +151,11 @@ static void digest_of_name(const char *path, char ret_digest[BH_DIGEST_MAX])
 }
 
 /* A layer that fails isn't the end: it may belong to nobody, and the rest of the archive must be read anyway. */
-static int take_layer(struct loader *l, struct part *part)
+static int take_layer(struct loader *l, struct part *part, const char *named)
 {
 	const struct bh_source source = { read_entry, l };
 	struct bh_error why = BH_ERROR_INIT;
-	int r = helper_take_layer(l->h, &source, INTAKE_STORE | INTAKE_UNPACK, &part->intake, &why);
+	int r = helper_take_layer(l->h, &source, INTAKE_STORE | INTAKE_UNPACK, named, &part->intake, &why);
 
 	part->kind = PART_LAYER;
 	if (r == 0)
@@ -183,7 +183,7 @@ static int take_file(struct loader *l, struct part *part, int64_t size)
 	if (r < 0)
 		return r;
 	if (bh_compression_detect(l->head, l->head_length) != BH_COMPRESSION_NONE || bh_tar_detect(l->head, l->head_length))
-		r = take_layer(l, part);
+		r = take_layer(l, part, *named && bh_has_prefix(part->path, "blobs/") ? named : NULL);
 	else
 		r = take_document(l, part, size);
 	if (r == 0 && *named && *part->intake.digest && bh_has_prefix(part->path, "blobs/") && !bh_streq(named, part->intake.digest))

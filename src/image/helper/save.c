@@ -184,8 +184,13 @@ static void add_to_manifest(struct saver *s, const struct bh_manifest *manifest,
 
 	snprintf(path, sizeof path, "blobs/sha256/%s", bh_digest_hex(manifest->config.digest));
 	bh_image_json_add(image, "Config", path);
-	for (size_t i = 0; i < names->count; i++)
-		json_object_array_add(tags, json_object_new_string(names->items[i]));
+	/* Full names: podman would take a short one for an image of its own ("localhost/busybox"). */
+	for (size_t i = 0; i < names->count; i++) {
+		bh_auto_reference struct bh_reference reference = { 0 };
+		bh_auto_free char *full = bh_reference_parse(names->items[i], &reference, NULL) == 0 ? bh_reference_full(&reference) : bh_strdup(names->items[i]);
+
+		json_object_array_add(tags, json_object_new_string(full));
+	}
 	for (size_t i = 0; i < manifest->layer_count; i++) {
 		snprintf(path, sizeof path, "blobs/sha256/%s", bh_digest_hex(manifest->layers[i].digest));
 		json_object_array_add(layers, json_object_new_string(path));
