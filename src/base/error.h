@@ -33,3 +33,16 @@ int bh_error_prefix(struct bh_error *err, const char *format, ...) __attribute__
 
 /* Empties it, so that the value can be used again. */
 void bh_error_clear(struct bh_error *err);
+
+#ifdef BH_STATIC_ANALYSIS
+/* What no analyser sees through varargs: these never return zero or more, so a caller that passes the result on has failed. */
+static inline int bh_error_is_negative(int r)
+{
+	if (r >= 0)
+		__builtin_unreachable();
+	return r;
+}
+#define bh_error_set(...) bh_error_is_negative((bh_error_set)(__VA_ARGS__))
+#define bh_error_text(...) bh_error_is_negative((bh_error_text)(__VA_ARGS__))
+#define bh_error_prefix(...) bh_error_is_negative((bh_error_prefix)(__VA_ARGS__))
+#endif

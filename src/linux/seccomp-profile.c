@@ -271,7 +271,7 @@ static int parse_rules(struct parser *p, json_object *root, struct bh_spec_secco
 	seccomp->rules = bh_calloc(count, sizeof *seccomp->rules);
 	for (size_t i = 0; r == 0 && i < count; i++) {
 		struct bh_spec_seccomp_rule *rule = &seccomp->rules[seccomp->rule_count];
-		bool keep;
+		bool keep = false;
 
 		r = parse_rule(p, json_object_array_get_idx(list, i), rule, &keep);
 		if (r == 0 && keep)
