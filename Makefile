@@ -83,6 +83,11 @@ install: all
 	ln -sf bulkhead $(DESTDIR)$(PREFIX)/bin/bh
 	ln -sf bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead-oci
 	install -m 755 $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(BUILD)/bulkhead-image $(DESTDIR)$(PREFIX)/libexec/bulkhead/
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(BUILD)/bulkhead man >$(DESTDIR)$(PREFIX)/share/man/man1/bulkhead.1
+	ln -sf bulkhead.1 $(DESTDIR)$(PREFIX)/share/man/man1/bh.1
+	$(BUILD)/bulkhead completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/bulkhead
+	ln -sf bulkhead $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bh
 
 clean:
 	rm -rf build
