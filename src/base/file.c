@@ -322,7 +322,7 @@ static int remove_below(int parent_fd, const char *name, struct remove_level **l
 	*levels = bh_grow(*levels, capacity, 1, sizeof **levels);
 	(*levels)[0].fd = fd;
 	(*levels)[0].begun = false;
-	snprintf((*levels)[0].name, sizeof (*levels)[0].name, "%s", "");
+	snprintf((*levels)[0].name, sizeof(*levels)[0].name, "%s", "");
 	*depth = 1;
 	while (*depth) {
 		struct remove_level *top = &(*levels)[*depth - 1];

@@ -151,8 +151,8 @@ static int parse_short(const struct bh_option *const *sets, void *options, int a
 	return 0;
 }
 
-int bh_options_parse(const struct bh_option *const *sets, void *options, bool stop_at_argument, int argc, char **argv,
-		     int *ret_argc, struct bh_error *err)
+int bh_options_parse(const struct bh_option *const *sets, void *options, bool stop_at_argument, int argc, char **argv, int *ret_argc,
+		     struct bh_error *err)
 {
 	bool end = false;
 	int kept = 0;

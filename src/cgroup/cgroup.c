@@ -43,8 +43,9 @@
 #include <sys/vfs.h>
 
 const char *const bh_cgroup_v1_names[FOLDER_COUNT] = {
-	[FOLDER_UNIFIED] = "unified", [FOLDER_MEMORY] = "memory", [FOLDER_CPU] = "cpu",	      [FOLDER_CPUACCT] = "cpuacct", [FOLDER_PIDS] = "pids",
-	[FOLDER_CPUSET] = "cpuset",   [FOLDER_BLKIO] = "blkio",	  [FOLDER_HUGETLB] = "hugetlb", [FOLDER_DEVICES] = "devices", [FOLDER_FREEZER] = "freezer",
+	[FOLDER_UNIFIED] = "unified", [FOLDER_MEMORY] = "memory",   [FOLDER_CPU] = "cpu",     [FOLDER_CPUACCT] = "cpuacct",
+	[FOLDER_PIDS] = "pids",       [FOLDER_CPUSET] = "cpuset",   [FOLDER_BLKIO] = "blkio", [FOLDER_HUGETLB] = "hugetlb",
+	[FOLDER_DEVICES] = "devices", [FOLDER_FREEZER] = "freezer",
 };
 const char *const bh_cgroup_v2_names[FOLDER_COUNT] = {
 	[FOLDER_MEMORY] = "memory", [FOLDER_CPU] = "cpu",  [FOLDER_PIDS] = "pids",
@@ -64,7 +65,8 @@ char *bh_cgroup_words(const struct bh_cgroup *cgroup, enum bh_cgroup_folder fold
 {
 	bool v2 = cgroup->driver->version == 2;
 
-	return bh_printf(CGROUP_ROOT "%s%s/%s%s%s", v2 ? "" : "/", v2 ? "" : bh_cgroup_v1_names[folder], cgroup->path, file ? "/" : "", file ? file : "");
+	return bh_printf(CGROUP_ROOT "%s%s/%s%s%s", v2 ? "" : "/", v2 ? "" : bh_cgroup_v1_names[folder], cgroup->path, file ? "/" : "",
+			 file ? file : "");
 }
 
 int bh_cgroup_any_fd(const struct bh_cgroup *cgroup)

@@ -133,8 +133,7 @@ static bool unified_has(const struct bh_cgroup *cgroup, enum bh_cgroup_folder co
 	bh_auto_free char *enable = bh_printf("+%s", bh_cgroup_v2_names[controller] ? bh_cgroup_v2_names[controller] : "");
 	char words[512], *at = words;
 
-	if (cgroup->folders[FOLDER_UNIFIED].fd < 0 || !enable[1] ||
-	    !bh_cgroup_read(cgroup->root_fd, "unified/cgroup.controllers", words, sizeof words))
+	if (cgroup->folders[FOLDER_UNIFIED].fd < 0 || !enable[1] || !bh_cgroup_read(cgroup->root_fd, "unified/cgroup.controllers", words, sizeof words))
 		return false;
 	words[strcspn(words, "\n")] = '\0';
 	for (char *word; (word = strsep(&at, " "));) {

@@ -59,7 +59,15 @@ static const unsigned char exec_stub[] = {
 void bh_job_init(struct bh_job *job)
 {
 	*job = (struct bh_job){
-		.sync_caller = -1, .sync_child = -1, .stub_fd = -1, .init_fd = -1, .root_fd = -1, .dev_fd = -1, .proc_fd = -1, .proc_mount_fd = -1, .terminal_fd = -1,
+		.sync_caller = -1,
+		.sync_child = -1,
+		.stub_fd = -1,
+		.init_fd = -1,
+		.root_fd = -1,
+		.dev_fd = -1,
+		.proc_fd = -1,
+		.proc_mount_fd = -1,
+		.terminal_fd = -1,
 		.enter_pidfd = -1,
 	};
 	for (int i = 0; i < BH_NS_COUNT; i++)

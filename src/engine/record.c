@@ -421,7 +421,7 @@ int bh_engine_list(struct bh_engine *engine, struct bh_container **ret_container
 	return 0;
 }
 
-char *bh_container_cgroup_path(const struct bh_container *c)
+char *bh_container_compartment_path(const struct bh_container *c)
 {
 	const char *parent = bh_json_text(c->record, "cgroup_parent", NULL);
 
