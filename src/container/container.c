@@ -611,7 +611,7 @@ int bh_container_run(const struct bh_container_create *request, struct bh_contai
 int bh_container_start(struct bh_container_process *process, struct bh_error *err)
 {
 	const struct bh_message go = { .kind = BH_MESSAGE_GO };
-	struct bh_message message;
+	struct bh_message message = { 0 };
 	int r = bh_sync_send(process->sync_fd, &go, -1);
 
 	if (r == 0)

@@ -304,7 +304,7 @@ int bh_engine_find(struct bh_engine *engine, const char *reference, struct bh_co
 
 int bh_engine_find_locked(struct bh_engine *engine, const char *reference, struct bh_container *ret_container, struct bh_error *err)
 {
-	struct bh_container c;
+	struct bh_container c = { .dir_fd = -1 };
 	int r = bh_engine_find(engine, reference, &c, err);
 
 	if (r < 0)
@@ -396,7 +396,7 @@ int bh_engine_list(struct bh_engine *engine, struct bh_container **ret_container
 	if (fd < 0)
 		return fd;
 	while (dir && (entry = readdir(dir))) {
-		struct bh_container c;
+		struct bh_container c = { .dir_fd = -1, .state_fd = -1 };
 
 		if (strlen(entry->d_name) != BH_ID_LENGTH)
 			continue;

@@ -118,7 +118,7 @@ static int copy_folder(int from, int to, dev_t device, unsigned depth)
 	int fd = fcntl(from, F_DUPFD_CLOEXEC, 3), r = 0;
 	bh_auto_closedir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
-	struct stat st;
+	struct stat st = { 0 };
 
 	if (!dir) {
 		bh_close_fd(&fd);
