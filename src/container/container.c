@@ -110,7 +110,7 @@ static int check_spec(const struct bh_spec *spec, struct bh_error *err)
 
 static int prepare_namespaces(struct bh_job *job, struct bh_error *err)
 {
-	bool into_cgroup = job->cgroup && bh_cgroup_clone_fd(job->cgroup) >= 0;
+	bool into_cgroup = job->cgroup && bh_cgroup_is_entered_by_clone(job->cgroup);
 
 	for (int i = 0; i < BH_NS_COUNT; i++) {
 		const struct bh_spec_namespace *n = &job->spec->namespaces[i];
