@@ -188,9 +188,9 @@ static int print_logs(struct reader *reader, struct bh_engine *engine, struct bh
 		return bh_error_text(err, ENOTSUP, "configured logging driver does not support reading");
 	reader->last = reader->tail >= 0 ? &last : NULL;
 	r = read_all(reader, c, &fd, err);
+	reader->last = NULL;
 	if (r < 0)
 		return r;
-	reader->last = NULL;
 	for (size_t i = 0; i < last.count; i++)
 		print_record(reader, last.items[i]);
 	if (reader->options->follow)

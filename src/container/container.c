@@ -550,7 +550,7 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 
 void bh_job_kill(struct bh_job *job, struct bh_container_process *process)
 {
-	struct bh_message message;
+	struct bh_message message = { 0 };
 
 	/* The container's process may have failed before the helper told its pid. */
 	while (job->helper > 0 && bh_sync_receive(job->sync_caller, &message, NULL) == 1)
@@ -611,7 +611,7 @@ int bh_container_run(const struct bh_container_create *request, struct bh_contai
 int bh_container_start(struct bh_container_process *process, struct bh_error *err)
 {
 	const struct bh_message go = { .kind = BH_MESSAGE_GO };
-	struct bh_message message;
+	struct bh_message message = { 0 };
 	int r = bh_sync_send(process->sync_fd, &go, -1);
 
 	if (r == 0)

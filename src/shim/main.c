@@ -185,6 +185,8 @@ static void become_engine(const char *verb, const struct bh_strv *extra)
 {
 	bh_auto_strv struct bh_strv args = { 0 };
 
+	if (!shim.engine)
+		return;
 	bh_strv_add(&args, "bulkhead");
 	bh_strv_addf(&args, "--root=%s", shim.root);
 	bh_strv_addf(&args, "--state=%s", shim.state_dir);
