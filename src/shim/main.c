@@ -150,7 +150,7 @@ static bool parse_arguments(int argc, char **argv)
 		if (!ok)
 			return false;
 	}
-	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+	syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC); /* libc may not know it */
 	shim.pid = (pid_t)pid_number;
 	shim.log.max_size = (uint64_t)max_size_number;
 	shim.log.enabled = log_flag;
