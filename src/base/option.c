@@ -213,7 +213,7 @@ void bh_command_help(const struct bh_command *command, const char *program, stru
 		for (const struct bh_option *o = command->sets[s]; o->name && count < BH_ARRAY_SIZE(sorted); o++)
 			if (!o->hidden)
 				sorted[count++] = o;
-	qsort(sorted, count, sizeof *sorted, by_name);
+	qsort((void *)sorted, count, sizeof sorted[0], by_name); /* NOLINT(bugprone-sizeof-expression): an array of pointers */
 	for (size_t i = 0; i < count; i++)
 		width = BH_MAX(width, strlen(sorted[i]->name) + (sorted[i]->argument ? strlen(sorted[i]->argument) + 1 : 0));
 	if (count)

@@ -550,7 +550,7 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 
 void bh_job_kill(struct bh_job *job, struct bh_container_process *process)
 {
-	struct bh_message message;
+	struct bh_message message = { 0 };
 
 	/* The container's process may have failed before the helper told its pid. */
 	while (job->helper > 0 && bh_sync_receive(job->sync_caller, &message, NULL) == 1)

@@ -150,7 +150,7 @@ static bool parse_arguments(int argc, char **argv)
 		if (!ok)
 			return false;
 	}
-	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+	syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC); /* libc may not know it */
 	shim.pid = (pid_t)pid_number;
 	shim.log.max_size = (uint64_t)max_size_number;
 	shim.log.enabled = log_flag;
@@ -185,6 +185,8 @@ static void become_engine(const char *verb, const struct bh_strv *extra)
 {
 	bh_auto_strv struct bh_strv args = { 0 };
 
+	if (!shim.engine)
+		return;
 	bh_strv_add(&args, "bulkhead");
 	bh_strv_addf(&args, "--root=%s", shim.root);
 	bh_strv_addf(&args, "--state=%s", shim.state_dir);

@@ -624,6 +624,8 @@ static int dispatch(struct apply *a, struct entry *e)
 	const char *target = archive_entry_hardlink(e->raw);
 	mode_t type = archive_entry_filetype(e->raw);
 
+	if (!e->path || !e->name)
+		return refuse(a, "?", "an entry without a name");
 	if (!*e->path && type != S_IFDIR)
 		return refuse(a, "/", "the root must be a folder");
 	if (bh_has_prefix(e->name, WHITEOUT))
