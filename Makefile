@@ -54,14 +54,26 @@ $(LIB): $(call obj,$(LIB_SRC))
 	@rm -f $@
 	$(Q)ar rcs $@ $^
 
-# The shim is not position independent: a static-pie dirties its relocated pages, and its private memory is counted.
-$(BUILD)/bulkhead-shim: $(call obj,$(SHIM_SRC)) $(LIB)
-	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
+# The two programs that stay, or come in numbers, are built against musl: a start costs 0.1 ms instead of 0.4, and a
+# shim's whole image is smaller than the private memory it may have. Not position independent, which would dirty pages.
+# (The sanitizers need glibc.)
+SMALL_CC := $(if $(filter 1,$(SANITIZE)),$(CC),musl-gcc -idirafter /usr/include -idirafter /usr/include/$(shell gcc -print-multiarch))
+SMALL_CFLAGS := $(filter-out -O2 -fno-plt,$(CFLAGS)) $(if $(filter 1,$(SANITIZE)),,-Os -fno-pie)
+SMALL_BASE := $(patsubst %,src/base/%.c,error memory string file time)
+small = $(patsubst %.c,$(BUILD)/small/%.o,$(1))
 
-$(BUILD)/bulkhead-guest: $(call obj,$(GUEST_SRC)) $(LIB)
+$(BUILD)/small/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  CC    $< (small)"
+	$(Q)$(SMALL_CC) $(CPPFLAGS) $(SMALL_CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/bulkhead-shim: $(call small,$(SHIM_SRC) $(SMALL_BASE))
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lm
+	$(Q)$(SMALL_CC) $(SMALL_CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
+
+$(BUILD)/bulkhead-guest: $(call small,$(GUEST_SRC) $(SMALL_BASE))
+	@echo "  LINK  $@"
+	$(Q)$(SMALL_CC) $(SMALL_CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
 
 $(BUILD)/bulkhead: $(call obj,$(CLI_SRC)) $(LIB)
 	@echo "  LINK  $@"
@@ -103,4 +115,4 @@ help:
 
 .PHONY: all install clean help quickstart test check bench
 
--include $(patsubst %.o,%.d,$(call obj,$(ALL_SRC)))
+-include $(patsubst %.o,%.d,$(call obj,$(ALL_SRC)) $(call small,$(SHIM_SRC) $(GUEST_SRC) $(SMALL_BASE)))

@@ -16,7 +16,7 @@ static int result(int errnum)
 	return errnum ? -errnum : -EINVAL;
 }
 
-int (bh_error_set)(struct bh_error *err, int errnum, const char *format, ...)
+int(bh_error_set)(struct bh_error *err, int errnum, const char *format, ...)
 {
 	va_list args;
 	size_t length;
@@ -34,7 +34,7 @@ int (bh_error_set)(struct bh_error *err, int errnum, const char *format, ...)
 	return result(errnum);
 }
 
-int (bh_error_text)(struct bh_error *err, int errnum, const char *format, ...)
+int(bh_error_text)(struct bh_error *err, int errnum, const char *format, ...)
 {
 	va_list args;
 
@@ -48,7 +48,7 @@ int (bh_error_text)(struct bh_error *err, int errnum, const char *format, ...)
 	return result(errnum);
 }
 
-int (bh_error_prefix)(struct bh_error *err, const char *format, ...)
+int(bh_error_prefix)(struct bh_error *err, const char *format, ...)
 {
 	char old[sizeof err->message];
 	va_list args;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
@@ -133,6 +134,14 @@ static int sync_folder(int dirfd, const char *name)
 	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
 }
 
+/* By number: the C library of the small static programs doesn't know renameat2. */
+static int rename_at(int dirfd, const char *from, const char *to, bool exclusive)
+{
+	if (!exclusive)
+		return renameat(dirfd, from, dirfd, to);
+	return (int)syscall(SYS_renameat2, dirfd, from, dirfd, to, RENAME_NOREPLACE);
+}
+
 int bh_write_file_at(int dirfd, const char *name, const void *bytes, size_t length, mode_t mode, unsigned flags, struct bh_error *err)
 {
 	static unsigned counter;
@@ -149,7 +158,7 @@ int bh_write_file_at(int dirfd, const char *name, const void *bytes, size_t leng
 		unlinkat(dirfd, temporary, 0);
 		return bh_error_set(err, -r, "write %s", name);
 	}
-	r = renameat2(dirfd, temporary, dirfd, name, flags & BH_WRITE_EXCL ? RENAME_NOREPLACE : 0);
+	r = rename_at(dirfd, temporary, name, flags & BH_WRITE_EXCL);
 	if (r == 0 && (flags & BH_WRITE_SYNC))
 		return sync_folder(dirfd, name) < 0 ? bh_error_set(err, errno, "sync the folder of %s", name) : 0;
 	if (r < 0) {
@@ -322,7 +331,7 @@ static int remove_below(int parent_fd, const char *name, struct remove_level **l
 	*levels = bh_grow(*levels, capacity, 1, sizeof **levels);
 	(*levels)[0].fd = fd;
 	(*levels)[0].begun = false;
-	snprintf((*levels)[0].name, sizeof (*levels)[0].name, "%s", "");
+	snprintf((*levels)[0].name, sizeof(*levels)[0].name, "%s", "");
 	*depth = 1;
 	while (*depth) {
 		struct remove_level *top = &(*levels)[*depth - 1];

@@ -151,8 +151,8 @@ static int parse_short(const struct bh_option *const *sets, void *options, int a
 	return 0;
 }
 
-int bh_options_parse(const struct bh_option *const *sets, void *options, bool stop_at_argument, int argc, char **argv,
-		     int *ret_argc, struct bh_error *err)
+int bh_options_parse(const struct bh_option *const *sets, void *options, bool stop_at_argument, int argc, char **argv, int *ret_argc,
+		     struct bh_error *err)
 {
 	bool end = false;
 	int kept = 0;
@@ -213,7 +213,7 @@ void bh_command_help(const struct bh_command *command, const char *program, stru
 		for (const struct bh_option *o = command->sets[s]; o->name && count < BH_ARRAY_SIZE(sorted); o++)
 			if (!o->hidden)
 				sorted[count++] = o;
-	qsort(sorted, count, sizeof *sorted, by_name);
+	qsort((void *)sorted, count, sizeof sorted[0], by_name); /* NOLINT(bugprone-sizeof-expression): an array of pointers */
 	for (size_t i = 0; i < count; i++)
 		width = BH_MAX(width, strlen(sorted[i]->name) + (sorted[i]->argument ? strlen(sorted[i]->argument) + 1 : 0));
 	if (count)

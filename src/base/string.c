@@ -446,7 +446,7 @@ int bh_parse_hex(const char *text, void *ret_bytes, size_t size)
 		if (hex_digit(text[i]) < 0)
 			return -EINVAL;
 	for (size_t i = 0; i < size; i++)
-		bytes[i] = (unsigned char)(hex_digit(text[2 * i]) << 4 | hex_digit(text[2 * i + 1]));
+		bytes[i] = (unsigned char)((unsigned)hex_digit(text[2 * i]) << 4 | (unsigned)hex_digit(text[2 * i + 1]));
 	return 0;
 }
 

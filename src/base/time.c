@@ -40,8 +40,8 @@ const char *bh_format_time(int64_t ns, char ret_text[BH_TIME_TEXT_MAX])
 	}
 	when = (time_t)seconds;
 	gmtime_r(&when, &tm);
-	snprintf(ret_text, BH_TIME_TEXT_MAX, "%04d-%02d-%02dT%02d:%02d:%02d.%09dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
-		 tm.tm_hour, tm.tm_min, tm.tm_sec, (int)rest);
+	snprintf(ret_text, BH_TIME_TEXT_MAX, "%04d-%02d-%02dT%02d:%02d:%02d.%09dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
+		 tm.tm_min, tm.tm_sec, (int)rest);
 	return ret_text;
 }
 
@@ -64,8 +64,8 @@ static int zone_offset(const char *text, int64_t *ret_seconds)
 		*ret_seconds = 0;
 		return 0;
 	}
-	if ((*text != '+' && *text != '-') || !isdigit((unsigned char)text[1]) ||
-	    sscanf(text + 1, "%2d:%2d%n", &hours, &minutes, &length) != 2 || text[1 + length] || hours > 23 || minutes > 59 || minutes < 0)
+	if ((*text != '+' && *text != '-') || !isdigit((unsigned char)text[1]) || sscanf(text + 1, "%2d:%2d%n", &hours, &minutes, &length) != 2 ||
+	    text[1 + length] || hours > 23 || minutes > 59 || minutes < 0)
 		return -EINVAL;
 	*ret_seconds = sign * (hours * 3600 + minutes * 60);
 	return 0;
@@ -77,8 +77,8 @@ int bh_parse_time(const char *text, int64_t *ret_ns)
 	int64_t fraction = 0, unit = 100000000, offset = 0, seconds;
 	int length = 0;
 
-	if (sscanf(text, "%4d-%2d-%2d%*1[Tt ]%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec,
-		   &length) != 6 || !length)
+	if (sscanf(text, "%4d-%2d-%2d%*1[Tt ]%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &length) != 6 ||
+	    !length)
 		return -EINVAL;
 	if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_year < 0 || tm.tm_hour < 0 || tm.tm_hour > 23 ||
 	    tm.tm_min < 0 || tm.tm_min > 59 || tm.tm_sec < 0 || tm.tm_sec > 60)

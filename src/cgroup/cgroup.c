@@ -13,8 +13,9 @@
  *	others    when a limit is given, or added by an update
  *
  * Invariants: (1) limits and device rules are in force before the first process is inside. (2) A process enters by itself
- * or is born inside; nobody moves it, because that costs a grace period of 11 ms. The only exceptions are folders that are
- * added to a running cgroup. (3) Whatever creation made is removed again if creation fails; nothing else is ever removed.
+ * or is born inside; nobody moves it, because that costs a grace period of 8-12 ms, and so does any write to cgroup.procs, even
+ * of "0", once the machine has been idle for a moment. v1's `tasks` has no such cost; a v2 folder is only entered by birth. The
+ * exceptions are folders that are added to a running cgroup. (3) Whatever creation made is removed again if creation fails; nothing else is ever removed.
  * (4) No process of somebody else is moved anywhere.
  *
  * Where: PATH is below the root of each hierarchy as it's mounted, as runc and Docker do it for absolute paths. (A confined
@@ -38,11 +39,13 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/vfs.h>
 
 const char *const bh_cgroup_v1_names[FOLDER_COUNT] = {
-	[FOLDER_UNIFIED] = "unified", [FOLDER_MEMORY] = "memory", [FOLDER_CPU] = "cpu",	      [FOLDER_CPUACCT] = "cpuacct", [FOLDER_PIDS] = "pids",
-	[FOLDER_CPUSET] = "cpuset",   [FOLDER_BLKIO] = "blkio",	  [FOLDER_HUGETLB] = "hugetlb", [FOLDER_DEVICES] = "devices", [FOLDER_FREEZER] = "freezer",
+	[FOLDER_UNIFIED] = "unified", [FOLDER_MEMORY] = "memory",   [FOLDER_CPU] = "cpu",     [FOLDER_CPUACCT] = "cpuacct",
+	[FOLDER_PIDS] = "pids",       [FOLDER_CPUSET] = "cpuset",   [FOLDER_BLKIO] = "blkio", [FOLDER_HUGETLB] = "hugetlb",
+	[FOLDER_DEVICES] = "devices", [FOLDER_FREEZER] = "freezer",
 };
 const char *const bh_cgroup_v2_names[FOLDER_COUNT] = {
 	[FOLDER_MEMORY] = "memory", [FOLDER_CPU] = "cpu",  [FOLDER_PIDS] = "pids",
@@ -62,7 +65,8 @@ char *bh_cgroup_words(const struct bh_cgroup *cgroup, enum bh_cgroup_folder fold
 {
 	bool v2 = cgroup->driver->version == 2;
 
-	return bh_printf(CGROUP_ROOT "%s%s/%s%s%s", v2 ? "" : "/", v2 ? "" : bh_cgroup_v1_names[folder], cgroup->path, file ? "/" : "", file ? file : "");
+	return bh_printf(CGROUP_ROOT "%s%s/%s%s%s", v2 ? "" : "/", v2 ? "" : bh_cgroup_v1_names[folder], cgroup->path, file ? "/" : "",
+			 file ? file : "");
 }
 
 int bh_cgroup_any_fd(const struct bh_cgroup *cgroup)
@@ -386,9 +390,29 @@ int bh_cgroup_open(const char *path, struct bh_cgroup **ret_cgroup, struct bh_er
 	return 0;
 }
 
+/* CLONE_INTO_CGROUP came with 5.7. v2 without it isn't supported; on the hybrid layout the write has to do. */
+static bool can_clone_into(void)
+{
+	static int known = -1;
+	struct utsname uts;
+	unsigned version = 0, patch_level = 0;
+
+	if (known >= 0)
+		return known;
+	if (uname(&uts) == 0 && sscanf(uts.release, "%u.%u", &version, &patch_level) != 2)
+		version = 0;
+	known = version > 5 || (version == 5 && patch_level >= 7);
+	return known;
+}
+
 int bh_cgroup_clone_fd(const struct bh_cgroup *cgroup)
 {
-	return cgroup->driver->version == 2 ? cgroup->folders[FOLDER_UNIFIED].fd : -1;
+	return cgroup->driver->version == 2 || can_clone_into() ? cgroup->folders[FOLDER_UNIFIED].fd : -1;
+}
+
+bool bh_cgroup_is_entered_by_clone(const struct bh_cgroup *cgroup)
+{
+	return cgroup->driver->version == 2;
 }
 
 int bh_cgroup_enter_self(const struct bh_cgroup *cgroup, struct bh_error *err)

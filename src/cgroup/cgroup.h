@@ -39,8 +39,12 @@ int bh_cgroup_create(const char *path, const struct bh_spec_resources *resources
 int bh_cgroup_open(const char *path, struct bh_cgroup **ret_cgroup, struct bh_error *err);
 void bh_cgroup_free(struct bh_cgroup *cgroup);
 
-/* v2: the directory fd for CLONE_INTO_CGROUP (borrowed). v1: -1. */
+/* The directory fd for CLONE_INTO_CGROUP (borrowed): v2's folder, also the one of the hybrid layout's v2 tree, which nobody
+ * can enter otherwise without an 8-12 ms grace period. -1: nothing to clone into. The first process *must* be cloned into it;
+ * bh_cgroup_enter_self does the rest. */
 int bh_cgroup_clone_fd(const struct bh_cgroup *cgroup);
+/* v2: the clone is all, so a cgroup namespace can be made by the same clone. v1: bh_cgroup_enter_self has to come first. */
+bool bh_cgroup_is_entered_by_clone(const struct bh_cgroup *cgroup);
 
 /*
  * What a container may see of cgroups below its /sys/fs/cgroup: its own folders, to be bind-mounted, and nothing else.
@@ -49,7 +53,7 @@ int bh_cgroup_clone_fd(const struct bh_cgroup *cgroup);
  * O_PATH). -ENOENT behind the last.
  */
 int bh_cgroup_mount_source(const struct bh_cgroup *cgroup, size_t index, const char **ret_name, int *ret_fd);
-/* v1: the calling process (freshly cloned, single-threaded) enters. v2: no-op. Allocates nothing, opens by the held fds
+/* v1: the calling process (freshly cloned, single-threaded) enters what it wasn't cloned into. v2: no-op. Allocates nothing, opens by the held fds
  * only, so it works in a child that shares no path with the caller. Before the cgroup namespace is unshared. */
 int bh_cgroup_enter_self(const struct bh_cgroup *cgroup, struct bh_error *err);
 

@@ -19,7 +19,15 @@
 #define EXCEPTIONS_MAX 512
 #define INSTRUCTIONS_PER_EXCEPTION 8
 
-enum { R_ANSWER = BPF_REG_0, R_CONTEXT = BPF_REG_1, R_TYPE = BPF_REG_2, R_ACCESS = BPF_REG_3, R_MAJOR = BPF_REG_4, R_MINOR = BPF_REG_5, R_SCRATCH = BPF_REG_6 };
+enum {
+	R_ANSWER = BPF_REG_0,
+	R_CONTEXT = BPF_REG_1,
+	R_TYPE = BPF_REG_2,
+	R_ACCESS = BPF_REG_3,
+	R_MAJOR = BPF_REG_4,
+	R_MINOR = BPF_REG_5,
+	R_SCRATCH = BPF_REG_6
+};
 
 struct program {
 	struct bpf_insn *instructions;
@@ -29,7 +37,8 @@ struct program {
 static void emit(struct program *p, unsigned code, unsigned dst, unsigned src, int offset, int value)
 {
 	p->instructions[p->count++] = (struct bpf_insn){
-		.code = (__u8)code, .dst_reg = dst & 15, .src_reg = src & 15, .off = (__s16)offset, .imm = value };
+		.code = (__u8)code, .dst_reg = dst & 15, .src_reg = src & 15, .off = (__s16)offset, .imm = value
+	};
 }
 
 static void emit_answer(struct program *p, bool allow)
@@ -87,7 +96,7 @@ static int load(const struct program *p)
 	attr.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
 	attr.insns = (uintptr_t)p->instructions;
 	attr.insn_cnt = (__u32)p->count;
-	attr.license = (uintptr_t)"Apache-2.0";
+	attr.license = (uintptr_t) "Apache-2.0";
 	snprintf(attr.prog_name, sizeof attr.prog_name, "bulkhead_dev");
 	/* The fd is O_CLOEXEC by birth (kernel: bpf_prog_new_fd). */
 	return (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof attr);
@@ -118,7 +127,8 @@ int bh_cgroup_attach_device_program(int folder_fd, const struct bh_device_set *s
 	if (bh_explain_mode != BH_EXPLAIN_OFF) {
 		bh_auto_free char *size = bh_printf("%zu", program.count), *rules = bh_printf("%zu", set->count);
 
-		bh_explain("cgroup", "attach", "device filter (BPF)", "base", set->allow_all ? "allow" : "deny", "exceptions", rules, "instructions", size);
+		bh_explain("cgroup", "attach", "device filter (BPF)", "base", set->allow_all ? "allow" : "deny", "exceptions", rules, "instructions",
+			   size);
 	}
 	return 0;
 }

@@ -98,7 +98,8 @@ int bh_device_set_from_rules(const struct bh_spec_device_rule *rules, size_t cou
 			r = add_rule(&set, &rule);
 		if (r < 0) {
 			bh_device_set_clear(&set);
-			return bh_error_text(err, EINVAL, "linux.resources.devices[%zu]: an exception from a rule for several devices is not supported", i);
+			return bh_error_text(err, EINVAL,
+					     "linux.resources.devices[%zu]: an exception from a rule for several devices is not supported", i);
 		}
 	}
 	*ret_set = set;

@@ -198,8 +198,8 @@ static int pids(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, s
 static void throttle(const struct bh_spec_throttle *items, size_t count, const char *file, const char *key, struct bh_cgroup_writes *w)
 {
 	for (size_t i = 0; i < count; i++)
-		add(w, FOLDER_BLKIO, file, bh_printf("%lld:%lld %s%llu", (long long)items[i].major, (long long)items[i].minor, key,
-						     (unsigned long long)items[i].rate));
+		add(w, FOLDER_BLKIO, file,
+		    bh_printf("%lld:%lld %s%llu", (long long)items[i].major, (long long)items[i].minor, key, (unsigned long long)items[i].rate));
 }
 
 static int blkio_v1(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, struct bh_error *err)
@@ -215,8 +215,8 @@ static int blkio_v1(const struct bh_spec_resources *r, struct bh_cgroup_writes *
 		const struct bh_spec_weight_device *d = &r->block_io.weight_devices[i];
 
 		if (d->weight.set) {
-			bh_auto_free char *value =
-				bh_printf("%lld:%lld %llu", (long long)d->major, (long long)d->minor, (unsigned long long)d->weight.value);
+			bh_auto_free char *value = bh_printf("%lld:%lld %llu", (long long)d->major, (long long)d->minor,
+							     (unsigned long long)d->weight.value);
 
 			add(w, FOLDER_BLKIO, "blkio.weight_device", bh_strdup(value));
 			add(w, FOLDER_BLKIO, "blkio.bfq.weight_device", BH_TAKE_PTR(value))->alternative = true;
@@ -278,7 +278,8 @@ static int hugetlb(const struct bh_spec_resources *r, const char *suffix, struct
 		char file[64];
 
 		if (!page_size_is_valid(limit->page_size))
-			return bh_error_text(err, EINVAL, "linux.resources.hugepageLimits: bad page size '%s'", limit->page_size ? limit->page_size : "");
+			return bh_error_text(err, EINVAL, "linux.resources.hugepageLimits: bad page size '%s'",
+					     limit->page_size ? limit->page_size : "");
 		snprintf(file, sizeof file, "hugetlb.%s.%s", limit->page_size, suffix);
 		add(w, FOLDER_HUGETLB, file, bh_strdup(value));
 		/* Reserved pages are counted apart since 5.7; a limit on both is what the specification means. */
@@ -301,8 +302,9 @@ static int hugetlb_v2(const struct bh_spec_resources *r, struct bh_cgroup_writes
 typedef int plan_function(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, struct bh_error *err);
 
 static plan_function *const plans[FOLDER_COUNT][2] = {
-	[FOLDER_MEMORY] = { memory_v1, memory_v2 }, [FOLDER_CPU] = { cpu_v1, cpu_v2 },       [FOLDER_CPUSET] = { cpuset, cpuset },
-	[FOLDER_PIDS] = { pids, pids },		    [FOLDER_BLKIO] = { blkio_v1, blkio_v2 }, [FOLDER_HUGETLB] = { hugetlb_v1, hugetlb_v2 },
+	[FOLDER_MEMORY] = { memory_v1, memory_v2 }, [FOLDER_CPU] = { cpu_v1, cpu_v2 },
+	[FOLDER_CPUSET] = { cpuset, cpuset },       [FOLDER_PIDS] = { pids, pids },
+	[FOLDER_BLKIO] = { blkio_v1, blkio_v2 },    [FOLDER_HUGETLB] = { hugetlb_v1, hugetlb_v2 },
 };
 
 int bh_cgroup_plan(enum bh_cgroup_folder controller, int version, const struct bh_spec_resources *resources, struct bh_cgroup_writes *writes,

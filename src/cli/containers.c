@@ -44,7 +44,9 @@ struct start_options {
 
 static int start_attached(struct bh_engine *engine, struct bh_container *c, const struct start_options *o, struct bh_error *err)
 {
-	struct bh_stream stream = { .input = o->interactive && c->stdin_open, .tty = c->tty, .signals = true, .detach_keys = o->detach_keys, .pidfd = -1 };
+	struct bh_stream stream = {
+		.input = o->interactive && c->stdin_open, .tty = c->tty, .signals = true, .detach_keys = o->detach_keys, .pidfd = -1
+	};
 	struct bh_start start = { .attach = true, .ret_client_fd = -1 };
 	int r = bh_stream_check(&stream, err);
 
@@ -99,13 +101,21 @@ static const struct bh_option start_table[] = {
 	{ 'a', "attach", BH_OPTION_BOOL, offsetof(struct start_options, attach), NULL, "Attach to its output and pass signals on", NULL, false },
 	{ 'i', "interactive", BH_OPTION_BOOL, offsetof(struct start_options, interactive), NULL, "Attach our STDIN", NULL, false },
 	{ 0, "detach-keys", BH_OPTION_STRING, offsetof(struct start_options, detach_keys), "KEYS", "Keys that detach", NULL, false },
-	{ 0, "explain", BH_OPTION_OPTIONAL, offsetof(struct start_options, explain), "[=json]", "Tell each real step of the isolation on stderr", NULL, false },
+	{ 0, "explain", BH_OPTION_OPTIONAL, offsetof(struct start_options, explain), "[=json]", "Tell each real step of the isolation on stderr",
+	  NULL, false },
 	{ 0 },
 };
 
 const struct bh_command bh_command_start = {
-	.name = "start", .group = "Containers", .synopsis = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Start stopped containers",
-	.sets = { start_table }, .options_size = sizeof(struct start_options), .min_arguments = 1, .max_arguments = -1, .run = start_main,
+	.name = "start",
+	.group = "Containers",
+	.synopsis = "[OPTIONS] CONTAINER [CONTAINER...]",
+	.summary = "Start stopped containers",
+	.sets = { start_table },
+	.options_size = sizeof(struct start_options),
+	.min_arguments = 1,
+	.max_arguments = -1,
+	.run = start_main,
 };
 
 struct stop_options {
@@ -142,8 +152,16 @@ static const struct bh_option stop_table[] = {
 };
 
 const struct bh_command bh_command_stop = {
-	.name = "stop", .group = "Containers", .synopsis = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Stop running containers",
-	.sets = { stop_table }, .options_size = sizeof(struct stop_options), .min_arguments = 1, .max_arguments = -1, .preset = stop_preset, .run = stop_main,
+	.name = "stop",
+	.group = "Containers",
+	.synopsis = "[OPTIONS] CONTAINER [CONTAINER...]",
+	.summary = "Stop running containers",
+	.sets = { stop_table },
+	.options_size = sizeof(struct stop_options),
+	.min_arguments = 1,
+	.max_arguments = -1,
+	.preset = stop_preset,
+	.run = stop_main,
 };
 
 static int restart_one(struct bh_engine *engine, struct bh_container *c, const char *name, void *context, struct bh_error *err)
@@ -167,8 +185,16 @@ static int restart_main(void *options, int argc, char **argv)
 }
 
 const struct bh_command bh_command_restart = {
-	.name = "restart", .group = "Containers", .synopsis = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Stop and start containers",
-	.sets = { stop_table }, .options_size = sizeof(struct stop_options), .min_arguments = 1, .max_arguments = -1, .preset = stop_preset, .run = restart_main,
+	.name = "restart",
+	.group = "Containers",
+	.synopsis = "[OPTIONS] CONTAINER [CONTAINER...]",
+	.summary = "Stop and start containers",
+	.sets = { stop_table },
+	.options_size = sizeof(struct stop_options),
+	.min_arguments = 1,
+	.max_arguments = -1,
+	.preset = stop_preset,
+	.run = restart_main,
 };
 
 struct kill_options {
@@ -204,8 +230,15 @@ static const struct bh_option kill_table[] = {
 };
 
 const struct bh_command bh_command_kill = {
-	.name = "kill", .group = "Containers", .synopsis = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Send a signal to running containers",
-	.sets = { kill_table }, .options_size = sizeof(struct kill_options), .min_arguments = 1, .max_arguments = -1, .run = kill_main,
+	.name = "kill",
+	.group = "Containers",
+	.synopsis = "[OPTIONS] CONTAINER [CONTAINER...]",
+	.summary = "Send a signal to running containers",
+	.sets = { kill_table },
+	.options_size = sizeof(struct kill_options),
+	.min_arguments = 1,
+	.max_arguments = -1,
+	.run = kill_main,
 };
 
 struct rm_options {
@@ -234,8 +267,16 @@ static const struct bh_option rm_table[] = {
 };
 
 const struct bh_command bh_command_rm = {
-	.name = "rm", .alias = "remove", .group = "Containers", .synopsis = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Remove containers",
-	.sets = { rm_table }, .options_size = sizeof(struct rm_options), .min_arguments = 1, .max_arguments = -1, .run = rm_main,
+	.name = "rm",
+	.alias = "remove",
+	.group = "Containers",
+	.synopsis = "[OPTIONS] CONTAINER [CONTAINER...]",
+	.summary = "Remove containers",
+	.sets = { rm_table },
+	.options_size = sizeof(struct rm_options),
+	.min_arguments = 1,
+	.max_arguments = -1,
+	.run = rm_main,
 };
 
 static int pause_one(struct bh_engine *engine, struct bh_container *c, const char *name, void *context, struct bh_error *err)
@@ -262,13 +303,23 @@ static int unpause_main(void *options, int argc, char **argv)
 }
 
 const struct bh_command bh_command_pause = {
-	.name = "pause", .group = "Containers", .synopsis = "CONTAINER [CONTAINER...]", .summary = "Freeze all processes of containers",
-	.min_arguments = 1, .max_arguments = -1, .run = pause_main,
+	.name = "pause",
+	.group = "Containers",
+	.synopsis = "CONTAINER [CONTAINER...]",
+	.summary = "Freeze all processes of containers",
+	.min_arguments = 1,
+	.max_arguments = -1,
+	.run = pause_main,
 };
 
 const struct bh_command bh_command_unpause = {
-	.name = "unpause", .group = "Containers", .synopsis = "CONTAINER [CONTAINER...]", .summary = "Thaw the processes of containers",
-	.min_arguments = 1, .max_arguments = -1, .run = unpause_main,
+	.name = "unpause",
+	.group = "Containers",
+	.synopsis = "CONTAINER [CONTAINER...]",
+	.summary = "Thaw the processes of containers",
+	.min_arguments = 1,
+	.max_arguments = -1,
+	.run = unpause_main,
 };
 
 static int wait_one(struct bh_engine *engine, struct bh_container *c, const char *name, void *context, struct bh_error *err)
@@ -288,8 +339,13 @@ static int wait_main(void *options, int argc, char **argv)
 }
 
 const struct bh_command bh_command_wait = {
-	.name = "wait", .group = "Containers", .synopsis = "CONTAINER [CONTAINER...]", .summary = "Wait until containers stop, print their exit codes",
-	.min_arguments = 1, .max_arguments = -1, .run = wait_main,
+	.name = "wait",
+	.group = "Containers",
+	.synopsis = "CONTAINER [CONTAINER...]",
+	.summary = "Wait until containers stop, print their exit codes",
+	.min_arguments = 1,
+	.max_arguments = -1,
+	.run = wait_main,
 };
 
 static int rename_one(struct bh_engine *engine, struct bh_container *c, const char *name, void *context, struct bh_error *err)
@@ -305,6 +361,11 @@ static int rename_main(void *options, int argc, char **argv)
 }
 
 const struct bh_command bh_command_rename = {
-	.name = "rename", .group = "Containers", .synopsis = "CONTAINER NEW_NAME", .summary = "Rename a container",
-	.min_arguments = 2, .max_arguments = 2, .run = rename_main,
+	.name = "rename",
+	.group = "Containers",
+	.synopsis = "CONTAINER NEW_NAME",
+	.summary = "Rename a container",
+	.min_arguments = 2,
+	.max_arguments = 2,
+	.run = rename_main,
 };

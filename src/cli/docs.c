@@ -103,7 +103,12 @@ static int man_main(void *options, int argc, char **argv)
 }
 
 const struct bh_command bh_command_man = {
-	.name = "man", .group = "System", .synopsis = "", .summary = "Write the manual page (roff) to standard output", .hidden = true, .run = man_main,
+	.name = "man",
+	.group = "System",
+	.synopsis = "",
+	.summary = "Write the manual page (roff) to standard output",
+	.hidden = true,
+	.run = man_main,
 };
 
 static void bash_word(const struct bh_option *o)
@@ -167,6 +172,11 @@ static int completion_main(void *options, int argc, char **argv)
 }
 
 const struct bh_command bh_command_completion = {
-	.name = "completion", .group = "System", .synopsis = "bash", .summary = "Write shell completions to standard output", .min_arguments = 1,
-	.max_arguments = 1, .run = completion_main,
+	.name = "completion",
+	.group = "System",
+	.synopsis = "bash",
+	.summary = "Write shell completions to standard output",
+	.min_arguments = 1,
+	.max_arguments = 1,
+	.run = completion_main,
 };

@@ -26,7 +26,9 @@ static const struct bh_option exec_table[] = {
 
 static int watch_exec(const struct bh_exec_options *o, struct bh_exec *exec, struct bh_error *err)
 {
-	struct bh_stream stream = { .input = o->interactive, .tty = o->tty, .signals = true, .detach_keys = o->detach_keys, .pid = exec->pid, .pidfd = exec->pidfd };
+	struct bh_stream stream = {
+		.input = o->interactive, .tty = o->tty, .signals = true, .detach_keys = o->detach_keys, .pid = exec->pid, .pidfd = exec->pidfd
+	};
 	enum bh_stream_end end;
 	int exit_code = 0, r;
 
@@ -70,9 +72,16 @@ static int exec_main(void *options, int argc, char **argv)
 }
 
 const struct bh_command bh_command_exec = {
-	.name = "exec", .group = "Containers", .synopsis = "[OPTIONS] CONTAINER COMMAND [ARG...]", .summary = "Run a command in a running container",
+	.name = "exec",
+	.group = "Containers",
+	.synopsis = "[OPTIONS] CONTAINER COMMAND [ARG...]",
+	.summary = "Run a command in a running container",
 	.description = "Exit status: that of the command; 126 if it can't be executed, 127 if it was not found, 1 if the container is not running.",
-	.sets = { exec_table }, .options_size = sizeof(struct bh_exec_options), .stop_at_argument = true, .min_arguments = 2, .max_arguments = -1,
+	.sets = { exec_table },
+	.options_size = sizeof(struct bh_exec_options),
+	.stop_at_argument = true,
+	.min_arguments = 2,
+	.max_arguments = -1,
 	.run = exec_main,
 };
 
@@ -89,16 +98,20 @@ static void attach_preset(void *options)
 }
 
 static const struct bh_option attach_table[] = {
-	{ 0, "detach-keys", BH_OPTION_STRING, offsetof(struct attach_options, detach_keys), "KEYS", "Keys that detach (default ctrl-p,ctrl-q)", NULL, false },
+	{ 0, "detach-keys", BH_OPTION_STRING, offsetof(struct attach_options, detach_keys), "KEYS", "Keys that detach (default ctrl-p,ctrl-q)", NULL,
+	  false },
 	{ 0, "no-stdin", BH_OPTION_BOOL, offsetof(struct attach_options, no_stdin), NULL, "Do not attach STDIN", NULL, false },
-	{ 0, "sig-proxy", BH_OPTION_BOOL, offsetof(struct attach_options, sig_proxy), NULL, "Pass received signals to the process (default true)", NULL, false },
+	{ 0, "sig-proxy", BH_OPTION_BOOL, offsetof(struct attach_options, sig_proxy), NULL, "Pass received signals to the process (default true)",
+	  NULL, false },
 	{ 0 },
 };
 
 static int attach_one(struct bh_engine *engine, struct bh_container *c, const char *name, void *context, struct bh_error *err)
 {
 	const struct attach_options *o = context;
-	struct bh_stream stream = { .input = c->stdin_open && !o->no_stdin, .tty = c->tty, .signals = o->sig_proxy, .detach_keys = o->detach_keys, .pidfd = -1 };
+	struct bh_stream stream = {
+		.input = c->stdin_open && !o->no_stdin, .tty = c->tty, .signals = o->sig_proxy, .detach_keys = o->detach_keys, .pidfd = -1
+	};
 	bh_auto_close int fd = -1;
 	int r = bh_stream_check(&stream, err);
 
@@ -139,7 +152,14 @@ static int attach_main(void *options, int argc, char **argv)
 }
 
 const struct bh_command bh_command_attach = {
-	.name = "attach", .group = "Containers", .synopsis = "[OPTIONS] CONTAINER", .summary = "Attach to the streams of a running container",
-	.sets = { attach_table }, .options_size = sizeof(struct attach_options), .min_arguments = 1, .max_arguments = 1, .preset = attach_preset,
+	.name = "attach",
+	.group = "Containers",
+	.synopsis = "[OPTIONS] CONTAINER",
+	.summary = "Attach to the streams of a running container",
+	.sets = { attach_table },
+	.options_size = sizeof(struct attach_options),
+	.min_arguments = 1,
+	.max_arguments = 1,
+	.preset = attach_preset,
 	.run = attach_main,
 };

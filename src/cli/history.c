@@ -26,8 +26,13 @@ static const struct bh_option options[] = {
 };
 
 static const char *const headings[][2] = {
-	{ "ID", "IMAGE" },       { "CreatedSince", "CREATED" }, { "CreatedAt", "CREATED AT" }, { "CreatedBy", "CREATED BY" },
-	{ "Size", "SIZE" },      { "Comment", "COMMENT" },      { NULL, NULL },
+	{ "ID", "IMAGE" },
+	{ "CreatedSince", "CREATED" },
+	{ "CreatedAt", "CREATED AT" },
+	{ "CreatedBy", "CREATED BY" },
+	{ "Size", "SIZE" },
+	{ "Comment", "COMMENT" },
+	{ NULL, NULL },
 };
 
 static void preset(void *arg)
@@ -98,7 +103,8 @@ static struct json_object *make_rows(const struct history_options *o, struct bh_
 
 	for (size_t i = 0; i < steps || layer < manifest->layer_count; i++) {
 		struct json_object *step = i < steps ? json_object_array_get_idx(history, i) : NULL, *empty = NULL;
-		bool is_empty = step && json_object_is_type(step, json_type_object) && json_object_object_get_ex(step, "empty_layer", &empty) && json_object_get_boolean(empty);
+		bool is_empty = step && json_object_is_type(step, json_type_object) && json_object_object_get_ex(step, "empty_layer", &empty) &&
+				json_object_get_boolean(empty);
 		int64_t size = is_empty ? 0 : layer_size(store, image, manifest, layer);
 
 		layer += !is_empty;

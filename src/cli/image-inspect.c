@@ -142,7 +142,8 @@ static int print(const struct inspect_options *o, struct json_object *found, str
 	bool as_json = o->format && bh_streq(o->format, "json");
 
 	if (!o->format || as_json) {
-		puts(json_object_to_json_string_ext(found, JSON_C_TO_STRING_NOSLASHESCAPE | (as_json ? JSON_C_TO_STRING_PLAIN : JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED)));
+		puts(json_object_to_json_string_ext(
+			found, JSON_C_TO_STRING_NOSLASHESCAPE | (as_json ? JSON_C_TO_STRING_PLAIN : JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED)));
 		return 0;
 	}
 	for (size_t i = 0; i < json_object_array_length(found); i++) {

@@ -16,8 +16,10 @@ struct images_options {
 };
 
 static const struct bh_option options[] = {
-	{ 'a', "all", BH_OPTION_BOOL, offsetof(struct images_options, all), NULL, "Accepted for compatibility: there are no intermediate images", NULL, false },
-	{ 'f', "filter", BH_OPTION_LIST, offsetof(struct images_options, filters), "FILTER", "reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE", NULL, false },
+	{ 'a', "all", BH_OPTION_BOOL, offsetof(struct images_options, all), NULL, "Accepted for compatibility: there are no intermediate images",
+	  NULL, false },
+	{ 'f', "filter", BH_OPTION_LIST, offsetof(struct images_options, filters), "FILTER",
+	  "reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE", NULL, false },
 	{ 0, "format", BH_OPTION_STRING, offsetof(struct images_options, format), "FORMAT", "table, json, or a Go template", NULL, false },
 	{ 0, "digests", BH_OPTION_BOOL, offsetof(struct images_options, digests), NULL, "Show digests", NULL, false },
 	{ 0, "no-trunc", BH_OPTION_BOOL, offsetof(struct images_options, no_trunc), NULL, "Don't shorten ids", NULL, false },
@@ -39,15 +41,16 @@ struct row {
 struct listing {
 	const struct images_options *options;
 	struct bh_image_store store;
-	const char *pattern;              /* the argument, or NULL */
-	int64_t before_ns, since_ns;      /* of the filters; 0 = none */
+	const char *pattern;         /* the argument, or NULL */
+	int64_t before_ns, since_ns; /* of the filters; 0 = none */
 	struct row *rows;
 	size_t count, capacity;
 };
 
 static bool match_reference(const char *pattern, const char *name)
 {
-	bh_auto_free char *repository = name ? bh_strndup(name, (size_t)(strrchr(name, ':') ? strrchr(name, ':') - name : (ptrdiff_t)strlen(name))) : NULL;
+	bh_auto_free char *repository = name ? bh_strndup(name, (size_t)(strrchr(name, ':') ? strrchr(name, ':') - name : (ptrdiff_t)strlen(name))) :
+					       NULL;
 
 	return name && (fnmatch(pattern, name, 0) == 0 || fnmatch(pattern, repository, 0) == 0);
 }
@@ -75,7 +78,8 @@ static bool is_listed(const struct listing *l, const struct bh_image *image)
 		bh_auto_free char *name = NULL;
 
 		if (!match_reference(l->pattern, image->name) &&
-		    (bh_reference_parse(l->pattern, &reference, NULL) < 0 || !(name = strrchr(l->pattern, ':') ? bh_reference_familiar(&reference) : bh_reference_familiar_name(&reference)) ||
+		    (bh_reference_parse(l->pattern, &reference, NULL) < 0 ||
+		     !(name = strrchr(l->pattern, ':') ? bh_reference_familiar(&reference) : bh_reference_familiar_name(&reference)) ||
 		     !match_reference(name, image->name)))
 			return false;
 	}
@@ -113,7 +117,8 @@ static int check_filters(struct listing *l, struct json_object *index, struct bh
 		int r;
 
 		if (!value)
-			return bh_error_text(err, EINVAL, "invalid argument \"%s\" for \"-f, --filter\" flag: bad format of filter (expected name=value)", f);
+			return bh_error_text(err, EINVAL,
+					     "invalid argument \"%s\" for \"-f, --filter\" flag: bad format of filter (expected name=value)", f);
 		if (bh_has_prefix(f, "dangling=") && bh_parse_bool(value + 1, &flag) < 0)
 			return bh_error_text(err, EINVAL, "invalid filter 'dangling=[%s]'", value + 1);
 		if (!time && !bh_has_prefix(f, "reference=") && !bh_has_prefix(f, "label=") && !bh_has_prefix(f, "dangling="))
@@ -135,7 +140,8 @@ static struct json_object *make_row(const struct listing *l, const struct bh_ima
 {
 	struct json_object *row = json_object_new_object();
 	const char *colon = image->name ? strrchr(image->name, ':') : NULL;
-	bh_auto_free char *repository = image->name ? bh_strndup(image->name, (size_t)(colon ? colon - image->name : (ptrdiff_t)strlen(image->name))) : bh_strdup("<none>");
+	bh_auto_free char *repository = image->name ? bh_strndup(image->name, (size_t)(colon ? colon - image->name : (ptrdiff_t)strlen(image->name))) :
+						      bh_strdup("<none>");
 	bh_auto_free char *since = bh_cli_since(image->created_ns), *at = bh_cli_created_at(image->created_ns);
 	bh_auto_free char *id = l->options->no_trunc ? bh_strdup(image->id) : bh_strndup(bh_digest_hex(image->id), 12);
 	char size_text[32];

@@ -17,7 +17,8 @@ struct import_options {
 };
 
 static const struct bh_option options[] = {
-	{ 'c', "change", BH_OPTION_LIST, offsetof(struct import_options, changes), "INSTRUCTION", "Set part of the configuration: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR", NULL, false },
+	{ 'c', "change", BH_OPTION_LIST, offsetof(struct import_options, changes), "INSTRUCTION",
+	  "Set part of the configuration: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR", NULL, false },
 	{ 'm', "message", BH_OPTION_STRING, offsetof(struct import_options, message), "TEXT", "Comment of the image's history", NULL, false },
 	{ 0 },
 };
@@ -190,9 +191,15 @@ static const struct {
 	const char *instruction, *key;
 	int (*apply)(struct json_object *config, const char *key, const char *text);
 } instructions[] = {
-	{ "CMD", "Cmd", change_command },      { "ENTRYPOINT", "Entrypoint", change_command }, { "ENV", "Env", change_env },
-	{ "EXPOSE", "ExposedPorts", change_ports }, { "LABEL", "Labels", change_labels },       { "STOPSIGNAL", "StopSignal", change_text },
-	{ "USER", "User", change_text },       { "VOLUME", "Volumes", change_volumes },        { "WORKDIR", "WorkingDir", change_text },
+	{ "CMD", "Cmd", change_command },
+	{ "ENTRYPOINT", "Entrypoint", change_command },
+	{ "ENV", "Env", change_env },
+	{ "EXPOSE", "ExposedPorts", change_ports },
+	{ "LABEL", "Labels", change_labels },
+	{ "STOPSIGNAL", "StopSignal", change_text },
+	{ "USER", "User", change_text },
+	{ "VOLUME", "Volumes", change_volumes },
+	{ "WORKDIR", "WorkingDir", change_text },
 };
 
 int bh_cli_image_change(struct json_object *config, const char *text, struct bh_error *err)

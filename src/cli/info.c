@@ -185,13 +185,14 @@ static void print_text(json_object *info)
 	printf("Containers: %s\n Running: %s\n Paused: %s\n Stopped: %s\n", json_object_get_string(bh_json_at(info, "Containers")),
 	       json_object_get_string(bh_json_at(info, "ContainersRunning")), json_object_get_string(bh_json_at(info, "ContainersPaused")),
 	       json_object_get_string(bh_json_at(info, "ContainersStopped")));
-	printf("Server Version: %s\nStorage Driver: %s\nRoot Dir: %s\nState Dir: %s\n", bh_json_text(info, "ServerVersion", ""), bh_json_text(info, "Driver", ""),
-	       bh_json_text(info, "RootDir", ""), bh_json_text(info, "StateDir", ""));
+	printf("Server Version: %s\nStorage Driver: %s\nRoot Dir: %s\nState Dir: %s\n", bh_json_text(info, "ServerVersion", ""),
+	       bh_json_text(info, "Driver", ""), bh_json_text(info, "RootDir", ""), bh_json_text(info, "StateDir", ""));
 	printf("Cgroup Version: %s\n", bh_json_text(info, "CgroupVersion", "none"));
 	print_list("Cgroup Controllers", bh_json_at(info, "CgroupControllers"), " none");
 	print_list("Cgroup Missing", bh_json_at(info, "CgroupMissing"), " nothing");
-	printf("Kernel Version: %s\nArchitecture: %s\nCPUs: %lld\nTotal Memory: %s\n", bh_json_text(info, "KernelVersion", ""), bh_json_text(info, "Architecture", ""),
-	       (long long)bh_json_int(info, "NCPU", 0), bh_format_bytes_binary((uint64_t)bh_json_int(info, "MemTotal", 0), bytes));
+	printf("Kernel Version: %s\nArchitecture: %s\nCPUs: %lld\nTotal Memory: %s\n", bh_json_text(info, "KernelVersion", ""),
+	       bh_json_text(info, "Architecture", ""), (long long)bh_json_int(info, "NCPU", 0),
+	       bh_format_bytes_binary((uint64_t)bh_json_int(info, "MemTotal", 0), bytes));
 	printf("Isolation:\n");
 	for (size_t i = 0; i < json_object_array_length(features); i++) {
 		json_object *feature = json_object_array_get_idx(features, i);
@@ -254,6 +255,12 @@ static int run(void *arg, int argc, char **argv)
 }
 
 const struct bh_command bh_command_info = {
-	.name = "info", .group = "Looking inside", .synopsis = "[OPTIONS]", .summary = "Show what this host can isolate with, and what is missing",
-	.sets = { options }, .options_size = sizeof(struct info_options), .max_arguments = 0, .run = run,
+	.name = "info",
+	.group = "Looking inside",
+	.synopsis = "[OPTIONS]",
+	.summary = "Show what this host can isolate with, and what is missing",
+	.sets = { options },
+	.options_size = sizeof(struct info_options),
+	.max_arguments = 0,
+	.run = run,
 };

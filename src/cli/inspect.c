@@ -70,15 +70,22 @@ static int run(void *arg, int argc, char **argv)
 			json_object_array_add(all, object);
 	}
 	if (!o->format || bh_streq(o->format, "json"))
-		printf("%s\n", json_object_to_json_string_ext(all, (o->format ? JSON_C_TO_STRING_PLAIN : JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED) |
-									  JSON_C_TO_STRING_NOSLASHESCAPE));
+		printf("%s\n",
+		       json_object_to_json_string_ext(all, (o->format ? JSON_C_TO_STRING_PLAIN : JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED) |
+								   JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(all);
 	bh_engine_close(&engine);
 	return status;
 }
 
 const struct bh_command bh_command_inspect = {
-	.name = "inspect", .group = "Containers", .synopsis = "[OPTIONS] NAME|ID [NAME|ID...]",
-	.summary = "Show all there is to know about containers and images", .sets = { options }, .options_size = sizeof(struct inspect_options),
-	.min_arguments = 1, .max_arguments = -1, .run = run,
+	.name = "inspect",
+	.group = "Containers",
+	.synopsis = "[OPTIONS] NAME|ID [NAME|ID...]",
+	.summary = "Show all there is to know about containers and images",
+	.sets = { options },
+	.options_size = sizeof(struct inspect_options),
+	.min_arguments = 1,
+	.max_arguments = -1,
+	.run = run,
 };

@@ -23,7 +23,11 @@ static int shim_start_main(void *options, int argc, char **argv)
 {
 	const struct shim_start_options *o = options;
 	struct bh_restart_handover handover = {
-		.listen_fd = (int)o->listen, .clients = o->clients, .owner = o->owner, .restart_count = o->restart_count, .backoff_ms = o->backoff_ms,
+		.listen_fd = (int)o->listen,
+		.clients = o->clients,
+		.owner = o->owner,
+		.restart_count = o->restart_count,
+		.backoff_ms = o->backoff_ms,
 	};
 	struct bh_error err = BH_ERROR_INIT;
 	struct bh_engine engine;
@@ -44,9 +48,17 @@ static const struct bh_option shim_start_table[] = {
 };
 
 const struct bh_command bh_command_shim_start = {
-	.name = "shim-start", .group = "Internal", .synopsis = "CONTAINER", .summary = "Start a container again in the shim's place", .hidden = true,
-	.sets = { shim_start_table }, .options_size = sizeof(struct shim_start_options), .min_arguments = 1, .max_arguments = 1,
-	.preset = shim_start_preset, .run = shim_start_main,
+	.name = "shim-start",
+	.group = "Internal",
+	.synopsis = "CONTAINER",
+	.summary = "Start a container again in the shim's place",
+	.hidden = true,
+	.sets = { shim_start_table },
+	.options_size = sizeof(struct shim_start_options),
+	.min_arguments = 1,
+	.max_arguments = 1,
+	.preset = shim_start_preset,
+	.run = shim_start_main,
 };
 
 static int with_container(const char *id, bool locked, int (*action)(struct bh_engine *, struct bh_container *, struct bh_error *))
@@ -80,8 +92,14 @@ static int shim_finish_main(void *options, int argc, char **argv)
 }
 
 const struct bh_command bh_command_shim_finish = {
-	.name = "shim-finish", .group = "Internal", .synopsis = "CONTAINER", .summary = "Clean up after a container's last exit", .hidden = true,
-	.min_arguments = 1, .max_arguments = 1, .run = shim_finish_main,
+	.name = "shim-finish",
+	.group = "Internal",
+	.synopsis = "CONTAINER",
+	.summary = "Clean up after a container's last exit",
+	.hidden = true,
+	.min_arguments = 1,
+	.max_arguments = 1,
+	.run = shim_finish_main,
 };
 
 static int health_probe_main(void *options, int argc, char **argv)
@@ -91,6 +109,12 @@ static int health_probe_main(void *options, int argc, char **argv)
 }
 
 const struct bh_command bh_command_health_probe = {
-	.name = "health-probe", .group = "Internal", .synopsis = "CONTAINER", .summary = "Run a container's health check once", .hidden = true,
-	.min_arguments = 1, .max_arguments = 1, .run = health_probe_main,
+	.name = "health-probe",
+	.group = "Internal",
+	.synopsis = "CONTAINER",
+	.summary = "Run a container's health check once",
+	.hidden = true,
+	.min_arguments = 1,
+	.max_arguments = 1,
+	.run = health_probe_main,
 };

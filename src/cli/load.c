@@ -14,7 +14,8 @@ struct load_options {
 };
 
 static const struct bh_option options[] = {
-	{ 'i', "input", BH_OPTION_STRING, offsetof(struct load_options, input), "FILE", "Read from an archive file or the folder of an OCI layout instead of stdin", NULL, false },
+	{ 'i', "input", BH_OPTION_STRING, offsetof(struct load_options, input), "FILE",
+	  "Read from an archive file or the folder of an OCI layout instead of stdin", NULL, false },
 	{ 'q', "quiet", BH_OPTION_BOOL, offsetof(struct load_options, quiet), NULL, "Print nothing but errors", NULL, false },
 	{ 0 },
 };

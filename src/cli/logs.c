@@ -20,9 +20,11 @@ struct logs_options {
 };
 
 static const struct bh_option options[] = {
-	{ 0, "details", BH_OPTION_BOOL, offsetof(struct logs_options, details), NULL, "Show extra details (labels of the log driver: none here)", NULL, false },
+	{ 0, "details", BH_OPTION_BOOL, offsetof(struct logs_options, details), NULL, "Show extra details (labels of the log driver: none here)",
+	  NULL, false },
 	{ 'f', "follow", BH_OPTION_BOOL, offsetof(struct logs_options, follow), NULL, "Go on with new lines until the container stops", NULL, false },
-	{ 0, "since", BH_OPTION_STRING, offsetof(struct logs_options, since), "TIME", "Only lines since a time (RFC 3339, Unix seconds) or a duration ago", NULL, false },
+	{ 0, "since", BH_OPTION_STRING, offsetof(struct logs_options, since), "TIME",
+	  "Only lines since a time (RFC 3339, Unix seconds) or a duration ago", NULL, false },
 	{ 'n', "tail", BH_OPTION_STRING, offsetof(struct logs_options, tail), "N", "Only the last N lines, or all", NULL, false },
 	{ 't', "timestamps", BH_OPTION_BOOL, offsetof(struct logs_options, timestamps), NULL, "Show the time of each line", NULL, false },
 	{ 0, "until", BH_OPTION_STRING, offsetof(struct logs_options, until), "TIME", "Only lines before a time or a duration ago", NULL, false },
@@ -186,9 +188,9 @@ static int print_logs(struct reader *reader, struct bh_engine *engine, struct bh
 		return bh_error_text(err, ENOTSUP, "configured logging driver does not support reading");
 	reader->last = reader->tail >= 0 ? &last : NULL;
 	r = read_all(reader, c, &fd, err);
+	reader->last = NULL;
 	if (r < 0)
 		return r;
-	reader->last = NULL;
 	for (size_t i = 0; i < last.count; i++)
 		print_record(reader, last.items[i]);
 	if (reader->options->follow)
@@ -234,6 +236,13 @@ static int run(void *arg, int argc, char **argv)
 }
 
 const struct bh_command bh_command_logs = {
-	.name = "logs", .group = "Containers", .synopsis = "[OPTIONS] CONTAINER", .summary = "Show what a container has written",
-	.sets = { options }, .options_size = sizeof(struct logs_options), .min_arguments = 1, .max_arguments = 1, .run = run,
+	.name = "logs",
+	.group = "Containers",
+	.synopsis = "[OPTIONS] CONTAINER",
+	.summary = "Show what a container has written",
+	.sets = { options },
+	.options_size = sizeof(struct logs_options),
+	.min_arguments = 1,
+	.max_arguments = 1,
+	.run = run,
 };

@@ -18,9 +18,12 @@ struct global_options {
 };
 
 const struct bh_option bh_global_options[] = {
-	{ 0, "root", BH_OPTION_STRING, offsetof(struct global_options, root), "DIR", "Folder of images and containers (BULKHEAD_ROOT; default /var/lib/bulkhead)", NULL, false },
-	{ 0, "state", BH_OPTION_STRING, offsetof(struct global_options, state), "DIR", "Folder of run-time state, on tmpfs (BULKHEAD_STATE; default /run/bulkhead)", NULL, false },
-	{ 'l', "log-level", BH_OPTION_STRING, offsetof(struct global_options, log_level), "LEVEL", "error, warning, info or debug (default warning)", "error|warning|warn|info|debug", false },
+	{ 0, "root", BH_OPTION_STRING, offsetof(struct global_options, root), "DIR",
+	  "Folder of images and containers (BULKHEAD_ROOT; default /var/lib/bulkhead)", NULL, false },
+	{ 0, "state", BH_OPTION_STRING, offsetof(struct global_options, state), "DIR",
+	  "Folder of run-time state, on tmpfs (BULKHEAD_STATE; default /run/bulkhead)", NULL, false },
+	{ 'l', "log-level", BH_OPTION_STRING, offsetof(struct global_options, log_level), "LEVEL", "error, warning, info or debug (default warning)",
+	  "error|warning|warn|info|debug", false },
 	{ 'D', "debug", BH_OPTION_BOOL, offsetof(struct global_options, debug), NULL, "Same as --log-level debug", NULL, false },
 	{ 'v', "version", BH_OPTION_BOOL, offsetof(struct global_options, version), NULL, "Show the version and end", NULL, false },
 	{ 0 },
@@ -75,8 +78,8 @@ static void print_overview(FILE *out)
 	}
 	fprintf(out, "\nGlobal options:\n");
 	for (const struct bh_option *o = bh_global_options; o->name; o++)
-		fprintf(out, "  %s%c%s--%s%s%s\t%s\n", o->short_name ? "-" : " ", o->short_name ? o->short_name : ' ', o->short_name ? ", " : "  ", o->name,
-			o->argument ? " " : "", o->argument ? o->argument : "", o->help);
+		fprintf(out, "  %s%c%s--%s%s%s\t%s\n", o->short_name ? "-" : " ", o->short_name ? o->short_name : ' ', o->short_name ? ", " : "  ",
+			o->name, o->argument ? " " : "", o->argument ? o->argument : "", o->help);
 	fprintf(out, "\nRun 'bulkhead COMMAND --help' for the options of a command.\n");
 }
 
@@ -85,7 +88,8 @@ static int check_arguments(const struct bh_command *command, int argc)
 	if (argc >= command->min_arguments && (command->max_arguments < 0 || argc <= command->max_arguments))
 		return 0;
 	if (command->min_arguments == command->max_arguments)
-		dprintf(STDERR_FILENO, "bulkhead: '%s' takes %d argument%s\n", command->name, command->min_arguments, command->min_arguments == 1 ? "" : "s");
+		dprintf(STDERR_FILENO, "bulkhead: '%s' takes %d argument%s\n", command->name, command->min_arguments,
+			command->min_arguments == 1 ? "" : "s");
 	else if (argc < command->min_arguments)
 		dprintf(STDERR_FILENO, "bulkhead: '%s' needs at least %d argument%s\n", command->name, command->min_arguments,
 			command->min_arguments == 1 ? "" : "s");

@@ -18,7 +18,10 @@ struct nsenter_options {
 	const char *workdir;
 };
 
-#define FLAG(letter, name, field, help) { letter, name, BH_OPTION_BOOL, offsetof(struct nsenter_options, field), NULL, help, NULL, false }
+#define FLAG(letter, name, field, help)                                                                        \
+	{                                                                                                      \
+		letter, name, BH_OPTION_BOOL, offsetof(struct nsenter_options, field), NULL, help, NULL, false \
+	}
 static const struct bh_option options[] = {
 	FLAG('a', "all", all, "Enter all namespaces (default)"),
 	FLAG('m', "mount", mount, "Enter the mount namespace"),
@@ -49,9 +52,9 @@ static int chosen_flags(const struct nsenter_options *o, pid_t pid)
 		int flag;
 		const char *name;
 	} kinds[] = {
-		{ o->mount, CLONE_NEWNS, "mnt" }, { o->uts, CLONE_NEWUTS, "uts" }, { o->ipc, CLONE_NEWIPC, "ipc" }, { o->net, CLONE_NEWNET, "net" },
-		{ o->pid, CLONE_NEWPID, "pid" }, { o->user, CLONE_NEWUSER, "user" }, { o->cgroup, CLONE_NEWCGROUP, "cgroup" },
-		{ o->time, CLONE_NEWTIME, "time" },
+		{ o->mount, CLONE_NEWNS, "mnt" },         { o->uts, CLONE_NEWUTS, "uts" },    { o->ipc, CLONE_NEWIPC, "ipc" },
+		{ o->net, CLONE_NEWNET, "net" },          { o->pid, CLONE_NEWPID, "pid" },    { o->user, CLONE_NEWUSER, "user" },
+		{ o->cgroup, CLONE_NEWCGROUP, "cgroup" }, { o->time, CLONE_NEWTIME, "time" },
 	};
 	bool any = false;
 	int flags = 0;
@@ -120,7 +123,14 @@ static int run(void *arg, int argc, char **argv)
 }
 
 const struct bh_command bh_command_nsenter = {
-	.name = "nsenter", .group = "Looking inside", .synopsis = "[OPTIONS] CONTAINER [COMMAND] [ARG...]",
-	.summary = "Run a command of the host's user in a container's namespaces", .sets = { options }, .options_size = sizeof(struct nsenter_options),
-	.stop_at_argument = true, .min_arguments = 1, .max_arguments = -1, .run = run,
+	.name = "nsenter",
+	.group = "Looking inside",
+	.synopsis = "[OPTIONS] CONTAINER [COMMAND] [ARG...]",
+	.summary = "Run a command of the host's user in a container's namespaces",
+	.sets = { options },
+	.options_size = sizeof(struct nsenter_options),
+	.stop_at_argument = true,
+	.min_arguments = 1,
+	.max_arguments = -1,
+	.run = run,
 };

@@ -100,7 +100,8 @@ static const struct bh_container *find_reference(const struct bh_container *list
 }
 
 /* Filters of one key are alternatives, those of different keys must all hold (labels must all hold): Docker's rule. */
-static int is_wanted(struct bh_container *list, size_t count, struct bh_container *c, const struct bh_strv *filters, bool *ret_wanted, struct bh_error *err)
+static int is_wanted(struct bh_container *list, size_t count, struct bh_container *c, const struct bh_strv *filters, bool *ret_wanted,
+		     struct bh_error *err)
 {
 	*ret_wanted = true;
 	for (size_t i = 0; i < filters->count; i++) {
@@ -228,9 +229,21 @@ static void print_table(struct bh_engine *engine, struct bh_container **rows, si
 }
 
 static const char *const headings[][2] = {
-	{ "ID", "CONTAINER ID" }, { "Image", "IMAGE" }, { "Command", "COMMAND" }, { "RunningFor", "CREATED" }, { "CreatedAt", "CREATED AT" },
-	{ "Status", "STATUS" }, { "State", "STATE" }, { "Ports", "PORTS" }, { "Names", "NAMES" }, { "Labels", "LABELS" }, { "Size", "SIZE" },
-	{ "Networks", "NETWORKS" }, { "Mounts", "MOUNTS" }, { "LocalVolumes", "LOCAL VOLUMES" }, { NULL, NULL },
+	{ "ID", "CONTAINER ID" },
+	{ "Image", "IMAGE" },
+	{ "Command", "COMMAND" },
+	{ "RunningFor", "CREATED" },
+	{ "CreatedAt", "CREATED AT" },
+	{ "Status", "STATUS" },
+	{ "State", "STATE" },
+	{ "Ports", "PORTS" },
+	{ "Names", "NAMES" },
+	{ "Labels", "LABELS" },
+	{ "Size", "SIZE" },
+	{ "Networks", "NETWORKS" },
+	{ "Mounts", "MOUNTS" },
+	{ "LocalVolumes", "LOCAL VOLUMES" },
+	{ NULL, NULL },
 };
 
 static int print_rows(struct bh_engine *engine, struct bh_container **rows, size_t count, const struct ps_options *o, struct bh_error *err)
@@ -258,7 +271,8 @@ static int print_rows(struct bh_engine *engine, struct bh_container **rows, size
 	return r;
 }
 
-static int select_rows(struct bh_container *list, size_t count, const struct ps_options *o, struct bh_container ***ret_rows, size_t *ret_count, struct bh_error *err)
+static int select_rows(struct bh_container *list, size_t count, const struct ps_options *o, struct bh_container ***ret_rows, size_t *ret_count,
+		       struct bh_error *err)
 {
 	struct bh_container **rows = bh_calloc(count, sizeof(struct bh_container *));
 	int64_t last = o->latest ? 1 : o->last;
@@ -305,6 +319,14 @@ static int run(void *arg, int argc, char **argv)
 }
 
 const struct bh_command bh_command_ps = {
-	.name = "ps", .alias = "list ls", .group = "Containers", .synopsis = "[OPTIONS]", .summary = "List containers",
-	.sets = { options }, .options_size = sizeof(struct ps_options), .max_arguments = 0, .preset = preset, .run = run,
+	.name = "ps",
+	.alias = "list ls",
+	.group = "Containers",
+	.synopsis = "[OPTIONS]",
+	.summary = "List containers",
+	.sets = { options },
+	.options_size = sizeof(struct ps_options),
+	.max_arguments = 0,
+	.preset = preset,
+	.run = run,
 };

@@ -18,7 +18,8 @@ struct rmi_options {
 };
 
 static const struct bh_option options[] = {
-	{ 'f', "force", BH_OPTION_BOOL, offsetof(struct rmi_options, force), NULL, "Also if the image has several names or containers use it", NULL, false },
+	{ 'f', "force", BH_OPTION_BOOL, offsetof(struct rmi_options, force), NULL, "Also if the image has several names or containers use it", NULL,
+	  false },
 	{ 0, "no-prune", BH_OPTION_BOOL, offsetof(struct rmi_options, no_prune), NULL, "Accepted for compatibility", NULL, true },
 	{ 0 },
 };
@@ -64,7 +65,8 @@ static int check_unused(struct removal *r, const char *reference, const char *id
 
 	if (result < 0 || !users.count || r->options->force)
 		return result;
-	return bh_error_text(err, EBUSY, "conflict: unable to remove repository reference \"%s\" (must force) - container %s is using its referenced image %.12s",
+	return bh_error_text(err, EBUSY,
+			     "conflict: unable to remove repository reference \"%s\" (must force) - container %s is using its referenced image %.12s",
 			     reference, users.items[0], bh_digest_hex(id));
 }
 

@@ -11,10 +11,22 @@
 #include <sys/wait.h>
 
 #define FIELD(name) offsetof(struct bh_create_options, name)
-#define ON(short_name, name, field, help) { short_name, name, BH_OPTION_BOOL, FIELD(field), NULL, help, NULL, false }
-#define TEXT(short_name, name, field, argument, help) { short_name, name, BH_OPTION_STRING, FIELD(field), argument, help, NULL, false }
-#define LIST(short_name, name, field, argument, help) { short_name, name, BH_OPTION_LIST, FIELD(field), argument, help, NULL, false }
-#define OTHER(short_name, name, type, field, argument, help) { short_name, name, BH_OPTION_##type, FIELD(field), argument, help, NULL, false }
+#define ON(short_name, name, field, help)                                               \
+	{                                                                               \
+		short_name, name, BH_OPTION_BOOL, FIELD(field), NULL, help, NULL, false \
+	}
+#define TEXT(short_name, name, field, argument, help)                                         \
+	{                                                                                     \
+		short_name, name, BH_OPTION_STRING, FIELD(field), argument, help, NULL, false \
+	}
+#define LIST(short_name, name, field, argument, help)                                       \
+	{                                                                                   \
+		short_name, name, BH_OPTION_LIST, FIELD(field), argument, help, NULL, false \
+	}
+#define OTHER(short_name, name, type, field, argument, help)                                  \
+	{                                                                                     \
+		short_name, name, BH_OPTION_##type, FIELD(field), argument, help, NULL, false \
+	}
 
 static const struct bh_option container_options[] = {
 	LIST('a', "attach", attach, "STREAM", "Attach to STDIN, STDOUT or STDERR"),
@@ -129,7 +141,8 @@ static int check_attach(const struct bh_create_options *o, struct bh_error *err)
 		const char *name = o->attach.items[i];
 
 		if (strcasecmp(name, "stdin") && strcasecmp(name, "stdout") && strcasecmp(name, "stderr"))
-			return bh_error_text(err, EINVAL, "invalid argument \"%s\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR", name);
+			return bh_error_text(err, EINVAL,
+					     "invalid argument \"%s\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR", name);
 	}
 	if (o->attach.count && o->detach)
 		return bh_error_text(err, EINVAL, "Conflicting options: -a and -d");
@@ -232,8 +245,13 @@ static void preset_console_size(struct bh_container *container)
 static int start_and_watch(struct bh_engine *engine, struct bh_container *container, const struct bh_create_options *o)
 {
 	struct bh_stream stream = {
-		.input = o->interactive && attaches(o, "stdin"), .tty = o->tty, .signals = o->sig_proxy, .detach_keys = o->detach_keys, .pidfd = -1,
-		.no_stdout = !attaches(o, "stdout"), .no_stderr = !attaches(o, "stderr"),
+		.input = o->interactive && attaches(o, "stdin"),
+		.tty = o->tty,
+		.signals = o->sig_proxy,
+		.detach_keys = o->detach_keys,
+		.pidfd = -1,
+		.no_stdout = !attaches(o, "stdout"),
+		.no_stderr = !attaches(o, "stderr"),
 	};
 	struct bh_start start = { .attach = !o->detach, .ret_client_fd = -1 };
 	struct bh_error err = BH_ERROR_INIT;

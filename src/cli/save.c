@@ -14,7 +14,8 @@ struct save_options {
 
 static const struct bh_option options[] = {
 	{ 'o', "output", BH_OPTION_STRING, offsetof(struct save_options, output), "FILE", "Write to a file instead of stdout", NULL, false },
-	{ 0, "format", BH_OPTION_STRING, offsetof(struct save_options, format), "FORMAT", "docker-archive (default; also an OCI layout) or oci-archive", "docker-archive|oci-archive", false },
+	{ 0, "format", BH_OPTION_STRING, offsetof(struct save_options, format), "FORMAT",
+	  "docker-archive (default; also an OCI layout) or oci-archive", "docker-archive|oci-archive", false },
 	{ 0 },
 };
 

@@ -5,7 +5,6 @@
  */
 #include "base/table.h"
 #include "base/time.h"
-#include "cgroup/cgroup.h"
 #include "cli/cli.h"
 #include "cli/containers.h"
 #include "cli/template.h"
@@ -56,8 +55,8 @@ static uint64_t host_memory(void)
 
 static void add_sample(struct samples *s, struct bh_container *c)
 {
-	bh_auto_free char *path = bh_container_cgroup_path(c);
-	struct bh_cgroup *cgroup;
+	bh_auto_free char *path = bh_container_compartment_path(c);
+	const struct bh_isolation_driver *driver;
 	struct sample *item;
 
 	s->items = bh_grow(s->items, &s->capacity, s->count + 1, sizeof *s->items);
@@ -66,10 +65,7 @@ static void add_sample(struct samples *s, struct bh_container *c)
 	memcpy(item->id, c->id, sizeof item->id);
 	if (c->status != BH_STATUS_RUNNING && c->status != BH_STATUS_PAUSED)
 		return;
-	if (bh_cgroup_open(path, &cgroup, NULL) < 0)
-		return;
-	item->running = bh_cgroup_stats(cgroup, &item->stats, NULL) == 0;
-	bh_cgroup_free(cgroup);
+	item->running = bh_container_isolation(c, &driver, NULL) == 0 && driver->stats(path, &item->stats, NULL) == 0;
 }
 
 static int take_named(struct bh_engine *engine, int argc, char **argv, struct samples *s, struct bh_error *err)
@@ -149,14 +145,16 @@ static json_object *row_object(const struct sample *s, bool no_trunc)
 	add_field(row, "MemUsage", "%s / %s", bh_format_bytes_binary(used, a), bh_format_bytes_binary(limit, b));
 	add_field(row, "MemPerc", "%.2f%%", limit ? 100.0 * (double)used / (double)limit : 0.0);
 	add_field(row, "NetIO", "0B / 0B");
-	add_field(row, "BlockIO", "%s / %s", bh_format_bytes_decimal(s->stats.block_read_bytes, a), bh_format_bytes_decimal(s->stats.block_write_bytes, b));
+	add_field(row, "BlockIO", "%s / %s", bh_format_bytes_decimal(s->stats.block_read_bytes, a),
+		  bh_format_bytes_decimal(s->stats.block_write_bytes, b));
 	add_field(row, "PIDs", "%llu", (unsigned long long)s->stats.pids_current);
 	return row;
 }
 
 static const char *const columns[][2] = {
-	{ "ID", "CONTAINER ID" }, { "Name", "NAME" }, { "CPUPerc", "CPU %" }, { "MemUsage", "MEM USAGE / LIMIT" }, { "MemPerc", "MEM %" },
-	{ "NetIO", "NET I/O" }, { "BlockIO", "BLOCK I/O" }, { "PIDs", "PIDS" }, { NULL, NULL },
+	{ "ID", "CONTAINER ID" }, { "Name", "NAME" },     { "CPUPerc", "CPU %" },     { "MemUsage", "MEM USAGE / LIMIT" },
+	{ "MemPerc", "MEM %" },   { "NetIO", "NET I/O" }, { "BlockIO", "BLOCK I/O" }, { "PIDs", "PIDS" },
+	{ NULL, NULL },
 };
 #define COLUMN_COUNT (BH_ARRAY_SIZE(columns) - 1)
 
@@ -237,6 +235,12 @@ static int run(void *arg, int argc, char **argv)
 }
 
 const struct bh_command bh_command_stats = {
-	.name = "stats", .group = "Containers", .synopsis = "[OPTIONS] [CONTAINER...]", .summary = "Show the use of resources, live",
-	.sets = { options }, .options_size = sizeof(struct stats_options), .max_arguments = -1, .run = run,
+	.name = "stats",
+	.group = "Containers",
+	.synopsis = "[OPTIONS] [CONTAINER...]",
+	.summary = "Show the use of resources, live",
+	.sets = { options },
+	.options_size = sizeof(struct stats_options),
+	.max_arguments = -1,
+	.run = run,
 };

@@ -62,7 +62,8 @@ static void print_object(struct json_object *object, struct bh_buf *out, unsigne
 {
 	bh_auto_strv struct bh_strv keys = { 0 };
 
-	json_object_object_foreach(object, key, unused) {
+	json_object_object_foreach(object, key, unused)
+	{
 		(void)unused;
 		bh_strv_add(&keys, key);
 	}

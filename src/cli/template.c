@@ -28,7 +28,7 @@ struct variable {
 };
 
 struct run {
-	const char *p;              /* the cursor */
+	const char *p; /* the cursor */
 	struct json_object *dot, *root;
 	struct variable variables[VARIABLES_MAX];
 	size_t variable_count;
@@ -37,8 +37,8 @@ struct run {
 	bool quiet;
 	unsigned depth;
 	unsigned long steps;
-	char keyword[16];           /* what ended the last body: "end", "else", or "" for the end of the text */
-	bool trim_next;             /* the last action ended with -}} */
+	char keyword[16]; /* what ended the last body: "end", "else", or "" for the end of the text */
+	bool trim_next;   /* the last action ended with -}} */
 };
 
 static int fail(struct run *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -531,7 +531,8 @@ static int run_object(struct run *t, const struct declaration *d, struct json_ob
 	bh_auto_strv struct bh_strv keys = { 0 };
 	int r = 0;
 
-	json_object_object_foreach(object, name, unused) {
+	json_object_object_foreach(object, name, unused)
+	{
 		(void)unused;
 		bh_strv_add(&keys, name);
 	}

@@ -5,7 +5,6 @@
  */
 #include "base/table.h"
 #include "base/time.h"
-#include "cgroup/cgroup.h"
 #include "cli/cli.h"
 #include "cli/containers.h"
 
@@ -209,19 +208,17 @@ static int print_ps(char **arguments, int argument_count, const pid_t *pids, siz
 
 static int print_top(struct bh_container *c, char **arguments, int argument_count, struct bh_error *err)
 {
-	bh_auto_free char *path = bh_container_cgroup_path(c);
+	bh_auto_free char *path = bh_container_compartment_path(c);
+	const struct bh_isolation_driver *driver;
 	bh_auto_free pid_t *pids = NULL;
-	struct bh_cgroup *cgroup;
 	size_t count = 0;
 	int r;
 
 	if (c->status != BH_STATUS_RUNNING && c->status != BH_STATUS_PAUSED)
 		return bh_error_text(err, ESRCH, "container %s is not running", c->id);
-	r = bh_cgroup_open(path, &cgroup, err);
-	if (r < 0)
-		return r;
-	r = bh_cgroup_pids(cgroup, &pids, &count, err);
-	bh_cgroup_free(cgroup);
+	r = bh_container_isolation(c, &driver, err);
+	if (r == 0)
+		r = driver->pids(path, &pids, &count, err);
 	if (r < 0)
 		return r;
 	if (argument_count)
@@ -250,6 +247,12 @@ static int run(void *options, int argc, char **argv)
 }
 
 const struct bh_command bh_command_top = {
-	.name = "top", .group = "Containers", .synopsis = "CONTAINER [PS OPTIONS]", .summary = "Show the processes of a container",
-	.stop_at_argument = true, .min_arguments = 1, .max_arguments = -1, .run = run,
+	.name = "top",
+	.group = "Containers",
+	.synopsis = "CONTAINER [PS OPTIONS]",
+	.summary = "Show the processes of a container",
+	.stop_at_argument = true,
+	.min_arguments = 1,
+	.max_arguments = -1,
+	.run = run,
 };

@@ -26,7 +26,7 @@
 #define MS_CGROUP (MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RELATIME)
 
 struct hierarchy {
-	char *controllers; /* "cpu,cpuacct" or "name=systemd" */
+	char *controllers;  /* "cpu,cpuacct" or "name=systemd" */
 	const char *folder; /* "cpu,cpuacct" or "systemd" */
 	const char *path;   /* this process's cgroup in it */
 };

@@ -154,7 +154,8 @@ static int stage_names(struct bh_job *job, struct bh_error *err)
  * namespace goes last there: the others were opened with the rights we have now. */
 static int stage_enter(struct bh_job *job, struct bh_error *err)
 {
-	static const enum bh_namespace_type order[] = { BH_NS_NETWORK, BH_NS_IPC, BH_NS_UTS, BH_NS_CGROUP, BH_NS_TIME, BH_NS_PID, BH_NS_MOUNT, BH_NS_USER };
+	static const enum bh_namespace_type order[] = { BH_NS_NETWORK, BH_NS_IPC, BH_NS_UTS,   BH_NS_CGROUP,
+							BH_NS_TIME,    BH_NS_PID, BH_NS_MOUNT, BH_NS_USER };
 
 	if (job->enter_pidfd >= 0) {
 		if (setns(job->enter_pidfd, job->enter_flags) < 0)

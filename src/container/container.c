@@ -59,7 +59,15 @@ static const unsigned char exec_stub[] = {
 void bh_job_init(struct bh_job *job)
 {
 	*job = (struct bh_job){
-		.sync_caller = -1, .sync_child = -1, .stub_fd = -1, .init_fd = -1, .root_fd = -1, .dev_fd = -1, .proc_fd = -1, .proc_mount_fd = -1, .terminal_fd = -1,
+		.sync_caller = -1,
+		.sync_child = -1,
+		.stub_fd = -1,
+		.init_fd = -1,
+		.root_fd = -1,
+		.dev_fd = -1,
+		.proc_fd = -1,
+		.proc_mount_fd = -1,
+		.terminal_fd = -1,
 		.enter_pidfd = -1,
 	};
 	for (int i = 0; i < BH_NS_COUNT; i++)
@@ -102,7 +110,7 @@ static int check_spec(const struct bh_spec *spec, struct bh_error *err)
 
 static int prepare_namespaces(struct bh_job *job, struct bh_error *err)
 {
-	bool into_cgroup = job->cgroup && bh_cgroup_clone_fd(job->cgroup) >= 0;
+	bool into_cgroup = job->cgroup && bh_cgroup_is_entered_by_clone(job->cgroup);
 
 	for (int i = 0; i < BH_NS_COUNT; i++) {
 		const struct bh_spec_namespace *n = &job->spec->namespaces[i];
@@ -542,7 +550,7 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 
 void bh_job_kill(struct bh_job *job, struct bh_container_process *process)
 {
-	struct bh_message message;
+	struct bh_message message = { 0 };
 
 	/* The container's process may have failed before the helper told its pid. */
 	while (job->helper > 0 && bh_sync_receive(job->sync_caller, &message, NULL) == 1)
@@ -603,7 +611,7 @@ int bh_container_run(const struct bh_container_create *request, struct bh_contai
 int bh_container_start(struct bh_container_process *process, struct bh_error *err)
 {
 	const struct bh_message go = { .kind = BH_MESSAGE_GO };
-	struct bh_message message;
+	struct bh_message message = { 0 };
 	int r = bh_sync_send(process->sync_fd, &go, -1);
 
 	if (r == 0)

@@ -30,12 +30,8 @@ static const struct bh_spec_device default_devices[] = {
 static const struct {
 	const char *name, *target;
 } links[] = {
-	{ "fd", "/proc/self/fd" },
-	{ "stdin", "/proc/self/fd/0" },
-	{ "stdout", "/proc/self/fd/1" },
-	{ "stderr", "/proc/self/fd/2" },
-	{ "core", "/proc/kcore" },
-	{ "ptmx", "pts/ptmx" },
+	{ "fd", "/proc/self/fd" },       { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
+	{ "stderr", "/proc/self/fd/2" }, { "core", "/proc/kcore" },      { "ptmx", "pts/ptmx" },
 };
 
 static mode_t type_bits(char type)
@@ -106,7 +102,8 @@ static int bind_device(const struct bh_spec_device *d, int parent_fd, const char
 	if (node < 0)
 		return node;
 	if (fstat(node, &st) < 0 || !matches(&st, d))
-		return bh_error_text(err, ENODEV, "the host's %s is not the device %c %lld:%lld", d->path, d->type, (long long)d->major, (long long)d->minor);
+		return bh_error_text(err, ENODEV, "the host's %s is not the device %c %lld:%lld", d->path, d->type, (long long)d->major,
+				     (long long)d->minor);
 	return attach_node(node, parent_fd, name, err);
 }
 
@@ -117,7 +114,8 @@ static int check_existing(const struct bh_spec_device *d, int parent_fd, const c
 	if (fstatat(parent_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return bh_error_set(err, errno, "device %s", d->path);
 	if (!matches(&st, d))
-		return bh_error_text(err, EEXIST, "%s is there and is not the device %c %lld:%lld", d->path, d->type, (long long)d->major, (long long)d->minor);
+		return bh_error_text(err, EEXIST, "%s is there and is not the device %c %lld:%lld", d->path, d->type, (long long)d->major,
+				     (long long)d->minor);
 	return 0;
 }
 
@@ -176,8 +174,7 @@ static int make_links(struct bh_job *job, struct bh_error *err)
 		if (errno != EEXIST)
 			return bh_error_set(err, errno, "make the link /dev/%s", links[i].name);
 		/* ptmx of an image's /dev would be the host's multiplexer; the others may stay as the image has them. */
-		if (bh_streq(links[i].name, "ptmx") &&
-		    (unlinkat(job->dev_fd, "ptmx", 0) < 0 || symlinkat("pts/ptmx", job->dev_fd, "ptmx") < 0))
+		if (bh_streq(links[i].name, "ptmx") && (unlinkat(job->dev_fd, "ptmx", 0) < 0 || symlinkat("pts/ptmx", job->dev_fd, "ptmx") < 0))
 			return bh_error_set(err, errno, "replace /dev/ptmx");
 	}
 	return 0;

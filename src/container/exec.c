@@ -60,7 +60,8 @@ static int prepare(struct bh_job *job, const struct bh_container_exec *request, 
 	if (r == 0)
 		r = prepare_namespaces(job, request, err);
 	if (r == 0)
-		r = bh_seccomp_compile(request->privileged ? &none : &request->spec->seccomp, request->process->capabilities.bounding, &job->filter, err);
+		r = bh_seccomp_compile(request->privileged ? &none : &request->spec->seccomp, request->process->capabilities.bounding, &job->filter,
+				       err);
 	bh_job_clamp_capabilities(job);
 	if (r == 0)
 		r = bh_job_make_stub(job, err);

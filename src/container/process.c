@@ -212,8 +212,7 @@ void bh_job_clamp_capabilities(struct bh_job *job)
 /* Is CAP_SYS_ADMIN held for the filter's sake only? */
 static bool admin_for_seccomp(const struct bh_job *job)
 {
-	return job->filter.count && !job->process->no_new_privileges &&
-	       !(job->capabilities.effective & CAP_BIT(CAP_SYS_ADMIN));
+	return job->filter.count && !job->process->no_new_privileges && !(job->capabilities.effective & CAP_BIT(CAP_SYS_ADMIN));
 }
 
 static int set_capabilities(const struct bh_job *job, uint64_t extra, struct bh_error *err)
@@ -279,9 +278,15 @@ int bh_exec_error(const char *name, int errnum, struct bh_error *err)
 		int errnum;
 		const char *words;
 	} known[] = {
-		{ ENOENT, "no such file or directory" }, { ENOTDIR, "not a directory" },      { EACCES, "permission denied" },
-		{ EISDIR, "is a directory" },            { ENOEXEC, "exec format error" },    { E2BIG, "argument list too long" },
-		{ ETXTBSY, "text file busy" },           { EPERM, "operation not permitted" }, { ELOOP, "too many levels of symbolic links" },
+		{ ENOENT, "no such file or directory" },
+		{ ENOTDIR, "not a directory" },
+		{ EACCES, "permission denied" },
+		{ EISDIR, "is a directory" },
+		{ ENOEXEC, "exec format error" },
+		{ E2BIG, "argument list too long" },
+		{ ETXTBSY, "text file busy" },
+		{ EPERM, "operation not permitted" },
+		{ ELOOP, "too many levels of symbolic links" },
 	};
 	const char *words = strerror(errnum);
 

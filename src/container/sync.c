@@ -49,10 +49,14 @@ static struct bh_message from_stub(const void *bytes)
 
 	memcpy(&stub, bytes, sizeof stub);
 	switch (stub.kind) {
-	case BH_STUB_FAILED: return (struct bh_message){ .kind = BH_MESSAGE_FAILED, .errnum = stub.value };
-	case BH_STUB_PID: return (struct bh_message){ .kind = BH_MESSAGE_PID, .value = stub.value };
-	case BH_STUB_READY: return (struct bh_message){ .kind = BH_MESSAGE_READY };
-	default: return (struct bh_message){ 0 };
+	case BH_STUB_FAILED:
+		return (struct bh_message){ .kind = BH_MESSAGE_FAILED, .errnum = stub.value };
+	case BH_STUB_PID:
+		return (struct bh_message){ .kind = BH_MESSAGE_PID, .value = stub.value };
+	case BH_STUB_READY:
+		return (struct bh_message){ .kind = BH_MESSAGE_READY };
+	default:
+		return (struct bh_message){ 0 };
 	}
 }
 

@@ -17,17 +17,10 @@ static const struct {
 	bool exact;
 	enum bh_namespace_type owner;
 } namespaced[] = {
-	{ "kernel/msgmax", true, BH_NS_IPC },
-	{ "kernel/msgmnb", true, BH_NS_IPC },
-	{ "kernel/msgmni", true, BH_NS_IPC },
-	{ "kernel/sem", true, BH_NS_IPC },
-	{ "kernel/shmall", true, BH_NS_IPC },
-	{ "kernel/shmmax", true, BH_NS_IPC },
-	{ "kernel/shmmni", true, BH_NS_IPC },
-	{ "kernel/shm_rmid_forced", true, BH_NS_IPC },
-	{ "fs/mqueue/", false, BH_NS_IPC },
-	{ "net/", false, BH_NS_NETWORK },
-	{ "kernel/domainname", true, BH_NS_UTS },
+	{ "kernel/msgmax", true, BH_NS_IPC }, { "kernel/msgmnb", true, BH_NS_IPC },          { "kernel/msgmni", true, BH_NS_IPC },
+	{ "kernel/sem", true, BH_NS_IPC },    { "kernel/shmall", true, BH_NS_IPC },          { "kernel/shmmax", true, BH_NS_IPC },
+	{ "kernel/shmmni", true, BH_NS_IPC }, { "kernel/shm_rmid_forced", true, BH_NS_IPC }, { "fs/mqueue/", false, BH_NS_IPC },
+	{ "net/", false, BH_NS_NETWORK },     { "kernel/domainname", true, BH_NS_UTS },
 };
 
 /* "net.ipv4.conf.eth0/1.forwarding" -> "net/ipv4/conf/eth0.1/forwarding": as sysctl(8), dots separate and a slash stands
@@ -74,7 +67,8 @@ static int check_key(const struct bh_job *job, const char *key, struct bh_error 
 			continue;
 		if (is_own(job, namespaced[i].owner))
 			return 0;
-		return bh_error_text(err, EINVAL, "sysctl %s: the container shares the host's %s namespace", key, bh_namespaces[namespaced[i].owner].name);
+		return bh_error_text(err, EINVAL, "sysctl %s: the container shares the host's %s namespace", key,
+				     bh_namespaces[namespaced[i].owner].name);
 	}
 	return bh_error_text(err, EINVAL, "sysctl %s: not a setting of a namespace", key);
 }

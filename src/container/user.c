@@ -120,7 +120,10 @@ static int find_account(int root_fd, const char *wanted, struct account *ret, st
 	if (ret->found)
 		return 0;
 	if (!numeric)
-		return bh_error_text(err, EINVAL, is_number(wanted) ? "user %.64s: the number is out of range" : "unable to find user %.64s: no matching entry in /etc/passwd", wanted);
+		return bh_error_text(err, EINVAL,
+				     is_number(wanted) ? "user %.64s: the number is out of range" :
+							 "unable to find user %.64s: no matching entry in /etc/passwd",
+				     wanted);
 	ret->uid = number;
 	return 0;
 }
@@ -142,7 +145,10 @@ static int find_group(char *database, const char *wanted, uint32_t *ret_gid, str
 		}
 	}
 	if (!numeric)
-		return bh_error_text(err, EINVAL, is_number(wanted) ? "group %.64s: the number is out of range" : "unable to find group %.64s: no matching entry in /etc/group", wanted);
+		return bh_error_text(err, EINVAL,
+				     is_number(wanted) ? "group %.64s: the number is out of range" :
+							 "unable to find group %.64s: no matching entry in /etc/group",
+				     wanted);
 	*ret_gid = number;
 	return 0;
 }
@@ -204,8 +210,8 @@ static int add_extra(char *database, const struct bh_strv *group_add, struct gid
 	return 0;
 }
 
-int bh_container_resolve_user(int root_fd, const char *user, const struct bh_strv *group_add, struct bh_spec_process *process,
-			      char **ret_home, struct bh_error *err)
+int bh_container_resolve_user(int root_fd, const char *user, const struct bh_strv *group_add, struct bh_spec_process *process, char **ret_home,
+			      struct bh_error *err)
 {
 	const char *colon = user ? strchr(user, ':') : NULL;
 	bh_auto_free char *name = !user ? bh_strdup("0") : colon ? bh_strndup(user, (size_t)(colon - user)) : bh_strdup(user);

@@ -331,7 +331,8 @@ static int restart_object(const struct bh_create_options *o, json_object **ret_p
 	if (!bh_streq(name, "no") && !counted && !bh_streq(name, "always") && !bh_streq(name, "unless-stopped"))
 		return bh_error_text(err, EINVAL, "invalid restart policy '%s'", text);
 	if (colon && (!counted || bh_parse_int(colon + 1, 0, INT32_MAX, &retries) < 0))
-		return bh_error_text(err, EINVAL, "invalid restart policy: maximum retry count can only be used with 'on-failure', as a number: '%s'", text);
+		return bh_error_text(err, EINVAL, "invalid restart policy: maximum retry count can only be used with 'on-failure', as a number: '%s'",
+				     text);
 	if (o->remove && !bh_streq(name, "no"))
 		return bh_error_text(err, EINVAL, "Conflicting options: --restart and --rm");
 	*ret_policy = json_object_new_object();
@@ -406,9 +407,17 @@ static void host_config_lists(json_object *host, const struct bh_create_options 
 		const char *key;
 		const struct bh_strv *list;
 	} lists[] = {
-		{ "Binds", &o->volume }, { "CapAdd", &o->cap_add }, { "CapDrop", &o->cap_drop }, { "Dns", &o->dns }, { "DnsOptions", &o->dns_option },
-		{ "DnsSearch", &o->dns_search }, { "ExtraHosts", &o->add_host }, { "GroupAdd", &o->group_add }, { "SecurityOpt", &o->security_opt },
-		{ "Devices", &o->device }, { "Ulimits", &o->ulimit },
+		{ "Binds", &o->volume },
+		{ "CapAdd", &o->cap_add },
+		{ "CapDrop", &o->cap_drop },
+		{ "Dns", &o->dns },
+		{ "DnsOptions", &o->dns_option },
+		{ "DnsSearch", &o->dns_search },
+		{ "ExtraHosts", &o->add_host },
+		{ "GroupAdd", &o->group_add },
+		{ "SecurityOpt", &o->security_opt },
+		{ "Devices", &o->device },
+		{ "Ulimits", &o->ulimit },
 	};
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(lists); i++)
@@ -439,6 +448,7 @@ static int host_config_object(struct creation *c, json_object **ret_host, struct
 		json_object_put(log);
 	keep_true(host, "AutoRemove", o->remove);
 	keep_text(host, "NetworkMode", o->network, "none");
+	keep_text(host, "Isolation", o->isolation, "container");
 	keep_text(host, "PidMode", o->pid, "");
 	keep_text(host, "IpcMode", o->ipc, "private");
 	keep_text(host, "UTSMode", o->uts, "");
@@ -595,10 +605,11 @@ static int write_cidfile(const struct creation *c, struct bh_error *err)
 
 static int check_options(const struct bh_create_options *o, struct bh_error *err)
 {
-	int signal;
+	const struct bh_isolation_driver *driver;
+	int signal, r = bh_isolation_driver_find(o->isolation, &driver, err);
 
-	if (o->isolation && !bh_streq(o->isolation, "container"))
-		return bh_error_text(err, EINVAL, "--isolation %s: this build has the isolation driver 'container' only", o->isolation);
+	if (r < 0)
+		return r;
 	if (o->stop_signal && bh_parse_signal(o->stop_signal, &signal) < 0)
 		return bh_error_text(err, EINVAL, "Invalid signal: %s", o->stop_signal);
 	return check_hosts(o, err);

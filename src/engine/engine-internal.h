@@ -16,6 +16,8 @@ void bh_engine_sweep_half_made(struct bh_engine *engine, const char *id);
 /* The files part of a removal: cgroup, state, record, rest, name, folder. The container is locked and not running. */
 int bh_engine_remove_files(struct bh_engine *engine, struct bh_container *container, struct bh_error *err);
 
+/* Kills what is left in the compartment and removes it. */
+int bh_engine_destroy_compartment(struct bh_container *container, struct bh_error *err);
 /* Unlinks every name that holds this id (a half-made container does not know its own). */
 void bh_engine_drop_names_of(struct bh_engine *engine, const char *id);
 /* For a locked container whose shim still lives although the container has ended: waits for it, under no lock, and

@@ -23,6 +23,7 @@
 #include "engine/options.h"
 #include "image/image.h"
 #include "oci/spec.h"
+#include "runtime/runtime.h"
 #include "storage/snapshot.h"
 
 #include <json-c/json.h>
@@ -139,7 +140,9 @@ json_object *bh_engine_inspect(struct bh_engine *engine, struct bh_container *co
 /* "Up 5 minutes (healthy)", "Exited (0) 3 seconds ago", "Created". */
 char *bh_container_status_text(struct bh_container *container);
 /* "/bulkhead-<id>": no folder of its own above, which would cost two more system calls in each hierarchy. */
-char *bh_container_cgroup_path(const struct bh_container *container);
+char *bh_container_compartment_path(const struct bh_container *container);
+/* The isolation driver that the record names. */
+int bh_container_isolation(struct bh_container *container, const struct bh_isolation_driver **ret_driver, struct bh_error *err);
 int bh_container_snapshot(struct bh_engine *engine, const struct bh_container *container, struct bh_snapshot *ret_snapshot, struct bh_error *err);
 
 /* json-c helpers: a dotted path, with a default when it is missing or of another type. */

@@ -9,9 +9,8 @@
 
 #include "base/log.h"
 #include "base/time.h"
-#include "cgroup/cgroup.h"
-#include "container/container.h"
 #include "linux/syscall.h"
+#include "runtime/runtime.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -90,10 +89,15 @@ static void close_exec(struct bh_exec *exec)
 
 static int run_exec(struct bh_container *c, const struct bh_exec_options *o, struct bh_exec *exec, struct bh_error *err)
 {
-	bh_auto_free char *cgroup_path = bh_container_cgroup_path(c);
+	bh_auto_free char *path = bh_container_compartment_path(c);
+	const struct bh_isolation_driver *driver;
 	struct bh_container_stdio stdio = { -1, -1, -1, -1 };
 	struct bh_container_exec request = {
-		.init_pid = c->pid, .spec = c->spec, .process = &c->spec->process, .stdio = &stdio, .privileged = o->privileged,
+		.init_pid = c->pid,
+		.spec = c->spec,
+		.process = &c->spec->process,
+		.stdio = &stdio,
+		.privileged = o->privileged,
 	};
 	struct bh_container_process process = { .pidfd = -1, .sync_fd = -1 };
 	bool pipes = !o->tty && !o->detach;
@@ -108,11 +112,9 @@ static int run_exec(struct bh_container *c, const struct bh_exec_options *o, str
 		r = request.init_pidfd < 0 ? bh_error_set(err, -request.init_pidfd, "container %s: its first process", c->name) : 0;
 	}
 	if (r == 0)
-		r = bh_cgroup_open(cgroup_path, &request.cgroup, err);
-	if (r == 0) {
-		r = bh_container_exec(&request, &process, err);
-		bh_cgroup_free(request.cgroup);
-	}
+		r = bh_container_isolation(c, &driver, err);
+	if (r == 0)
+		r = driver->exec(path, &request, &process, err);
 	bh_close_fd(&request.init_pidfd);
 	bh_close_fd(&stdio.stdin_fd);
 	bh_close_fd(&stdio.stdout_fd);
@@ -124,8 +126,8 @@ static int run_exec(struct bh_container *c, const struct bh_exec_options *o, str
 	return r;
 }
 
-int bh_engine_exec(struct bh_engine *engine, struct bh_container *c, const struct bh_exec_options *o, char *const *command,
-		   struct bh_exec *ret_exec, struct bh_error *err)
+int bh_engine_exec(struct bh_engine *engine, struct bh_container *c, const struct bh_exec_options *o, char *const *command, struct bh_exec *ret_exec,
+		   struct bh_error *err)
 {
 	struct bh_exec exec = { .pidfd = -1, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .tty_fd = -1 };
 	int r;
@@ -202,7 +204,10 @@ static void record_probe(struct bh_container *c, json_object *health, int exit_c
 		if (streak >= (retries ? retries : 3))
 			status = "unhealthy";
 	}
-	json_object_object_add(health, "Status", json_object_new_string(bh_streq(status, "healthy") ? "healthy" : bh_streq(status, "unhealthy") ? "unhealthy" : "starting"));
+	json_object_object_add(health, "Status",
+			       json_object_new_string(bh_streq(status, "healthy")   ? "healthy" :
+						      bh_streq(status, "unhealthy") ? "unhealthy" :
+										      "starting"));
 	json_object_object_add(health, "FailingStreak", json_object_new_int64(streak));
 	if (json_object_is_type(log, json_type_array)) {
 		while (json_object_array_length(log) >= PROBE_LOG_MAX)

@@ -76,8 +76,7 @@ static json_object *host_config_object(struct bh_container *c)
 	static const char *const paths[][2] = { { "MaskedPaths", "linux.maskedPaths" }, { "ReadonlyPaths", "linux.readonlyPaths" } };
 
 	if (own) {
-		json_object_object_foreach(own, key, value)
-			json_object_object_add(host, key, json_object_get(value));
+		json_object_object_foreach(own, key, value) json_object_object_add(host, key, json_object_get(value));
 	}
 	for (size_t i = 0; i < BH_ARRAY_SIZE(paths); i++) {
 		json_object *list = bh_json_at(config, paths[i][1]);

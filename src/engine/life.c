@@ -10,7 +10,6 @@
 
 #include "base/log.h"
 #include "base/time.h"
-#include "cgroup/cgroup.h"
 #include "engine/names.h"
 #include "linux/syscall.h"
 #include "shim/shim.h"
@@ -22,27 +21,24 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-static int destroy_cgroup(struct bh_container *c, struct bh_error *err)
+int bh_container_isolation(struct bh_container *c, const struct bh_isolation_driver **ret_driver, struct bh_error *err)
 {
-	bh_auto_free char *path = bh_container_cgroup_path(c);
-	struct bh_cgroup *cgroup;
-	int r = bh_cgroup_open(path, &cgroup, err);
+	return bh_isolation_driver_find(bh_json_text(c->record, "host_config.Isolation", NULL), ret_driver, err);
+}
 
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0)
-		return r;
-	r = bh_cgroup_kill(cgroup, err);
-	if (r == 0)
-		r = bh_cgroup_destroy(cgroup, err);
-	bh_cgroup_free(cgroup);
-	return r;
+int bh_engine_destroy_compartment(struct bh_container *c, struct bh_error *err)
+{
+	bh_auto_free char *path = bh_container_compartment_path(c);
+	const struct bh_isolation_driver *driver;
+	int r = bh_container_isolation(c, &driver, err);
+
+	return r < 0 ? r : driver->destroy(path, err);
 }
 
 int bh_engine_remove_files(struct bh_engine *engine, struct bh_container *c, struct bh_error *err)
 {
 	char owner[BH_ID_LENGTH + 1];
-	int r = destroy_cgroup(c, err);
+	int r = bh_engine_destroy_compartment(c, err);
 
 	if (r == 0)
 		r = bh_remove_tree_at(engine->state_fd, c->id, err);
@@ -79,7 +75,7 @@ int bh_engine_finish(struct bh_engine *engine, struct bh_container *c, struct bh
 		return 0;
 	if (c->auto_remove)
 		return remove_record(engine, c, true, err);
-	r = destroy_cgroup(c, err);
+	r = bh_engine_destroy_compartment(c, err);
 	if (r == 0)
 		r = bh_remove_tree_at(engine->state_fd, c->id, err);
 	bh_close_fd(&c->state_fd);
@@ -93,8 +89,9 @@ int bh_engine_reap(struct bh_engine *engine, struct bh_container *c, struct bh_e
 
 	bh_info("container %.12s: its shim is gone; cleaning up", c->id);
 	if (c->shim_pid && faccessat(c->dir_fd, "exit.json", F_OK, 0) < 0) {
-		length = snprintf(text, sizeof text, "{\"exit_code\":137,\"oom_killed\":false,\"finished_ns\":%" PRId64 ",\"started_ns\":%" PRId64 "}\n",
-				  bh_now_ns(), c->started_ns);
+		length = snprintf(text, sizeof text,
+				  "{\"exit_code\":137,\"oom_killed\":false,\"finished_ns\":%" PRId64 ",\"started_ns\":%" PRId64 "}\n", bh_now_ns(),
+				  c->started_ns);
 		r = bh_write_file_at(c->dir_fd, "exit.json", text, (size_t)length, 0600, 0, err);
 		if (r < 0)
 			return r;
@@ -138,17 +135,18 @@ static bool ends_policy(struct bh_container *c, int signal)
 	return signal == SIGKILL || signal == stop_signal;
 }
 
-static int thaw(struct bh_container *c, struct bh_error *err)
+static int set_paused(struct bh_container *c, bool pause, struct bh_error *err)
 {
-	bh_auto_free char *path = bh_container_cgroup_path(c);
-	struct bh_cgroup *cgroup;
-	int r = bh_cgroup_open(path, &cgroup, err);
+	bh_auto_free char *path = bh_container_compartment_path(c);
+	const struct bh_isolation_driver *driver;
+	int r = bh_container_isolation(c, &driver, err);
 
-	if (r < 0)
-		return r;
-	r = bh_cgroup_freeze(cgroup, false, err);
-	bh_cgroup_free(cgroup);
+	/* The mark first: a killed command must leave a container that can be unpaused. */
+	if (r == 0 && pause)
+		mark(c, "paused");
 	if (r == 0)
+		r = driver->pause(path, pause, err);
+	if ((r < 0) == pause)
 		unlinkat(c->state_fd, "paused", 0);
 	return r;
 }
@@ -170,7 +168,7 @@ int bh_engine_kill(struct bh_engine *engine, struct bh_container *c, int signal,
 	if (r < 0)
 		return bh_error_set(err, -r, "send signal %d to container %s", signal, c->name);
 	if (c->status == BH_STATUS_PAUSED && signal == SIGKILL) {
-		r = thaw(c, err);
+		r = set_paused(c, false, err);
 		if (r < 0)
 			return r;
 	}
@@ -247,7 +245,7 @@ int bh_engine_stop(struct bh_engine *engine, struct bh_container *c, int64_t tim
 		return 0;
 	if (c->status == BH_STATUS_RESTARTING)
 		return stop_restarting(engine, c, shim_fd, err);
-	if (c->status == BH_STATUS_PAUSED && thaw(c, err) < 0)
+	if (c->status == BH_STATUS_PAUSED && set_paused(c, false, err) < 0)
 		return -err->errnum;
 	bh_parse_signal(bh_json_text(c->record, "config.StopSignal", "SIGTERM"), &signal);
 	if (timeout_s == BH_UNSET)
@@ -260,10 +258,6 @@ int bh_engine_stop(struct bh_engine *engine, struct bh_container *c, int64_t tim
 
 int bh_engine_pause(struct bh_engine *engine, struct bh_container *c, bool pause, struct bh_error *err)
 {
-	bh_auto_free char *path = bh_container_cgroup_path(c);
-	struct bh_cgroup *cgroup;
-	int r;
-
 	(void)engine;
 	if (pause && c->status == BH_STATUS_PAUSED)
 		return bh_error_text(err, EBUSY, "Container %s is already paused", c->name);
@@ -271,20 +265,7 @@ int bh_engine_pause(struct bh_engine *engine, struct bh_container *c, bool pause
 		return bh_error_text(err, ESRCH, "Container %s is not running", c->name);
 	if (!pause && c->status != BH_STATUS_PAUSED)
 		return bh_error_text(err, EINVAL, "Container %s is not paused", c->name);
-	if (!pause)
-		return thaw(c, err);
-	r = bh_cgroup_open(path, &cgroup, err);
-	if (r < 0)
-		return r;
-	/* The mark first: a killed command must leave a container that can be unpaused. */
-	mark(c, "paused");
-	r = bh_cgroup_freeze(cgroup, true, err);
-	if (r < 0) {
-		bh_cgroup_freeze(cgroup, false, NULL);
-		unlinkat(c->state_fd, "paused", 0);
-	}
-	bh_cgroup_free(cgroup);
-	return r;
+	return set_paused(c, pause, err);
 }
 
 int bh_engine_remove(struct bh_engine *engine, struct bh_container *c, bool force, bool volumes, struct bh_error *err)

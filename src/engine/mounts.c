@@ -94,8 +94,8 @@ static int volume_mode(struct bh_mount_request *m, const char *modes, struct bh_
 			m->nocopy = true;
 		else if (is_propagation(word))
 			m->propagation = bh_strdup(word);
-		else if (bh_streq(word, "exec") || bh_streq(word, "noexec") || bh_streq(word, "suid") || bh_streq(word, "nosuid") || bh_streq(word, "dev") ||
-			 bh_streq(word, "nodev"))
+		else if (bh_streq(word, "exec") || bh_streq(word, "noexec") || bh_streq(word, "suid") || bh_streq(word, "nosuid") ||
+			 bh_streq(word, "dev") || bh_streq(word, "nodev"))
 			bh_strv_add(&m->options, word);
 		else if (!bh_streq(word, "rw") && !bh_streq(word, "z") && !bh_streq(word, "Z") && *word)
 			return bh_error_text(err, EINVAL, "invalid mode: %s", modes);
@@ -129,8 +129,10 @@ static int parse_volume(struct bh_mount_list *list, const char *text, struct bh_
 			m.type = bh_strdup("bind");
 			m.create_source = true;
 		} else if (!is_volume_name(source)) {
-			r = bh_error_text(err, EINVAL, "create %s: \"%s\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed",
-					  source, source);
+			r = bh_error_text(
+				err, EINVAL,
+				"create %s: \"%s\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed",
+				source, source);
 		}
 	}
 	if (r == 0 && parts.count == 3)
@@ -184,7 +186,8 @@ static int check_mount(const struct bh_mount_request *m, const char *text, struc
 	if (m->propagation && !is_propagation(m->propagation))
 		return bh_error_text(err, EINVAL, "invalid propagation value: %s", m->propagation);
 	if (bh_streq(m->type, "bind") && *m->source != '/')
-		return bh_error_text(err, EINVAL, "invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute", m->source);
+		return bh_error_text(err, EINVAL, "invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute",
+				     m->source);
 	if (bh_streq(m->type, "bind") && access(m->source, F_OK) < 0)
 		return bh_error_text(err, errno, "invalid mount config for type \"bind\": bind source path does not exist: %s", m->source);
 	if (bh_streq(m->type, "volume") && m->source && !is_volume_name(m->source))
@@ -279,7 +282,8 @@ static void describe(json_object *mounts, const struct bh_mount_request *m, cons
 		json_object_object_add(entry, "Driver", json_object_new_string("local"));
 	json_object_object_add(entry, "Mode", json_object_new_string(m->readonly ? "ro" : ""));
 	json_object_object_add(entry, "RW", json_object_new_boolean(!m->readonly));
-	json_object_object_add(entry, "Propagation", json_object_new_string(bh_streq(m->type, "bind") ? (m->propagation ? m->propagation : "rprivate") : ""));
+	json_object_object_add(entry, "Propagation",
+			       json_object_new_string(bh_streq(m->type, "bind") ? (m->propagation ? m->propagation : "rprivate") : ""));
 	if (name && !m->nocopy)
 		json_object_object_add(entry, "copy", json_object_new_boolean(true));
 	if (name && !m->source)
@@ -343,7 +347,8 @@ static int apply_one(struct bh_engine *engine, const struct bh_mount_request *m,
 	return 0;
 }
 
-int bh_engine_apply_mounts(struct bh_engine *engine, const struct bh_mount_list *list, struct bh_spec *spec, json_object *ret_mounts, struct bh_error *err)
+int bh_engine_apply_mounts(struct bh_engine *engine, const struct bh_mount_list *list, struct bh_spec *spec, json_object *ret_mounts,
+			   struct bh_error *err)
 {
 	for (size_t i = 0; i < list->count; i++) {
 		int r = apply_one(engine, &list->items[i], spec, ret_mounts, err);

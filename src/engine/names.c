@@ -10,18 +10,20 @@
 
 /* Ships, seas and the people who worked on them: a bulkhead is part of a ship. */
 static const char *const adjectives[] = {
-	"able", "amber", "ample", "brave", "bright", "brisk", "calm", "clear", "coastal", "cosy", "deep", "dry", "eager", "early", "fair", "fast",
-	"firm", "fond", "fresh", "gentle", "glad", "golden", "grand", "green", "hardy", "high", "keen", "kind", "late", "level", "light", "lively",
-	"long", "loyal", "lucky", "merry", "mild", "neat", "noble", "northern", "open", "plain", "proud", "quick", "quiet", "rapid", "ready", "safe",
-	"salty", "sharp", "silver", "slow", "smooth", "sound", "southern", "steady", "still", "stout", "strong", "swift", "tidal", "tidy", "trim",
-	"true", "upright", "warm", "watchful", "western", "wide", "windy", "wise", "young",
+	"able",  "amber", "ample",  "brave",    "bright",  "brisk", "calm",     "clear",   "coastal", "cosy",   "deep",   "dry",
+	"eager", "early", "fair",   "fast",     "firm",    "fond",  "fresh",    "gentle",  "glad",    "golden", "grand",  "green",
+	"hardy", "high",  "keen",   "kind",     "late",    "level", "light",    "lively",  "long",    "loyal",  "lucky",  "merry",
+	"mild",  "neat",  "noble",  "northern", "open",    "plain", "proud",    "quick",   "quiet",   "rapid",  "ready",  "safe",
+	"salty", "sharp", "silver", "slow",     "smooth",  "sound", "southern", "steady",  "still",   "stout",  "strong", "swift",
+	"tidal", "tidy",  "trim",   "true",     "upright", "warm",  "watchful", "western", "wide",    "windy",  "wise",   "young",
 };
 static const char *const nouns[] = {
-	"anchor", "atoll", "barge", "bay", "beacon", "bilge", "boom", "bosun", "bow", "brig", "buoy", "cabin", "canal", "capstan", "captain", "clipper",
-	"compass", "coral", "crew", "cutter", "deck", "delta", "dock", "ferry", "fjord", "frigate", "galley", "gull", "harbour", "hatch", "haven", "helm",
-	"hold", "hull", "island", "jetty", "keel", "ketch", "lagoon", "lantern", "lock", "lugger", "mast", "mate", "mooring", "navigator", "oar", "pier",
-	"pilot", "port", "quay", "reef", "rigger", "rudder", "sail", "schooner", "sextant", "shoal", "skipper", "sloop", "sound", "spar", "stern", "strait",
-	"swell", "tide", "tiller", "trawler", "tug", "wharf", "winch", "yawl",
+	"anchor", "atoll",   "barge",   "bay",     "beacon",  "bilge",  "boom",   "bosun",    "bow",     "brig",      "buoy",    "cabin",
+	"canal",  "capstan", "captain", "clipper", "compass", "coral",  "crew",   "cutter",   "deck",    "delta",     "dock",    "ferry",
+	"fjord",  "frigate", "galley",  "gull",    "harbour", "hatch",  "haven",  "helm",     "hold",    "hull",      "island",  "jetty",
+	"keel",   "ketch",   "lagoon",  "lantern", "lock",    "lugger", "mast",   "mate",     "mooring", "navigator", "oar",     "pier",
+	"pilot",  "port",    "quay",    "reef",    "rigger",  "rudder", "sail",   "schooner", "sextant", "shoal",     "skipper", "sloop",
+	"sound",  "spar",    "stern",   "strait",  "swell",   "tide",   "tiller", "trawler",  "tug",     "wharf",     "winch",   "yawl",
 };
 
 char *bh_random_name(unsigned attempt)

@@ -59,7 +59,8 @@ static int apply_memory(const struct bh_create_options *o, struct bh_spec *spec,
 	}
 	if (o->memory_swappiness != BH_UNSET && o->memory_swappiness != -1) {
 		if (o->memory_swappiness < 0 || o->memory_swappiness > 100)
-			return bh_error_text(err, EINVAL, "Invalid value: %lld, valid memory swappiness range is 0-100", (long long)o->memory_swappiness);
+			return bh_error_text(err, EINVAL, "Invalid value: %lld, valid memory swappiness range is 0-100",
+					     (long long)o->memory_swappiness);
 		res->memory.swappiness = (struct bh_opt_u64)BH_SOME((uint64_t)o->memory_swappiness);
 	}
 	res->memory.disable_oom_killer = o->oom_kill_disable;
@@ -127,8 +128,8 @@ static int apply_throttle(const struct bh_strv *values, bool bytes, struct bh_sp
 		int r;
 
 		if (!colon || (bytes ? bh_parse_bytes(colon + 1, &list[i].rate) : bh_parse_uint(colon + 1, INT64_MAX, &list[i].rate)) < 0)
-			return bh_error_text(err, EINVAL, "invalid rate for device: %s. The correct format is <device-path>:<number>%s", values->items[i],
-					     bytes ? "[<unit>]" : "");
+			return bh_error_text(err, EINVAL, "invalid rate for device: %s. The correct format is <device-path>:<number>%s",
+					     values->items[i], bytes ? "[<unit>]" : "");
 		r = block_device(path, &list[i].major, &list[i].minor, err);
 		if (r < 0)
 			return r;
@@ -230,7 +231,8 @@ static int capability_set(const struct bh_strv *names, uint64_t all, bool *ret_a
 		if (number < 0)
 			return bh_error_text(err, EINVAL, "invalid capability: '%s'", names->items[i]);
 		if (!(all >> number & 1))
-			return bh_error_text(err, EINVAL, "capability '%s' is not available here: this process does not have it itself", names->items[i]);
+			return bh_error_text(err, EINVAL, "capability '%s' is not available here: this process does not have it itself",
+					     names->items[i]);
 		*ret_set |= UINT64_C(1) << number;
 	}
 	return 0;
@@ -254,7 +256,8 @@ static int apply_capabilities(const struct bh_create_options *o, struct bh_spec 
 	int r;
 
 	if (o->privileged) {
-		uint64_t *sets[] = { &spec->process.capabilities.bounding, &spec->process.capabilities.effective, &spec->process.capabilities.permitted };
+		uint64_t *sets[] = { &spec->process.capabilities.bounding, &spec->process.capabilities.effective,
+				     &spec->process.capabilities.permitted };
 
 		for (size_t i = 0; i < BH_ARRAY_SIZE(sets); i++)
 			*sets[i] &= all;
@@ -380,8 +383,8 @@ static int parse_limit(const char *text, uint64_t *ret_value)
 
 static int apply_ulimits(const struct bh_create_options *o, struct bh_spec *spec, struct bh_error *err)
 {
-	static const char *const names[] = { "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
-					     "rtprio", "rttime", "sigpending", "stack" };
+	static const char *const names[] = { "as",   "core",   "cpu",   "data", "fsize",  "locks",  "memlock",    "msgqueue",
+					     "nice", "nofile", "nproc", "rss",  "rtprio", "rttime", "sigpending", "stack" };
 
 	if (o->ulimit.count)
 		spec->process.rlimits = bh_calloc(o->ulimit.count, sizeof *spec->process.rlimits);
@@ -622,8 +625,8 @@ static int apply_network(struct bh_engine *engine, const struct bh_create_option
 int bh_engine_apply_options(struct bh_engine *engine, const struct bh_create_options *o, struct bh_spec *spec, struct bh_error *err)
 {
 	static int (*const families[])(const struct bh_create_options *, struct bh_spec *, struct bh_error *) = {
-		apply_memory, apply_cpu, apply_block_io, apply_hugetlb, apply_pids, apply_capabilities, apply_security, apply_ulimits,
-		apply_devices, apply_device_rules, apply_shm_size,
+		apply_memory,   apply_cpu,     apply_block_io, apply_hugetlb,      apply_pids,     apply_capabilities,
+		apply_security, apply_ulimits, apply_devices,  apply_device_rules, apply_shm_size,
 	};
 	int r = 0;
 

@@ -297,14 +297,12 @@ int bh_engine_find(struct bh_engine *engine, const char *reference, struct bh_co
 		if (r == 0)
 			r = load(engine, id, ret_container);
 	}
-	if (r < 0)
-		return bh_error_text(err, ENOENT, "No such container: %s", reference);
-	return 0;
+	return r == 0 ? 0 : bh_error_text(err, ENOENT, "No such container: %s", reference);
 }
 
 int bh_engine_find_locked(struct bh_engine *engine, const char *reference, struct bh_container *ret_container, struct bh_error *err)
 {
-	struct bh_container c;
+	struct bh_container c = { .dir_fd = -1, .state_fd = -1 };
 	int r = bh_engine_find(engine, reference, &c, err);
 
 	if (r < 0)
@@ -396,7 +394,7 @@ int bh_engine_list(struct bh_engine *engine, struct bh_container **ret_container
 	if (fd < 0)
 		return fd;
 	while (dir && (entry = readdir(dir))) {
-		struct bh_container c;
+		struct bh_container c = { .dir_fd = -1, .state_fd = -1 };
 
 		if (strlen(entry->d_name) != BH_ID_LENGTH)
 			continue;
@@ -421,7 +419,7 @@ int bh_engine_list(struct bh_engine *engine, struct bh_container **ret_container
 	return 0;
 }
 
-char *bh_container_cgroup_path(const struct bh_container *c)
+char *bh_container_compartment_path(const struct bh_container *c)
 {
 	const char *parent = bh_json_text(c->record, "cgroup_parent", NULL);
 

@@ -19,9 +19,8 @@
 
 #include "base/log.h"
 #include "base/time.h"
-#include "cgroup/cgroup.h"
-#include "container/container.h"
 #include "linux/path.h"
+#include "runtime/runtime.h"
 #include "shim/shim.h"
 
 #include <errno.h>
@@ -37,9 +36,9 @@ struct stage {
 	struct bh_engine *engine;
 	struct bh_container *c;
 	struct bh_spec *spec;
-	struct bh_cgroup *cgroup;
-	struct bh_container_process process;
-	struct bh_container_stdio stdio; /* the container's ends */
+	const struct bh_isolation_driver *driver;
+	struct bh_compartment compartment;
+	struct bh_container_stdio stdio;    /* the container's ends */
 	int stdin_fd, stdout_fd, stderr_fd; /* ours */
 	int listen_fd;
 	int root_fd;
@@ -53,8 +52,16 @@ struct stage {
 static void stage_init(struct stage *s, struct bh_engine *engine, struct bh_container *c)
 {
 	*s = (struct stage){
-		.engine = engine, .c = c, .stdio = { -1, -1, -1, -1 }, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1,
-		.listen_fd = -1, .root_fd = -1, .client_fd = -1, .process = { .pidfd = -1, .sync_fd = -1 },
+		.engine = engine,
+		.c = c,
+		.stdio = { -1, -1, -1, -1 },
+		.stdin_fd = -1,
+		.stdout_fd = -1,
+		.stderr_fd = -1,
+		.listen_fd = -1,
+		.root_fd = -1,
+		.client_fd = -1,
+		.compartment = BH_COMPARTMENT_INIT,
 	};
 }
 
@@ -138,8 +145,8 @@ static int resolve_user(struct stage *s, struct bh_error *err)
 static int join_peers(struct stage *s, struct bh_error *err)
 {
 	static const char *const files[BH_NS_COUNT] = {
-		[BH_NS_PID] = "pid", [BH_NS_NETWORK] = "net", [BH_NS_MOUNT] = "mnt", [BH_NS_IPC] = "ipc",
-		[BH_NS_UTS] = "uts", [BH_NS_USER] = "user", [BH_NS_CGROUP] = "cgroup", [BH_NS_TIME] = "time",
+		[BH_NS_PID] = "pid", [BH_NS_NETWORK] = "net", [BH_NS_MOUNT] = "mnt",     [BH_NS_IPC] = "ipc",
+		[BH_NS_UTS] = "uts", [BH_NS_USER] = "user",   [BH_NS_CGROUP] = "cgroup", [BH_NS_TIME] = "time",
 	};
 
 	for (size_t i = 0; i < BH_NS_COUNT; i++) {
@@ -219,7 +226,7 @@ static int write_state(struct stage *s, struct bh_error *err)
 
 	/* Of the last run; once state.json is there, an exit record means this run's. */
 	unlinkat(s->c->dir_fd, "exit.json", 0);
-	*now = (struct bh_frame_started){ .pid = s->process.pid, .shim_pid = getpid(), .started_ns = bh_now_ns() };
+	*now = (struct bh_frame_started){ .pid = s->compartment.process.pid, .shim_pid = getpid(), .started_ns = bh_now_ns() };
 	if (bh_process_start_time(now->pid, &now->pid_start) < 0 || bh_process_start_time(now->shim_pid, &now->shim_start) < 0)
 		return bh_error_text(err, ESRCH, "the container's first process is gone");
 	length = snprintf(text, sizeof text,
@@ -258,7 +265,7 @@ static int make_working_dir(struct stage *s, struct bh_error *err)
 
 static int create_process(struct stage *s, struct bh_error *err)
 {
-	bh_auto_free char *cgroup_path = bh_container_cgroup_path(s->c);
+	bh_auto_free char *path = bh_container_compartment_path(s->c);
 	bh_auto_free char *bundle = bh_printf("%s/containers/%s", s->engine->root, s->c->id);
 	bh_auto_free char *init = bh_json_bool(s->c->record, "host_config.Init", false) ? bh_find_program("bulkhead-guest") : NULL;
 	struct bh_container_create request = {
@@ -270,12 +277,9 @@ static int create_process(struct stage *s, struct bh_error *err)
 		.init_path = init,
 		.keep_in_parent_fate = true,
 	};
-	int r = bh_cgroup_create(cgroup_path, &s->spec->resources, &s->cgroup, err);
+	int r = bh_container_isolation(s->c, &s->driver, err);
 
-	if (r < 0)
-		return r;
-	request.cgroup = s->cgroup;
-	return bh_container_create(&request, &s->process, err);
+	return r < 0 ? r : s->driver->create(path, &request, &s->compartment, err);
 }
 
 static int run_stage(struct stage *s, struct bh_error *err)
@@ -298,7 +302,7 @@ static int run_stage(struct stage *s, struct bh_error *err)
 	if (r == 0)
 		r = write_state(s, err);
 	if (r == 0)
-		r = bh_container_start(&s->process, err);
+		r = s->driver->start(&s->compartment, err);
 	return r;
 }
 
@@ -319,12 +323,8 @@ static void undo_stage(struct stage *s, struct bh_error *err)
 
 	if (!err->exit_code)
 		err->exit_code = 125;
-	if (s->process.pid > 0 && kill(s->process.pid, SIGKILL) == 0)
-		waitpid(s->process.pid, NULL, 0);
-	if (s->cgroup) {
-		bh_cgroup_kill(s->cgroup, NULL);
-		bh_cgroup_destroy(s->cgroup, NULL);
-	}
+	if (s->driver)
+		s->driver->abandon(&s->compartment);
 	bh_buf_addf(&text, "{\"exit_code\":%d,\"finished_ns\":%" PRId64 ",\"error\":", err->exit_code, bh_now_ns());
 	bh_buf_add_json(&text, err->message);
 	bh_buf_adds(&text, "}\n");
@@ -405,8 +405,8 @@ static void become_shim(struct stage *s, struct bh_error *err)
 
 	bh_strv_add(&args, "bulkhead-shim");
 	bh_strv_add(&args, s->c->id);
-	bh_strv_addf(&args, "pid=%d", (int)s->process.pid);
-	add_fd(&args, "pidfd", s->process.pidfd);
+	bh_strv_addf(&args, "pid=%d", (int)s->compartment.process.pid);
+	add_fd(&args, "pidfd", s->compartment.process.pidfd);
 	add_fd(&args, "dir", s->c->dir_fd);
 	add_fd(&args, "state", s->c->state_fd);
 	add_fd(&args, "stdin", s->stdin_fd);
@@ -421,7 +421,7 @@ static void become_shim(struct stage *s, struct bh_error *err)
 		bh_strv_add(&args, "owner=1");
 	if (s->c->auto_remove)
 		bh_strv_add(&args, "remove=1");
-	add_fd(&args, "oom", bh_cgroup_oom_fd(s->cgroup));
+	add_fd(&args, "oom", s->compartment.oom_fd);
 	add_log(s, &args);
 	add_policy(s, &args);
 	bh_strv_addf(&args, "engine=%s", engine);
@@ -525,17 +525,12 @@ static void clear_marks(struct bh_container *c)
 
 static int prepare_restart(struct bh_engine *engine, struct bh_container *c, struct bh_error *err)
 {
-	bh_auto_free char *path = bh_container_cgroup_path(c);
 	struct bh_snapshot snapshot = { 0 };
-	struct bh_cgroup *cgroup;
-	int r;
+	int r = bh_engine_destroy_compartment(c, err);
 
 	clear_marks(c);
-	if (bh_cgroup_open(path, &cgroup, NULL) == 0) {
-		bh_cgroup_kill(cgroup, NULL);
-		bh_cgroup_destroy(cgroup, NULL);
-		bh_cgroup_free(cgroup);
-	}
+	if (r < 0)
+		return r;
 	if (!bh_json_bool(c->record, "restart_fresh", false))
 		return 0;
 	r = bh_container_snapshot(engine, c, &snapshot, err);

@@ -89,8 +89,8 @@ int bh_engine_apply_userns(struct bh_engine *engine, const struct bh_create_opti
 	if (bh_has_prefix(mode, "auto:size=") && bh_parse_uint(mode + strlen("auto:size="), RANGE_UNIT, &size) == 0 && size > 0)
 		mode = "auto";
 	if (!bh_streq(mode, "auto") && !bh_streq(mode, "private") && !bh_streq(mode, "remap"))
-		return bh_error_text(err, EINVAL, "invalid --userns mode '%s': host, auto[:size=N] (up to %u), private, remap, or --uidmap/--gidmap", o->userns,
-				     RANGE_UNIT);
+		return bh_error_text(err, EINVAL, "invalid --userns mode '%s': host, auto[:size=N] (up to %u), private, remap, or --uidmap/--gidmap",
+				     o->userns, RANGE_UNIT);
 	first = own_range(id);
 	spec->uid_mappings = one_map(first, (uint32_t)size);
 	spec->gid_mappings = one_map(first, (uint32_t)size);

@@ -56,7 +56,8 @@ static int parse_members(struct json_object *document, struct bh_image *image, s
 
 		if (!set)
 			continue;
-		json_object_object_foreach(set, key, value) {
+		json_object_object_foreach(set, key, value)
+		{
 			(void)value;
 			bh_strv_add((void *)(base + set_members[i].offset), key);
 		}
@@ -75,7 +76,8 @@ static int parse(struct json_object *document, struct bh_image *image, struct bh
 	image->has_entrypoint = bh_image_json_array(document, "config.Entrypoint");
 	image->has_cmd = bh_image_json_array(document, "config.Cmd");
 	if (labels) {
-		json_object_object_foreach(labels, key, value) {
+		json_object_object_foreach(labels, key, value)
+		{
 			if (json_object_is_type(value, json_type_string))
 				bh_strv_addf(&image->labels, "%s=%s", key, json_object_get_string(value));
 		}

@@ -92,8 +92,8 @@ static int read_result(const struct bh_buf *text, int status, struct json_object
 	return 0;
 }
 
-int bh_image_helper_run(struct bh_image_store *store, const struct bh_image_job *job, struct bh_staging *staging,
-			struct json_object **ret_result, struct bh_error *err)
+int bh_image_helper_run(struct bh_image_store *store, const struct bh_image_job *job, struct bh_staging *staging, struct json_object **ret_result,
+			struct bh_error *err)
 {
 	bh_auto_buf struct bh_buf text = { 0 };
 	bh_auto_close int read_end = -1;

@@ -16,8 +16,8 @@
 #define INDEX_DEPTH_MAX 4 /* an index may lead to an index */
 
 /* Follows indexes of platforms until a manifest's blob is in `content`. */
-static int read_manifest_blob(struct bh_image_store *store, struct json_object *entry, struct bh_descriptor *descriptor,
-			      struct bh_buf *content, struct bh_error *err)
+static int read_manifest_blob(struct bh_image_store *store, struct json_object *entry, struct bh_descriptor *descriptor, struct bh_buf *content,
+			      struct bh_error *err)
 {
 	int r = bh_descriptor_parse(entry, "index.json: manifests[]", descriptor, err);
 
@@ -52,8 +52,8 @@ int bh_image_manifest_read(struct bh_image_store *store, struct json_object *ent
 	return r < 0 ? r : bh_manifest_parse(content.data, content.length, ret_manifest, err);
 }
 
-int bh_image_entry_read(struct bh_image_store *store, struct json_object *entry, struct bh_image *ret_image,
-			struct bh_manifest *ret_manifest, struct bh_error *err)
+int bh_image_entry_read(struct bh_image_store *store, struct json_object *entry, struct bh_image *ret_image, struct bh_manifest *ret_manifest,
+			struct bh_error *err)
 {
 	bh_auto_buf struct bh_buf content = { 0 };
 	struct bh_image image = { .size_bytes = -1 };

@@ -118,7 +118,7 @@ static int copy_folder(int from, int to, dev_t device, unsigned depth)
 	int fd = fcntl(from, F_DUPFD_CLOEXEC, 3), r = 0;
 	bh_auto_closedir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
-	struct stat st;
+	struct stat st = { 0 };
 
 	if (!dir) {
 		bh_close_fd(&fd);
@@ -140,7 +140,7 @@ int bh_copy_tree(int from_fd, int to_fd, struct bh_error *err)
 {
 	/* A mount's fd is O_PATH: for reading its attributes and writing into it another one is needed. */
 	bh_auto_close int to = openat(to_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct stat st;
+	struct stat st = { 0 };
 	int r = to < 0 || fstat(from_fd, &st) < 0 ? -errno : copy_folder(from_fd, to, st.st_dev, 0);
 
 	return r < 0 ? bh_error_set(err, -r, "copy a folder of the image") : 0;

@@ -119,13 +119,18 @@ static void apply_word(const struct option_word *word, struct bh_mount_options *
 		else
 			merge(&o->set, &o->clear, word);
 		break;
-	case FLAG: o->flags = (o->flags & ~word->clear) | word->set; break;
+	case FLAG:
+		o->flags = (o->flags & ~word->clear) | word->set;
+		break;
 	case PROPAGATION:
 		o->propagation = word->set;
 		o->propagation_recursive = word->recursive;
 		break;
-	case SWITCH: *(bool *)((char *)o + word->set) = true; break;
-	case NOTHING: break;
+	case SWITCH:
+		*(bool *)((char *)o + word->set) = true;
+		break;
+	case NOTHING:
+		break;
 	}
 }
 
@@ -342,8 +347,8 @@ static const struct {
 	uint64_t attribute;
 	unsigned long flag;
 } classic_attributes[] = {
-	{ MOUNT_ATTR_RDONLY, MS_RDONLY }, { MOUNT_ATTR_NOSUID, MS_NOSUID },         { MOUNT_ATTR_NODEV, MS_NODEV },
-	{ MOUNT_ATTR_NOEXEC, MS_NOEXEC }, { MOUNT_ATTR_NODIRATIME, MS_NODIRATIME }, { MOUNT_ATTR_NOATIME, MS_NOATIME },
+	{ MOUNT_ATTR_RDONLY, MS_RDONLY },           { MOUNT_ATTR_NOSUID, MS_NOSUID },         { MOUNT_ATTR_NODEV, MS_NODEV },
+	{ MOUNT_ATTR_NOEXEC, MS_NOEXEC },           { MOUNT_ATTR_NODIRATIME, MS_NODIRATIME }, { MOUNT_ATTR_NOATIME, MS_NOATIME },
 	{ MOUNT_ATTR_STRICTATIME, MS_STRICTATIME },
 };
 
@@ -406,7 +411,8 @@ int bh_mount_classic_set(int mounted_fd, const struct bh_mount_options *o, struc
 	unsigned long flags = present_flags(mounted_fd) | classic_flags(o);
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(classic_attributes); i++)
-		if ((o->clear | o->recursive_clear) & classic_attributes[i].attribute && !((o->set | o->recursive_set) & classic_attributes[i].attribute))
+		if ((o->clear | o->recursive_clear) & classic_attributes[i].attribute &&
+		    !((o->set | o->recursive_set) & classic_attributes[i].attribute))
 			flags &= ~classic_attributes[i].flag;
 	if ((o->set | o->clear | o->recursive_set | o->recursive_clear) && mount(NULL, path.text, NULL, MS_BIND | MS_REMOUNT | flags, NULL) < 0)
 		return bh_error_set(err, errno, "remount with new attributes");

@@ -24,10 +24,14 @@
 #endif
 
 const struct bh_namespace bh_namespaces[BH_NS_COUNT] = {
-	[BH_NS_PID] = { "pid", "pid", CLONE_NEWPID },          [BH_NS_NETWORK] = { "network", "net", CLONE_NEWNET },
-	[BH_NS_MOUNT] = { "mount", "mnt", CLONE_NEWNS },       [BH_NS_IPC] = { "ipc", "ipc", CLONE_NEWIPC },
-	[BH_NS_UTS] = { "uts", "uts", CLONE_NEWUTS },          [BH_NS_USER] = { "user", "user", CLONE_NEWUSER },
-	[BH_NS_CGROUP] = { "cgroup", "cgroup", CLONE_NEWCGROUP }, [BH_NS_TIME] = { "time", "time", CLONE_NEWTIME },
+	[BH_NS_PID] = { "pid", "pid", CLONE_NEWPID },
+	[BH_NS_NETWORK] = { "network", "net", CLONE_NEWNET },
+	[BH_NS_MOUNT] = { "mount", "mnt", CLONE_NEWNS },
+	[BH_NS_IPC] = { "ipc", "ipc", CLONE_NEWIPC },
+	[BH_NS_UTS] = { "uts", "uts", CLONE_NEWUTS },
+	[BH_NS_USER] = { "user", "user", CLONE_NEWUSER },
+	[BH_NS_CGROUP] = { "cgroup", "cgroup", CLONE_NEWCGROUP },
+	[BH_NS_TIME] = { "time", "time", CLONE_NEWTIME },
 };
 
 int bh_namespace_open(int dirfd, const char *path, enum bh_namespace_type type, struct bh_error *err)
@@ -70,8 +74,7 @@ int bh_id_maps_write(int proc_fd, const struct bh_id_map *uid_maps, size_t uid_c
 	return r < 0 ? r : write_map(proc_fd, "gid_map", gid_maps, gid_count, err);
 }
 
-int bh_user_namespace_new(const struct bh_id_map *uid_maps, size_t uid_count, const struct bh_id_map *gid_maps, size_t gid_count,
-			  struct bh_error *err)
+int bh_user_namespace_new(const struct bh_id_map *uid_maps, size_t uid_count, const struct bh_id_map *gid_maps, size_t gid_count, struct bh_error *err)
 {
 	int pidfd = -1;
 	const struct clone_args args = { .flags = CLONE_NEWUSER | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD };

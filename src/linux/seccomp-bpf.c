@@ -173,8 +173,8 @@ static struct target ordered(struct generator *g, const struct bh_seccomp_condit
 	return load(g, OFFSET_ARGUMENT(c->index) + 4, &then);
 }
 
-static struct target equal(struct generator *g, const struct bh_seccomp_condition *c, uint64_t mask, uint64_t wanted, bool wide, const struct target *yes,
-			   const struct target *no)
+static struct target equal(struct generator *g, const struct bh_seccomp_condition *c, uint64_t mask, uint64_t wanted, bool wide,
+			   const struct target *yes, const struct target *no)
 {
 	struct target then = masked(g, (uint32_t)mask, (uint32_t)wanted, yes, no);
 
@@ -351,8 +351,9 @@ static struct target native_section(struct generator *g, const struct bh_seccomp
 		x32 = table_search(g, rules->tables[BH_ARCH_X32], BH_ARCH_X32);
 	if (rules->tables[BH_ARCH_X86_64])
 		native = table_search(g, rules->tables[BH_ARCH_X86_64], BH_ARCH_X86_64);
-	then = rules->tables[BH_ARCH_X86_64] ? answer(rules->tables[BH_ARCH_X86_64]->highest < 0 ? g->default_action : unknown_action(g->default_action)) :
-					       kill;
+	then = rules->tables[BH_ARCH_X86_64] ?
+		       answer(rules->tables[BH_ARCH_X86_64]->highest < 0 ? g->default_action : unknown_action(g->default_action)) :
+		       kill;
 	then = compare(g, BPF_JEQ, UINT32_MAX, &then, &x32);
 	then = compare(g, BPF_JGE, X32_BIT, &then, &native);
 	return load(g, OFFSET_NUMBER, &then);

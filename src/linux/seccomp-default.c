@@ -18,16 +18,24 @@
 #define CLONE_NAMESPACES 0x7e020000
 
 struct group {
-	const char *names;               /* separated by spaces */
-	int8_t with, without;            /* capability that must be there / must not be there */
+	const char *names;    /* separated by spaces */
+	int8_t with, without; /* capability that must be there / must not be there */
 	bool conditional;
-	uint16_t errnum;                 /* 0: allow */
+	uint16_t errnum; /* 0: allow */
 	struct bh_seccomp_condition condition;
 };
 
-#define ALLOW_WITH(capability, list) { .names = (list), .with = (capability), .without = NO_CAPABILITY }
-#define ALLOW_IF(name, operation, number) \
-	{ .names = (name), .with = NO_CAPABILITY, .without = NO_CAPABILITY, .conditional = true, .condition = { .op = (operation), .value = (number) } }
+#define ALLOW_WITH(capability, list)                                            \
+	{                                                                       \
+		.names = (list), .with = (capability), .without = NO_CAPABILITY \
+	}
+#define ALLOW_IF(name, operation, number)                                                                             \
+	{                                                                                                             \
+		.names = (name), .with = NO_CAPABILITY, .without = NO_CAPABILITY, .conditional = true, .condition = { \
+			.op = (operation),                                                                            \
+			.value = (number)                                                                             \
+		}                                                                                                     \
+	}
 
 static const struct group groups[] = {
 	{ .names = "accept accept4 access adjtimex alarm bind brk cachestat capget capset chdir chmod chown chown32 clock_adjtime "
@@ -68,7 +76,8 @@ static const struct group groups[] = {
 		   /* Kernels before 4.8 let ptrace get around seccomp; nothing that old is supported. */
 		   "process_vm_readv process_vm_writev ptrace "
 		   "arch_prctl modify_ldt",
-	  .with = NO_CAPABILITY, .without = NO_CAPABILITY },
+	  .with = NO_CAPABILITY,
+	  .without = NO_CAPABILITY },
 	ALLOW_IF("socket", BH_OP_LT, 12),
 	ALLOW_IF("socket", BH_OP_EQ, 13),
 	ALLOW_IF("socket", BH_OP_EQ, 14),
@@ -104,7 +113,10 @@ static const struct group groups[] = {
 	ALLOW_WITH(CAP_SYS_ADMIN, "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie lsm_get_self_attr lsm_list_modules "
 				  "lsm_set_self_attr mount mount_setattr move_mount open_tree perf_event_open quotactl quotactl_fd setdomainname "
 				  "sethostname setns syslog umount umount2 unshare"),
-	{ .names = "clone", .with = NO_CAPABILITY, .without = CAP_SYS_ADMIN, .conditional = true,
+	{ .names = "clone",
+	  .with = NO_CAPABILITY,
+	  .without = CAP_SYS_ADMIN,
+	  .conditional = true,
 	  .condition = { .op = BH_OP_MASKED_EQ, .value = CLONE_NAMESPACES, .wanted = 0 } },
 	/* Its flags lie in memory, where no filter sees them: C libraries fall back to clone. */
 	{ .names = "clone3", .with = NO_CAPABILITY, .without = CAP_SYS_ADMIN, .errnum = ENOSYS },
@@ -167,8 +179,13 @@ int bh_seccomp_compile_default(uint64_t capabilities, struct sock_filter **ret_i
 }
 
 static const char *const op_names[] = {
-	[BH_OP_NE] = "SCMP_CMP_NE", [BH_OP_LT] = "SCMP_CMP_LT", [BH_OP_LE] = "SCMP_CMP_LE",		   [BH_OP_EQ] = "SCMP_CMP_EQ",
-	[BH_OP_GE] = "SCMP_CMP_GE", [BH_OP_GT] = "SCMP_CMP_GT", [BH_OP_MASKED_EQ] = "SCMP_CMP_MASKED_EQ",
+	[BH_OP_NE] = "SCMP_CMP_NE",
+	[BH_OP_LT] = "SCMP_CMP_LT",
+	[BH_OP_LE] = "SCMP_CMP_LE",
+	[BH_OP_EQ] = "SCMP_CMP_EQ",
+	[BH_OP_GE] = "SCMP_CMP_GE",
+	[BH_OP_GT] = "SCMP_CMP_GT",
+	[BH_OP_MASKED_EQ] = "SCMP_CMP_MASKED_EQ",
 };
 
 void bh_seccomp_default_rules(uint64_t capabilities, struct bh_spec_seccomp *ret_seccomp)

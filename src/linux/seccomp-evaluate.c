@@ -13,10 +13,14 @@
 static bool compare(unsigned code, uint32_t accumulator, uint32_t value)
 {
 	switch (BPF_OP(code)) {
-	case BPF_JEQ: return accumulator == value;
-	case BPF_JGT: return accumulator > value;
-	case BPF_JGE: return accumulator >= value;
-	default: return accumulator & value;
+	case BPF_JEQ:
+		return accumulator == value;
+	case BPF_JGT:
+		return accumulator > value;
+	case BPF_JGE:
+		return accumulator >= value;
+	default:
+		return accumulator & value;
 	}
 }
 
@@ -45,8 +49,10 @@ static uint32_t evaluate(const struct bh_seccomp_filter *filter, const struct se
 			else
 				pc += compare(i->code, accumulator, i->k) ? i->jt : i->jf;
 			break;
-		case BPF_RET: return i->k;
-		default: return SECCOMP_RET_KILL_PROCESS;
+		case BPF_RET:
+			return i->k;
+		default:
+			return SECCOMP_RET_KILL_PROCESS;
 		}
 	}
 	return SECCOMP_RET_KILL_PROCESS;

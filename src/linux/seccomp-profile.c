@@ -284,7 +284,7 @@ static int parse_rules(struct parser *p, json_object *root, struct bh_spec_secco
 
 static int parse_architectures(struct parser *p, json_object *root, struct bh_spec_seccomp *seccomp)
 {
-	json_object *map;
+	json_object *map = NULL;
 	int r = get_strings(p, root, "architectures", &seccomp->architectures);
 
 	if (r == 0)

@@ -22,12 +22,14 @@ struct multiplexed {
 
 /* Calls by their first argument: include/uapi/linux/net.h, include/uapi/linux/ipc.h. Sorted by nothing: 32 compares. */
 static const struct multiplexed multiplexed[] = {
-	{ "socket", 1, false },	    { "bind", 2, false },	 { "connect", 3, false },     { "listen", 4, false },	   { "accept", 5, false },
-	{ "getsockname", 6, false }, { "getpeername", 7, false }, { "socketpair", 8, false },  { "send", 9, false },	   { "recv", 10, false },
-	{ "sendto", 11, false },    { "recvfrom", 12, false },	 { "shutdown", 13, false },   { "setsockopt", 14, false }, { "getsockopt", 15, false },
-	{ "sendmsg", 16, false },   { "recvmsg", 17, false },	 { "accept4", 18, false },    { "semop", 1, true },	   { "semget", 2, true },
-	{ "semctl", 3, true },	    { "semtimedop", 4, true },	 { "msgsnd", 11, true },      { "msgrcv", 12, true },	   { "msgget", 13, true },
-	{ "msgctl", 14, true },	    { "shmat", 21, true },	 { "shmdt", 22, true },	      { "shmget", 23, true },	   { "shmctl", 24, true },
+	{ "socket", 1, false },    { "bind", 2, false },        { "connect", 3, false },     { "listen", 4, false },
+	{ "accept", 5, false },    { "getsockname", 6, false }, { "getpeername", 7, false }, { "socketpair", 8, false },
+	{ "send", 9, false },      { "recv", 10, false },       { "sendto", 11, false },     { "recvfrom", 12, false },
+	{ "shutdown", 13, false }, { "setsockopt", 14, false }, { "getsockopt", 15, false }, { "sendmsg", 16, false },
+	{ "recvmsg", 17, false },  { "accept4", 18, false },    { "semop", 1, true },        { "semget", 2, true },
+	{ "semctl", 3, true },     { "semtimedop", 4, true },   { "msgsnd", 11, true },      { "msgrcv", 12, true },
+	{ "msgget", 13, true },    { "msgctl", 14, true },      { "shmat", 21, true },       { "shmdt", 22, true },
+	{ "shmget", 23, true },    { "shmctl", 24, true },
 };
 #define I386_SOCKETCALL 102
 #define I386_IPC 117

@@ -38,9 +38,14 @@ static const struct word actions[] = {
 };
 
 static const struct word operators[] = {
-	{ "SCMP_CMP_NE", BH_OP_NE }, { "SCMP_CMP_LT", BH_OP_LT }, { "SCMP_CMP_LE", BH_OP_LE },
-	{ "SCMP_CMP_EQ", BH_OP_EQ }, { "SCMP_CMP_GE", BH_OP_GE }, { "SCMP_CMP_GT", BH_OP_GT },
-	{ "SCMP_CMP_MASKED_EQ", BH_OP_MASKED_EQ }, { 0 },
+	{ "SCMP_CMP_NE", BH_OP_NE },
+	{ "SCMP_CMP_LT", BH_OP_LT },
+	{ "SCMP_CMP_LE", BH_OP_LE },
+	{ "SCMP_CMP_EQ", BH_OP_EQ },
+	{ "SCMP_CMP_GE", BH_OP_GE },
+	{ "SCMP_CMP_GT", BH_OP_GT },
+	{ "SCMP_CMP_MASKED_EQ", BH_OP_MASKED_EQ },
+	{ 0 },
 };
 
 static const struct word flags[] = {
@@ -90,8 +95,9 @@ static int parse_condition(const struct bh_spec_seccomp_arg *arg, struct bh_secc
 		return bh_error_text(err, EINVAL, "linux.seccomp: unknown operator '%s'", arg->op ? arg->op : "");
 	if (arg->index >= BH_SECCOMP_ARGS)
 		return bh_error_text(err, EINVAL, "linux.seccomp: argument index %u, a system call has six arguments", arg->index);
-	*ret_condition =
-		(struct bh_seccomp_condition){ .index = (uint8_t)arg->index, .op = (uint8_t)op->value, .value = arg->value, .wanted = arg->value_two };
+	*ret_condition = (struct bh_seccomp_condition){
+		.index = (uint8_t)arg->index, .op = (uint8_t)op->value, .value = arg->value, .wanted = arg->value_two
+	};
 	return 0;
 }
 

@@ -26,7 +26,10 @@ int bh_image_json_parse(const char *bytes, size_t length, const char *what, stru
 	if (!value || error != json_tokener_success || end != length) {
 		json_object_put(value);
 		return bh_error_text(err, EINVAL, "%s: not valid JSON (%s at byte %zu)", what,
-				     error == json_tokener_continue ? "it ends too early" : error != json_tokener_success ? json_tokener_error_desc(error) : "unexpected text", end);
+				     error == json_tokener_continue ? "it ends too early" :
+				     error != json_tokener_success  ? json_tokener_error_desc(error) :
+								      "unexpected text",
+				     end);
 	}
 	if (!json_object_is_type(value, json_type_object) && !json_object_is_type(value, json_type_array)) {
 		json_object_put(value);
@@ -73,8 +76,7 @@ struct json_object *bh_image_json_array(struct json_object *object, const char *
 /* A string with a NUL inside would be cut short by every C user of it: it doesn't count as one. */
 static const char *string_of(struct json_object *value)
 {
-	if (!json_object_is_type(value, json_type_string) ||
-	    strlen(json_object_get_string(value)) != (size_t)json_object_get_string_len(value))
+	if (!json_object_is_type(value, json_type_string) || strlen(json_object_get_string(value)) != (size_t)json_object_get_string_len(value))
 		return NULL;
 	return json_object_get_string(value);
 }

@@ -109,7 +109,8 @@ static int parse_map(json_object *value, struct bh_strv *ret, const struct bh_js
 
 	if (!json_object_is_type(value, json_type_object))
 		return bh_schema_error(path, err, "expected an object of strings");
-	json_object_object_foreach(value, key, member) {
+	json_object_object_foreach(value, key, member)
+	{
 		struct bh_json_path here = { path, key, 0 };
 		const char *text = "";
 		int r = bh_schema_string(member, &here, &text, err);
@@ -160,13 +161,20 @@ static int parse_array(json_object *value, const struct bh_field *field, char *b
 static bool is_empty(json_object *value)
 {
 	switch (json_object_get_type(value)) {
-	case json_type_null: return true;
-	case json_type_boolean: return !json_object_get_boolean(value);
-	case json_type_int: return json_object_get_int64(value) == 0;
-	case json_type_string: return json_object_get_string_len(value) == 0;
-	case json_type_array: return json_object_array_length(value) == 0;
-	case json_type_object: return json_object_object_length(value) == 0;
-	default: return false;
+	case json_type_null:
+		return true;
+	case json_type_boolean:
+		return !json_object_get_boolean(value);
+	case json_type_int:
+		return json_object_get_int64(value) == 0;
+	case json_type_string:
+		return json_object_get_string_len(value) == 0;
+	case json_type_array:
+		return json_object_array_length(value) == 0;
+	case json_type_object:
+		return json_object_object_length(value) == 0;
+	default:
+		return false;
 	}
 }
 
@@ -185,7 +193,7 @@ static int parse_text(json_object *value, char **at, const struct bh_json_path *
 static int parse_number(json_object *value, enum bh_field_type type, void *at, const struct bh_json_path *path, struct bh_error *err)
 {
 	static const uint64_t limits[] = { [BH_FIELD_U16] = UINT16_MAX, [BH_FIELD_U32] = UINT32_MAX, [BH_FIELD_I64] = 0,
-					   [BH_FIELD_U64] = UINT64_MAX, [BH_FIELD_OPT_I64] = 0, [BH_FIELD_OPT_U64] = UINT64_MAX };
+					   [BH_FIELD_U64] = UINT64_MAX, [BH_FIELD_OPT_I64] = 0,      [BH_FIELD_OPT_U64] = UINT64_MAX };
 	uint64_t number = 0;
 	int64_t signed_number = 0;
 	int r = limits[type] ? parse_unsigned(value, limits[type], &number, path, err) : parse_signed(value, &signed_number, path, err);
@@ -193,12 +201,24 @@ static int parse_number(json_object *value, enum bh_field_type type, void *at, c
 	if (r < 0)
 		return r;
 	switch (type) {
-	case BH_FIELD_U16: *(uint16_t *)at = (uint16_t)number; break;
-	case BH_FIELD_U32: *(uint32_t *)at = (uint32_t)number; break;
-	case BH_FIELD_U64: *(uint64_t *)at = number; break;
-	case BH_FIELD_I64: *(int64_t *)at = signed_number; break;
-	case BH_FIELD_OPT_I64: *(struct bh_opt_i64 *)at = (struct bh_opt_i64)BH_SOME(signed_number); break;
-	default: *(struct bh_opt_u64 *)at = (struct bh_opt_u64)BH_SOME(number); break;
+	case BH_FIELD_U16:
+		*(uint16_t *)at = (uint16_t)number;
+		break;
+	case BH_FIELD_U32:
+		*(uint32_t *)at = (uint32_t)number;
+		break;
+	case BH_FIELD_U64:
+		*(uint64_t *)at = number;
+		break;
+	case BH_FIELD_I64:
+		*(int64_t *)at = signed_number;
+		break;
+	case BH_FIELD_OPT_I64:
+		*(struct bh_opt_i64 *)at = (struct bh_opt_i64)BH_SOME(signed_number);
+		break;
+	default:
+		*(struct bh_opt_u64 *)at = (struct bh_opt_u64)BH_SOME(number);
+		break;
 	}
 	return 0;
 }
@@ -208,19 +228,27 @@ static int parse_field(json_object *value, const struct bh_field *field, char *b
 	void *at = base + field->offset;
 
 	switch (field->type) {
-	case BH_FIELD_STRING: return parse_text(value, at, path, err);
+	case BH_FIELD_STRING:
+		return parse_text(value, at, path, err);
 	case BH_FIELD_BOOL:
 		if (!json_object_is_type(value, json_type_boolean))
 			return bh_schema_error(path, err, "expected true or false");
 		*(bool *)at = json_object_get_boolean(value);
 		return 0;
-	case BH_FIELD_STRINGS: return parse_strings(value, at, path, err);
-	case BH_FIELD_MAP: return parse_map(value, at, path, err);
-	case BH_FIELD_OBJECT: return bh_schema_parse(value, field->fields, base, path, err);
-	case BH_FIELD_ARRAY: return parse_array(value, field, base, path, err);
-	case BH_FIELD_CUSTOM: return field->codec->parse(value, at, path, err);
-	case BH_FIELD_REFUSED: return is_empty(value) ? 0 : bh_schema_error(path, err, "this setting is not supported");
-	default: return parse_number(value, field->type, at, path, err);
+	case BH_FIELD_STRINGS:
+		return parse_strings(value, at, path, err);
+	case BH_FIELD_MAP:
+		return parse_map(value, at, path, err);
+	case BH_FIELD_OBJECT:
+		return bh_schema_parse(value, field->fields, base, path, err);
+	case BH_FIELD_ARRAY:
+		return parse_array(value, field, base, path, err);
+	case BH_FIELD_CUSTOM:
+		return field->codec->parse(value, at, path, err);
+	case BH_FIELD_REFUSED:
+		return is_empty(value) ? 0 : bh_schema_error(path, err, "this setting is not supported");
+	default:
+		return parse_number(value, field->type, at, path, err);
 	}
 }
 
@@ -318,24 +346,33 @@ static bool write_value(const struct bh_field *field, const char *base, struct b
 	case BH_FIELD_BOOL:
 		bh_buf_adds(out, *(const bool *)at ? "true" : "false");
 		return *(const bool *)at;
-	case BH_FIELD_U16: return write_unsigned(*(const uint16_t *)at, out);
-	case BH_FIELD_U32: return write_unsigned(*(const uint32_t *)at, out);
-	case BH_FIELD_U64: return write_unsigned(*(const uint64_t *)at, out);
-	case BH_FIELD_I64: return write_signed(*(const int64_t *)at, out);
+	case BH_FIELD_U16:
+		return write_unsigned(*(const uint16_t *)at, out);
+	case BH_FIELD_U32:
+		return write_unsigned(*(const uint32_t *)at, out);
+	case BH_FIELD_U64:
+		return write_unsigned(*(const uint64_t *)at, out);
+	case BH_FIELD_I64:
+		return write_signed(*(const int64_t *)at, out);
 	case BH_FIELD_OPT_U64:
 		write_unsigned(((const struct bh_opt_u64 *)at)->value, out);
 		return ((const struct bh_opt_u64 *)at)->set;
 	case BH_FIELD_OPT_I64:
 		write_signed(((const struct bh_opt_i64 *)at)->value, out);
 		return ((const struct bh_opt_i64 *)at)->set;
-	case BH_FIELD_STRINGS: return write_strings(at, out);
-	case BH_FIELD_MAP: return write_map(at, out);
+	case BH_FIELD_STRINGS:
+		return write_strings(at, out);
+	case BH_FIELD_MAP:
+		return write_map(at, out);
 	case BH_FIELD_OBJECT:
 		bh_schema_write(field->fields, base, out);
 		return out->length - before > strlen("{}");
-	case BH_FIELD_ARRAY: return write_array(field, base, out);
-	case BH_FIELD_CUSTOM: return field->codec->write(at, out);
-	case BH_FIELD_REFUSED: break;
+	case BH_FIELD_ARRAY:
+		return write_array(field, base, out);
+	case BH_FIELD_CUSTOM:
+		return field->codec->write(at, out);
+	case BH_FIELD_REFUSED:
+		break;
 	}
 	return false;
 }

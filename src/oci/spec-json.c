@@ -22,18 +22,39 @@
 #define SECCOMP_ANNOTATION "org.bulkhead.seccomp="
 
 #define AT(structure, member) (unsigned short)offsetof(struct structure, member)
-#define FIELD(json, kind, structure, member) { .name = (json), .type = BH_FIELD_##kind, .offset = AT(structure, member), .extra = BH_FIELD_NOWHERE }
-#define NEEDED(json, kind, structure, member) \
-	{ .name = (json), .type = BH_FIELD_##kind, .offset = AT(structure, member), .extra = BH_FIELD_NOWHERE, .required = true }
-#define FLAGGED(json, kind, structure, member, flag) { .name = (json), .type = BH_FIELD_##kind, .offset = AT(structure, member), .extra = AT(structure, flag) }
-#define OBJECT(json, table) { .name = (json), .type = BH_FIELD_OBJECT, .extra = BH_FIELD_NOWHERE, .fields = (table) }
-#define FLAGGED_OBJECT(json, table, structure, flag) { .name = (json), .type = BH_FIELD_OBJECT, .extra = AT(structure, flag), .fields = (table) }
-#define ARRAY(json, structure, items, count, table)                                                                              \
-	{ .name = (json), .type = BH_FIELD_ARRAY, .offset = AT(structure, items), .extra = AT(structure, count),                 \
-	  .size = sizeof(*((struct structure *)0)->items), .fields = (table) }
-#define CODED(json, structure, member, coder) \
-	{ .name = (json), .type = BH_FIELD_CUSTOM, .offset = AT(structure, member), .extra = BH_FIELD_NOWHERE, .codec = (coder) }
-#define REFUSED(json) { .name = (json), .type = BH_FIELD_REFUSED, .extra = BH_FIELD_NOWHERE }
+#define FIELD(json, kind, structure, member)                                                                        \
+	{                                                                                                           \
+		.name = (json), .type = BH_FIELD_##kind, .offset = AT(structure, member), .extra = BH_FIELD_NOWHERE \
+	}
+#define NEEDED(json, kind, structure, member)                                                                                         \
+	{                                                                                                                             \
+		.name = (json), .type = BH_FIELD_##kind, .offset = AT(structure, member), .extra = BH_FIELD_NOWHERE, .required = true \
+	}
+#define FLAGGED(json, kind, structure, member, flag)                                                                   \
+	{                                                                                                              \
+		.name = (json), .type = BH_FIELD_##kind, .offset = AT(structure, member), .extra = AT(structure, flag) \
+	}
+#define OBJECT(json, table)                                                                           \
+	{                                                                                             \
+		.name = (json), .type = BH_FIELD_OBJECT, .extra = BH_FIELD_NOWHERE, .fields = (table) \
+	}
+#define FLAGGED_OBJECT(json, table, structure, flag)                                                     \
+	{                                                                                                \
+		.name = (json), .type = BH_FIELD_OBJECT, .extra = AT(structure, flag), .fields = (table) \
+	}
+#define ARRAY(json, structure, items, count, table)                                                                    \
+	{                                                                                                              \
+		.name = (json), .type = BH_FIELD_ARRAY, .offset = AT(structure, items), .extra = AT(structure, count), \
+		.size = sizeof(*((struct structure *)0)->items), .fields = (table)                                     \
+	}
+#define CODED(json, structure, member, coder)                                                                                         \
+	{                                                                                                                             \
+		.name = (json), .type = BH_FIELD_CUSTOM, .offset = AT(structure, member), .extra = BH_FIELD_NOWHERE, .codec = (coder) \
+	}
+#define REFUSED(json)                                                               \
+	{                                                                           \
+		.name = (json), .type = BH_FIELD_REFUSED, .extra = BH_FIELD_NOWHERE \
+	}
 
 /* --- codecs ------------------------------------------------------------------------------------------------------- */
 
@@ -79,8 +100,8 @@ static bool write_capability_set(const void *at, struct bh_buf *out)
 static const struct bh_field_codec capability_set = { parse_capability_set, write_capability_set, NULL };
 
 static const char *const namespace_names[BH_NS_COUNT] = {
-	[BH_NS_PID] = "pid",   [BH_NS_NETWORK] = "network", [BH_NS_MOUNT] = "mount",   [BH_NS_IPC] = "ipc",
-	[BH_NS_UTS] = "uts",   [BH_NS_USER] = "user",       [BH_NS_CGROUP] = "cgroup", [BH_NS_TIME] = "time",
+	[BH_NS_PID] = "pid", [BH_NS_NETWORK] = "network", [BH_NS_MOUNT] = "mount",   [BH_NS_IPC] = "ipc",
+	[BH_NS_UTS] = "uts", [BH_NS_USER] = "user",       [BH_NS_CGROUP] = "cgroup", [BH_NS_TIME] = "time",
 };
 
 struct named_namespace {
@@ -303,8 +324,12 @@ static const struct bh_field user_fields[] = {
 	NEEDED("uid", U32, bh_spec_process, user.uid),
 	NEEDED("gid", U32, bh_spec_process, user.gid),
 	FLAGGED("umask", U32, bh_spec_process, user.umask, user.umask_set),
-	{ .name = "additionalGids", .type = BH_FIELD_ARRAY, .offset = AT(bh_spec_process, user.additional_gids),
-	  .extra = AT(bh_spec_process, user.additional_gid_count), .size = sizeof(uint32_t), .codec = &gid_codec },
+	{ .name = "additionalGids",
+	  .type = BH_FIELD_ARRAY,
+	  .offset = AT(bh_spec_process, user.additional_gids),
+	  .extra = AT(bh_spec_process, user.additional_gid_count),
+	  .size = sizeof(uint32_t),
+	  .codec = &gid_codec },
 	{ 0 },
 };
 
@@ -458,8 +483,12 @@ static const struct bh_field hugepage_fields[] = {
 };
 
 static const struct bh_field resource_fields[] = {
-	{ .name = "devices", .type = BH_FIELD_ARRAY, .offset = AT(bh_spec, resources.devices),
-	  .extra = AT(bh_spec, resources.device_count), .size = sizeof(struct bh_spec_device_rule), .codec = &rule_codec },
+	{ .name = "devices",
+	  .type = BH_FIELD_ARRAY,
+	  .offset = AT(bh_spec, resources.devices),
+	  .extra = AT(bh_spec, resources.device_count),
+	  .size = sizeof(struct bh_spec_device_rule),
+	  .codec = &rule_codec },
 	OBJECT("memory", memory_fields),
 	OBJECT("cpu", cpu_fields),
 	OBJECT("pids", pids_fields),

@@ -24,8 +24,18 @@ static const struct default_mount default_mounts[] = {
 };
 
 static const char *const default_masked_paths[] = {
-	"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
-	"/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+	"/proc/acpi",
+	"/proc/asound",
+	"/proc/interrupts",
+	"/proc/kcore",
+	"/proc/keys",
+	"/proc/latency_stats",
+	"/proc/sched_debug",
+	"/proc/scsi",
+	"/proc/timer_list",
+	"/proc/timer_stats",
+	"/sys/devices/virtual/powercap",
+	"/sys/firmware",
 };
 
 static const char *const default_readonly_paths[] = {
@@ -34,18 +44,15 @@ static const char *const default_readonly_paths[] = {
 
 /* Everything is denied first; mknod stays possible, since making a node is not opening it. */
 static const struct bh_spec_device_rule default_device_rules[] = {
-	{ false, 'a', -1, -1, "rwm" },
-	{ true, 'c', -1, -1, "m" },
-	{ true, 'b', -1, -1, "m" },
-	{ true, 'c', 1, 3, "rwm" },    /* null */
-	{ true, 'c', 1, 5, "rwm" },    /* zero */
-	{ true, 'c', 1, 7, "rwm" },    /* full */
-	{ true, 'c', 1, 8, "rwm" },    /* random */
-	{ true, 'c', 1, 9, "rwm" },    /* urandom */
-	{ true, 'c', 5, 0, "rwm" },    /* tty */
-	{ true, 'c', 5, 1, "rwm" },    /* console */
-	{ true, 'c', 5, 2, "rwm" },    /* ptmx */
-	{ true, 'c', 136, -1, "rwm" }, /* pts */
+	{ false, 'a', -1, -1, "rwm" }, { true, 'c', -1, -1, "m" }, { true, 'b', -1, -1, "m" }, { true, 'c', 1, 3, "rwm" }, /* null */
+	{ true, 'c', 1, 5, "rwm" },                                                                                        /* zero */
+	{ true, 'c', 1, 7, "rwm" },                                                                                        /* full */
+	{ true, 'c', 1, 8, "rwm" },                                                                                        /* random */
+	{ true, 'c', 1, 9, "rwm" },                                                                                        /* urandom */
+	{ true, 'c', 5, 0, "rwm" },                                                                                        /* tty */
+	{ true, 'c', 5, 1, "rwm" },                                                                                        /* console */
+	{ true, 'c', 5, 2, "rwm" },                                                                                        /* ptmx */
+	{ true, 'c', 136, -1, "rwm" },                                                                                     /* pts */
 };
 
 static const enum bh_namespace_type default_namespaces[] = {

@@ -14,8 +14,7 @@ static void add_record(struct shim_log *log, int stream, const char *bytes, size
 
 	bh_buf_adds(&log->batch, "{\"log\":");
 	bh_buf_add_jsonn(&log->batch, bytes, length);
-	bh_buf_addf(&log->batch, ",\"stream\":\"%s\",\"time\":\"%s\"}\n", stream ? "stderr" : "stdout",
-		    bh_format_time(bh_now_ns(), time_text));
+	bh_buf_addf(&log->batch, ",\"stream\":\"%s\",\"time\":\"%s\"}\n", stream ? "stderr" : "stdout", bh_format_time(bh_now_ns(), time_text));
 }
 
 /* With the first bytes: many containers never write any. */

@@ -24,8 +24,17 @@
 #include <sys/wait.h>
 
 static struct shim shim = {
-	.dir_fd = -1, .state_fd = -1, .pidfd = -1, .stdin_fd = -1, .out_fd = { -1, -1 }, .tty_fd = -1, .listen_fd = -1,
-	.owner = -1, .oom_fd = -1, .health_pidfd = -1, .log = { .fd = -1, .max_file = 1 },
+	.dir_fd = -1,
+	.state_fd = -1,
+	.pidfd = -1,
+	.stdin_fd = -1,
+	.out_fd = { -1, -1 },
+	.tty_fd = -1,
+	.listen_fd = -1,
+	.owner = -1,
+	.oom_fd = -1,
+	.health_pidfd = -1,
+	.log = { .fd = -1, .max_file = 1 },
 };
 
 static int64_t now_ms(void)
@@ -80,19 +89,27 @@ static bool parse_argument(const char *key, const char *value)
 		const char *key;
 		int *fd;
 	} fds[] = {
-		{ "dir", &shim.dir_fd }, { "state", &shim.state_fd }, { "pidfd", &shim.pidfd }, { "stdin", &shim.stdin_fd },
-		{ "stdout", &shim.out_fd[0] }, { "stderr", &shim.out_fd[1] }, { "tty", &shim.tty_fd }, { "listen", &shim.listen_fd },
-		{ "oom", &shim.oom_fd },
+		{ "dir", &shim.dir_fd },     { "state", &shim.state_fd },   { "pidfd", &shim.pidfd },
+		{ "stdin", &shim.stdin_fd }, { "stdout", &shim.out_fd[0] }, { "stderr", &shim.out_fd[1] },
+		{ "tty", &shim.tty_fd },     { "listen", &shim.listen_fd }, { "oom", &shim.oom_fd },
 	};
 	static const struct {
 		const char *key;
 		int64_t *number;
 	} numbers[] = {
-		{ "pid", &pid_number }, { "restart-max", &shim.restart_max }, { "restart-count", &shim.restart_count },
-		{ "backoff-ms", &shim.backoff_ms }, { "started-ms", &shim.started_ms }, { "log-max-size", &max_size_number },
-		{ "log-max-file", &shim.log.max_file }, { "health-interval-ms", &shim.health_interval_ms }, { "owner", &owner_flag },
+		{ "pid", &pid_number },
+		{ "restart-max", &shim.restart_max },
+		{ "restart-count", &shim.restart_count },
+		{ "backoff-ms", &shim.backoff_ms },
+		{ "started-ms", &shim.started_ms },
+		{ "log-max-size", &max_size_number },
+		{ "log-max-file", &shim.log.max_file },
+		{ "health-interval-ms", &shim.health_interval_ms },
+		{ "owner", &owner_flag },
 		{ "started-ns", &shim.started_ns },
-		{ "remove", &remove_flag }, { "log", &log_flag }, { "once", &once_flag },
+		{ "remove", &remove_flag },
+		{ "log", &log_flag },
+		{ "once", &once_flag },
 	};
 	static const struct {
 		const char *key;
@@ -133,7 +150,7 @@ static bool parse_arguments(int argc, char **argv)
 		if (!ok)
 			return false;
 	}
-	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+	syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC); /* libc may not know it */
 	shim.pid = (pid_t)pid_number;
 	shim.log.max_size = (uint64_t)max_size_number;
 	shim.log.enabled = log_flag;
@@ -168,6 +185,8 @@ static void become_engine(const char *verb, const struct bh_strv *extra)
 {
 	bh_auto_strv struct bh_strv args = { 0 };
 
+	if (!shim.engine)
+		return;
 	bh_strv_add(&args, "bulkhead");
 	bh_strv_addf(&args, "--root=%s", shim.root);
 	bh_strv_addf(&args, "--state=%s", shim.state_dir);
@@ -319,8 +338,8 @@ static void write_exit_record(const struct bh_frame_exit *result)
 {
 	char text[192];
 	int length = snprintf(text, sizeof text,
-			      "{\"exit_code\":%d,\"oom_killed\":%s,\"started_ns\":%lld,\"finished_ns\":%lld,\"restart_count\":%lld}\n", result->exit_code,
-			      result->oom_killed ? "true" : "false", (long long)shim.started_ns, (long long)result->finished_ns,
+			      "{\"exit_code\":%d,\"oom_killed\":%s,\"started_ns\":%lld,\"finished_ns\":%lld,\"restart_count\":%lld}\n",
+			      result->exit_code, result->oom_killed ? "true" : "false", (long long)shim.started_ns, (long long)result->finished_ns,
 			      (long long)shim.restart_count);
 
 	bh_write_file_at(shim.dir_fd, "exit.json", text, (size_t)length, 0600, 0, NULL);

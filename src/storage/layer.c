@@ -64,11 +64,11 @@ struct apply {
 	struct bh_error chunk_error;
 	const void *chunk;
 	size_t chunk_size;
-	uint64_t chunk_end;      /* position of the chunk's end in the archive */
+	uint64_t chunk_end; /* position of the chunk's end in the archive */
 	int root_fd;
-	char *parent_path;       /* of parent_fd; the last folder used, since entries come folder by folder */
+	char *parent_path; /* of parent_fd; the last folder used, since entries come folder by folder */
 	int parent_fd;
-	bool forget_parent;      /* something was removed: parent_fd may be a folder that is no longer there */
+	bool forget_parent; /* something was removed: parent_fd may be a folder that is no longer there */
 	struct pending *pending;
 	size_t pending_count, pending_capacity;
 	uint64_t bytes_max, entries;
@@ -79,9 +79,9 @@ struct apply {
 /* One entry, taken apart. */
 struct entry {
 	struct archive_entry *raw;
-	char *path;        /* relative, clean; "" = the root */
-	const char *name;  /* last component, in `path` */
-	int parent_fd;     /* borrowed */
+	char *path;       /* relative, clean; "" = the root */
+	const char *name; /* last component, in `path` */
+	int parent_fd;    /* borrowed */
 };
 
 static la_ssize_t read_chunk(struct archive *archive, void *context, const void **ret_bytes)
@@ -413,8 +413,8 @@ static int write_blocks(struct apply *a, const struct entry *e, int fd)
 			return archive_failure(a, e->path);
 		a->stats.bytes += size;
 		if (a->stats.bytes > a->bytes_max)
-			return bh_error_text(a->err, ENOSPC, "layer entry '%.200s': the layer is larger than %llu bytes, the limit or the free space", e->path,
-					     (unsigned long long)a->bytes_max);
+			return bh_error_text(a->err, ENOSPC, "layer entry '%.200s': the layer is larger than %llu bytes, the limit or the free space",
+					     e->path, (unsigned long long)a->bytes_max);
 		r = check_size(a, e, offset + (int64_t)size);
 		if (r < 0)
 			return r;
@@ -624,6 +624,8 @@ static int dispatch(struct apply *a, struct entry *e)
 	const char *target = archive_entry_hardlink(e->raw);
 	mode_t type = archive_entry_filetype(e->raw);
 
+	if (!e->path || !e->name)
+		return refuse(a, "?", "an entry without a name");
 	if (!*e->path && type != S_IFDIR)
 		return refuse(a, "/", "the root must be a folder");
 	if (bh_has_prefix(e->name, WHITEOUT))

@@ -29,8 +29,8 @@
 #include <sys/mount.h>
 #include <sys/wait.h>
 
-#define FSCONFIG_VALUE_MAX 255  /* a longer string is refused by fsconfig(2) */
-#define MOUNT_OPTIONS_MAX 4095  /* mount(2) copies one page */
+#define FSCONFIG_VALUE_MAX 255 /* a longer string is refused by fsconfig(2) */
+#define MOUNT_OPTIONS_MAX 4095 /* mount(2) copies one page */
 #define CHILD_STACK_SIZE (64u << 10)
 
 enum bh_overlay_way bh_overlay_first_way = BH_OVERLAY_LOWERDIR_PLUS;
@@ -42,12 +42,12 @@ struct attempt {
 	int lower_fds[BH_SNAPSHOT_LAYERS_MAX]; /* highest first; -1 where the path itself is used */
 	char *lowers[BH_SNAPSHOT_LAYERS_MAX];  /* highest first: what the kernel is told */
 	size_t count;
-	char *upper, *work;                    /* NULL: read-only */
-	int upper_fd;                          /* the container's folder, or -1 */
+	char *upper, *work; /* NULL: read-only */
+	int upper_fd;       /* the container's folder, or -1 */
 	int userns_fd;
 	enum bh_overlay_way way;
-	bool attach;                           /* id-mapped clones must be attached before use */
-	int mount_fd;                          /* the answer */
+	bool attach;  /* id-mapped clones must be attached before use */
+	int mount_fd; /* the answer */
 	struct bh_error err;
 };
 

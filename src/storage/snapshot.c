@@ -67,7 +67,8 @@ int bh_storage_usage(const char *path, struct bh_snapshot_usage *ret_usage, stru
 				r = bh_error_set(err, entry->fts_errno, "walk %s", entry->fts_path);
 			continue;
 		default:
-			if (entry->fts_level == 0 || (entry->fts_info != FTS_D && entry->fts_statp->st_nlink > 1 && !remember(&seen, entry->fts_statp->st_ino)))
+			if (entry->fts_level == 0 ||
+			    (entry->fts_info != FTS_D && entry->fts_statp->st_nlink > 1 && !remember(&seen, entry->fts_statp->st_ino)))
 				continue;
 			usage.inodes++;
 			usage.bytes += entry->fts_info == FTS_F ? (uint64_t)entry->fts_statp->st_size : 0;

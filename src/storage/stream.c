@@ -39,8 +39,8 @@ struct bh_stream {
 	enum bh_compression compression;
 	const struct decoder *decoder; /* NULL: not compressed */
 	unsigned char input[INPUT_SIZE];
-	size_t position, length;       /* of the input not yet used */
-	unsigned char *out;            /* where the next decoded byte goes */
+	size_t position, length; /* of the input not yet used */
+	unsigned char *out;      /* where the next decoded byte goes */
 	size_t room;
 	uint64_t bytes_in, bytes_out;
 	bool source_ended, member_ended, ended;

@@ -43,12 +43,12 @@ static bool has(const char *controller)
 	return bh_strv_contains(&host.controllers, controller);
 }
 
-#define NEED(controller)                                                                 \
-	do {                                                                             \
-		if (!has(controller)) {                                                  \
-			print_message("# lab: no %s controller here\n", controller);     \
-			skip();                                                          \
-		}                                                                        \
+#define NEED(controller)                                                             \
+	do {                                                                         \
+		if (!has(controller)) {                                              \
+			print_message("# lab: no %s controller here\n", controller); \
+			skip();                                                      \
+		}                                                                    \
 	} while (0)
 
 #define OK(call) assert_ok((call), #call, __LINE__)
@@ -504,8 +504,9 @@ static bool find_disk(int64_t *ret_major, int64_t *ret_minor)
 static void test_block_io(void **state)
 {
 	struct bh_spec_throttle read_bps = { .rate = 1 * MIB }, write_iops = { .rate = 120 };
-	struct bh_spec_resources r = { .block_io = { .weight = BH_SOME(300), .read_bps = &read_bps, .read_bps_count = 1, .write_iops = &write_iops,
-						     .write_iops_count = 1 } };
+	struct bh_spec_resources r = {
+		.block_io = { .weight = BH_SOME(300), .read_bps = &read_bps, .read_bps_count = 1, .write_iops = &write_iops, .write_iops_count = 1 }
+	};
 	struct bh_cgroup *cgroup;
 	bh_auto_free char *expected = NULL;
 	char text[256];
@@ -520,8 +521,8 @@ static void test_block_io(void **state)
 	write_iops.minor = read_bps.minor;
 	OK(bh_cgroup_create(path, &r, &cgroup, &err));
 	read_value(cgroup, FOLDER_BLKIO, host.version == 2 ? "io.max" : "blkio.throttle.read_bps_device", text);
-	expected = bh_printf(host.version == 2 ? "%lld:%lld rbps=1048576 wbps=max riops=max wiops=120" : "%lld:%lld 1048576", (long long)read_bps.major,
-			     (long long)read_bps.minor);
+	expected = bh_printf(host.version == 2 ? "%lld:%lld rbps=1048576 wbps=max riops=max wiops=120" : "%lld:%lld 1048576",
+			     (long long)read_bps.major, (long long)read_bps.minor);
 	assert_string_equal(text, expected);
 	if (host.version == 1) {
 		read_value(cgroup, FOLDER_BLKIO, "blkio.bfq.weight", text);
@@ -607,8 +608,8 @@ static void test_device_rules(void **state)
 static void test_device_rules_are_reduced(void **state)
 {
 	struct bh_spec_device_rule rules[] = {
-		{ true, 'c', 9, 9, "rwm" },  { false, 'a', -1, -1, "rwm" }, { true, 'c', 1, 3, "r" },	{ true, 'c', 1, 3, "w" },
-		{ true, 'b', 8, -1, "rwm" }, { true, 'b', 8, 1, "r" },	    { false, 'c', 1, -1, "w" }, { true, 'a', 5, 0, "m" },
+		{ true, 'c', 9, 9, "rwm" },  { false, 'a', -1, -1, "rwm" }, { true, 'c', 1, 3, "r" },   { true, 'c', 1, 3, "w" },
+		{ true, 'b', 8, -1, "rwm" }, { true, 'b', 8, 1, "r" },      { false, 'c', 1, -1, "w" }, { true, 'a', 5, 0, "m" },
 	};
 	struct bh_spec_device_rule hole[] = { { false, 'a', -1, -1, "rwm" }, { true, 'c', 1, -1, "rwm" }, { false, 'c', 1, 5, "w" } };
 	static const char *const expected[] = { "c 1:3 r", "b 8:* rwm", "b 8:1 r", "c 5:0 m", "b 5:0 m" };

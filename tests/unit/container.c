@@ -38,8 +38,11 @@ static void test_mounts_inside(void **state)
 
 	make_directory("marker");
 	assert_int_equal(mount("marker", in_test("marker"), "tmpfs", 0, NULL), 0);
-	assert_int_equal(run(s, "cat /proc/self/mountinfo; test -z \"$(cat /proc/keys)\" && echo keys-masked; echo 1 >/proc/sys/kernel/msgmax || echo sys-ro;"
-				"touch /sys/x || echo sysfs-ro; echo a >/dev/null && echo null-works; test -c /proc/keys && echo null-cover; ls -A /proc/acpi /sys/firmware; true"), 0);
+	assert_int_equal(
+		run(s,
+		    "cat /proc/self/mountinfo; test -z \"$(cat /proc/keys)\" && echo keys-masked; echo 1 >/proc/sys/kernel/msgmax || echo sys-ro;"
+		    "touch /sys/x || echo sysfs-ro; echo a >/dev/null && echo null-works; test -c /proc/keys && echo null-cover; ls -A /proc/acpi /sys/firmware; true"),
+		0);
 	umount2(in_test("marker"), MNT_DETACH);
 	expect(" /proc rw,nosuid,nodev,noexec");
 	expect(" /sys ro,nosuid,nodev,noexec");
@@ -57,7 +60,8 @@ static void test_cgroup_mounts(void **state)
 {
 	struct bh_spec *s = fixture(state);
 
-	assert_int_equal(run(s, "ls /sys/fs/cgroup; cat /proc/self/cgroup; mkdir /sys/fs/cgroup/x || echo cgroup-ro; grep cgroup /proc/self/mountinfo"), 0);
+	assert_int_equal(
+		run(s, "ls /sys/fs/cgroup; cat /proc/self/cgroup; mkdir /sys/fs/cgroup/x || echo cgroup-ro; grep cgroup /proc/self/mountinfo"), 0);
 	expect("cgroup-ro");
 	/* A cgroup namespace of its own: every root is "/", whatever the host calls it. */
 	expect_not(":/..");
@@ -87,7 +91,8 @@ static void test_devices(void **state)
 	s->devices[0].path = bh_strdup("/dev/net/tun");
 	s->device_count = 1;
 	assert_int_equal(run(s, "stat -c '%n %F %t:%T %a %u:%g' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/net/tun;"
-				"readlink /dev/fd; readlink /dev/stdin; readlink /dev/ptmx"), 0);
+				"readlink /dev/fd; readlink /dev/stdin; readlink /dev/ptmx"),
+			 0);
 	expect("/dev/null character special file 1:3 666 0:0");
 	expect("/dev/zero character special file 1:5 666 0:0");
 	expect("/dev/full character special file 1:7 666 0:0");
@@ -108,7 +113,8 @@ static void test_binds(void **state)
 	bh_spec_add_mount(s, "/data", "bind", in_test("host"), "rbind,rprivate,nosuid,nodev");
 	bh_spec_add_mount(s, "/scratch", "tmpfs", "tmpfs", "size=1m,mode=700,noexec,nosuid");
 	assert_int_equal(run(s, "cat /new/deep/file; echo x >/new/deep/file || echo file-ro; echo y >/data/sub/y && echo dir-rw; stat -c %a /scratch;"
-				"grep -E ' /(data|scratch|new)' /proc/self/mountinfo"), 0);
+				"grep -E ' /(data|scratch|new)' /proc/self/mountinfo"),
+			 0);
 	expect("from the host");
 	expect("file-ro");
 	expect("dir-rw");
@@ -151,7 +157,10 @@ static void test_copy_up(void **state)
 	make_directory("root/srv/sub");
 	assert_int_equal(chmod(in_test("root/srv/sub"), 01777), 0);
 	bh_spec_add_mount(s, "/srv", "tmpfs", "tmpfs", "tmpcopyup,nosuid");
-	assert_int_equal(run(s, "cat /srv/link; stat -c '%u:%g' /srv/file; stat -c '%F %a' /srv/pipe /srv/sub; echo changed >/srv/file; grep ' /srv ' /proc/self/mountinfo"), 0);
+	assert_int_equal(
+		run(s,
+		    "cat /srv/link; stat -c '%u:%g' /srv/file; stat -c '%F %a' /srv/pipe /srv/sub; echo changed >/srv/file; grep ' /srv ' /proc/self/mountinfo"),
+		0);
 	expect("content7:8");
 	expect("fifo 640");
 	expect("directory 1777");
@@ -169,7 +178,10 @@ static void test_rbind_options(void **state)
 	bh_spec_add_mount(s, "/all", "bind", in_test("tree"), "rbind,rro");
 	bh_spec_add_mount(s, "/top", "bind", in_test("tree"), "rbind,ro");
 	bh_spec_add_mount(s, "/one", "bind", in_test("tree"), "bind");
-	assert_int_equal(run(s, "touch /all/sub/x || echo all-ro; touch /top/sub/y && echo top-sub-rw; touch /top/x || echo top-ro; test -e /one/sub/y || echo not-recursive"), 0);
+	assert_int_equal(
+		run(s,
+		    "touch /all/sub/x || echo all-ro; touch /top/sub/y && echo top-sub-rw; touch /top/x || echo top-ro; test -e /one/sub/y || echo not-recursive"),
+		0);
 	umount2(in_test("tree/sub"), MNT_DETACH);
 	expect("all-ro");
 	expect("top-sub-rw");
@@ -289,7 +301,10 @@ static void test_privileged(void **state)
 	struct bh_spec *s = fixture(state);
 
 	bh_spec_privileged(s);
-	assert_int_equal(run(s, "cat /proc/self/status; mount -t tmpfs t /tmp && echo mounted; mkdir /sys/fs/cgroup/pids/bh-test-x 2>/dev/null && rmdir /sys/fs/cgroup/pids/bh-test-x; true"), 0);
+	assert_int_equal(
+		run(s,
+		    "cat /proc/self/status; mount -t tmpfs t /tmp && echo mounted; mkdir /sys/fs/cgroup/pids/bh-test-x 2>/dev/null && rmdir /sys/fs/cgroup/pids/bh-test-x; true"),
+		0);
 	expect("Seccomp:\t0");
 	expect("mounted");
 }
@@ -359,7 +374,8 @@ static void test_preserved_fds(void **state)
 static void test_sysctl(void **state)
 {
 	struct bh_spec *s = fixture(state);
-	static const char *const refused[] = { "kernel.core_pattern=x", "vm.swappiness=1", "net..ipv4.x=1", "net/../kernel/core_pattern=x", "kernel.hostname=x" };
+	static const char *const refused[] = { "kernel.core_pattern=x", "vm.swappiness=1", "net..ipv4.x=1", "net/../kernel/core_pattern=x",
+					       "kernel.hostname=x" };
 
 	bh_strv_add(&s->sysctl, "net.ipv4.ip_unprivileged_port_start=77");
 	bh_strv_add(&s->sysctl, "kernel.msgmax=5000");
@@ -931,8 +947,11 @@ static void test_forced_fallbacks(void **state)
 			if (users)
 				map_users(s, 100000);
 			bh_linux_force_enosys(calls[i]);
-			assert_int_equal(run(s, "cat /etc/bound; echo x >/etc/bound || echo bound-ro; touch /x || echo root-ro; test -z \"$(cat /proc/keys)\" && echo masked;"
-						"echo >/proc/sys/kernel/msgmax || echo sys-ro; ls /proc/self/fd | wc -l; stat -c %t:%T /dev/null; ls -A /proc/acpi; true; grep ' /sys ' /proc/self/mountinfo"), 0);
+			assert_int_equal(
+				run(s,
+				    "cat /etc/bound; echo x >/etc/bound || echo bound-ro; touch /x || echo root-ro; test -z \"$(cat /proc/keys)\" && echo masked;"
+				    "echo >/proc/sys/kernel/msgmax || echo sys-ro; ls /proc/self/fd | wc -l; stat -c %t:%T /dev/null; ls -A /proc/acpi; true; grep ' /sys ' /proc/self/mountinfo"),
+				0);
 			bh_linux_force_enosys(0);
 			expect("bound");
 			expect("bound-ro");
@@ -1089,21 +1108,53 @@ static void test_resolve_user(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_defaults),        TEST(test_mounts_inside),    TEST(test_cgroup_mounts),
-		TEST(test_readonly_root),   TEST(test_devices),          TEST(test_binds),
-		TEST(test_bare_root),       TEST(test_copy_up),         TEST(test_rbind_options),    TEST(test_exit_codes),
-		TEST(test_create_waits),    TEST(test_delete_before_start), TEST(test_user),
-		TEST(test_capabilities),    TEST(test_privileged),       TEST(test_limits),
-		TEST(test_working_directory), TEST(test_no_fds),         TEST(test_preserved_fds),
-		TEST(test_sysctl),          TEST(test_init),             TEST(test_time_namespace),
-		TEST(test_hooks),           TEST(test_pipe_owner),           TEST(test_user_namespace),   TEST(test_root_callback),
-		TEST(test_root_fd),         TEST(test_idmapped_binds),   TEST(test_joins),
-		TEST(test_join_user_namespace), TEST(test_host_namespaces), TEST(test_exec),
-		TEST(test_terminal),        TEST(test_dev_is_a_link),    TEST(test_proc_is_a_link),
-		TEST(test_links_stay_inside), TEST(test_null_replaced),  TEST(test_working_directory_outside),
-		TEST(test_racing_links),    TEST(test_own_binary_as_entry), TEST(test_own_binary_is_never_seen), TEST(test_filters_that_forbid_our_steps),
-		TEST(test_labels),          TEST(test_covered_proc),
-		TEST(test_forced_fallbacks), TEST(test_failures_leave_nothing), TEST(test_parent_fate),
+		TEST(test_defaults),
+		TEST(test_mounts_inside),
+		TEST(test_cgroup_mounts),
+		TEST(test_readonly_root),
+		TEST(test_devices),
+		TEST(test_binds),
+		TEST(test_bare_root),
+		TEST(test_copy_up),
+		TEST(test_rbind_options),
+		TEST(test_exit_codes),
+		TEST(test_create_waits),
+		TEST(test_delete_before_start),
+		TEST(test_user),
+		TEST(test_capabilities),
+		TEST(test_privileged),
+		TEST(test_limits),
+		TEST(test_working_directory),
+		TEST(test_no_fds),
+		TEST(test_preserved_fds),
+		TEST(test_sysctl),
+		TEST(test_init),
+		TEST(test_time_namespace),
+		TEST(test_hooks),
+		TEST(test_pipe_owner),
+		TEST(test_user_namespace),
+		TEST(test_root_callback),
+		TEST(test_root_fd),
+		TEST(test_idmapped_binds),
+		TEST(test_joins),
+		TEST(test_join_user_namespace),
+		TEST(test_host_namespaces),
+		TEST(test_exec),
+		TEST(test_terminal),
+		TEST(test_dev_is_a_link),
+		TEST(test_proc_is_a_link),
+		TEST(test_links_stay_inside),
+		TEST(test_null_replaced),
+		TEST(test_working_directory_outside),
+		TEST(test_racing_links),
+		TEST(test_own_binary_as_entry),
+		TEST(test_own_binary_is_never_seen),
+		TEST(test_filters_that_forbid_our_steps),
+		TEST(test_labels),
+		TEST(test_covered_proc),
+		TEST(test_forced_fallbacks),
+		TEST(test_failures_leave_nothing),
+		TEST(test_parent_fate),
 		TEST(test_resolve_user),
 	};
 

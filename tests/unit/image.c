@@ -46,7 +46,8 @@ static struct bh_descriptor put_image(const char *mark)
 
 	assert_int_equal(bh_image_blob_write(&store, mark, strlen(mark), diff_id, NULL), 0);
 	config = bh_printf("{\"architecture\":\"amd64\",\"os\":\"linux\",\"created\":\"2020-01-02T03:04:05Z\",\"config\":{\"Cmd\":[\"%s\"]},"
-			   "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"%s\"]}}", mark, diff_id);
+			   "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"%s\"]}}",
+			   mark, diff_id);
 	memcpy(manifest.layers[0].digest, diff_id, sizeof diff_id);
 	assert_int_equal(bh_image_blob_write(&store, config, strlen(config), manifest.config.digest, NULL), 0);
 	bh_manifest_write(&manifest, &text);
@@ -201,8 +202,14 @@ static void test_damage(void **state)
 static void test_documents(void **state)
 {
 	static const char *const configs[] = {
-		"", "[]", "{}", "{\"rootfs\":{\"diff_ids\":[\"sha256:12\"]}}", "{\"rootfs\":{\"diff_ids\":[7]}}",
-		"{\"created\":\"yesterday\",\"rootfs\":{\"diff_ids\":[]}}", "{\"config\":{\"Env\":[1]},\"rootfs\":{\"diff_ids\":[]}}", "{\"rootfs\":{\"diff_ids\":[]}} x",
+		"",
+		"[]",
+		"{}",
+		"{\"rootfs\":{\"diff_ids\":[\"sha256:12\"]}}",
+		"{\"rootfs\":{\"diff_ids\":[7]}}",
+		"{\"created\":\"yesterday\",\"rootfs\":{\"diff_ids\":[]}}",
+		"{\"config\":{\"Env\":[1]},\"rootfs\":{\"diff_ids\":[]}}",
+		"{\"rootfs\":{\"diff_ids\":[]}} x",
 	};
 	static const char good[] = "{\"config\":{\"Entrypoint\":[],\"Labels\":{\"a\":\"b\"},\"Volumes\":{\"/x\":{}},\"Healthcheck\":{\"Test\":[\"NONE\"],"
 				   "\"Interval\":5},\"User\":null},\"rootfs\":{\"diff_ids\":[]}}\n";
@@ -262,7 +269,7 @@ static void test_staging(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_names),     cmocka_unit_test(test_foreign_names), cmocka_unit_test(test_collect),     cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_names),     cmocka_unit_test(test_foreign_names), cmocka_unit_test(test_collect), cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_documents), cmocka_unit_test(test_layer_twice),   cmocka_unit_test(test_staging),
 	};
 

@@ -137,7 +137,8 @@ static void check_parents(void)
 	const struct file escape[] = { { "d", S_IFDIR, NULL }, { "d/exit", S_IFLNK, outside }, { "d/exit/pwned", S_IFREG, "x" } };
 	static const struct file deep[] = { { "a/b/c/file", S_IFREG, "deep" }, { "a/b/other", S_IFREG, "x" }, { "a", S_IFDIR, NULL } };
 	static const struct file whiteouts[] = {
-		{ "d/.wh.x", S_IFREG, NULL }, { "d/x/y", S_IFREG, "in a folder that was whited out" }, { "d/.wh.gone", S_IFREG, NULL }, { "e/.wh..wh..opq", S_IFREG, NULL },
+		{ "d/.wh.x", S_IFREG, NULL },        { "d/x/y", S_IFREG, "in a folder that was whited out" },
+		{ "d/.wh.gone", S_IFREG, NULL },     { "e/.wh..wh..opq", S_IFREG, NULL },
 		{ "d/.wh..wh.plnk", S_IFREG, NULL },
 	};
 	struct bh_error err = BH_ERROR_INIT;

@@ -116,7 +116,8 @@ static uint32_t oracle_action(const char *name, bool errno_set, uint32_t errno_r
 
 static enum scmp_compare oracle_op(const char *name)
 {
-	static const char *const names[] = { "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ" };
+	static const char *const names[] = { "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE",       "SCMP_CMP_EQ",
+					     "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ" };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(names); i++)
 		if (bh_streq(names[i], name))
@@ -333,7 +334,11 @@ static const uint64_t docker_default = UINT64_C(0xa80425fb);
 
 static void test_default_profile_agrees(void **state)
 {
-	static const uint64_t sets[] = { UINT64_C(0xa80425fb), 0, UINT64_MAX, UINT64_C(1) << CAP_SYS_ADMIN, UINT64_C(1) << CAP_SYS_PTRACE,
+	static const uint64_t sets[] = { UINT64_C(0xa80425fb),
+					 0,
+					 UINT64_MAX,
+					 UINT64_C(1) << CAP_SYS_ADMIN,
+					 UINT64_C(1) << CAP_SYS_PTRACE,
 					 UINT64_C(1) << CAP_SYSLOG | UINT64_C(1) << CAP_BPF | UINT64_C(1) << CAP_SYS_TIME };
 
 	(void)state;
@@ -411,10 +416,12 @@ static uint64_t next_random(void)
 
 static void random_rules(struct bh_spec_seccomp *spec, size_t ways_max)
 {
-	static const char *const names[] = { "read",   "write", "openat", "socket",  "connect", "accept4", "semop",  "shmget",  "ioctl",     "clone",
-					     "mmap2",  "ipc",	"execve", "kill",    "prctl",	"sendto",  "recvmsg", "personality", "keyctl", "ptrace" };
-	static const char *const actions[] = { "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_TRAP", "SCMP_ACT_LOG", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL", "SCMP_ACT_TRACE" };
-	static const char *const ops[] = { "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ" };
+	static const char *const names[] = { "read",  "write", "openat", "socket", "connect", "accept4", "semop",   "shmget",      "ioctl",  "clone",
+					     "mmap2", "ipc",   "execve", "kill",   "prctl",   "sendto",  "recvmsg", "personality", "keyctl", "ptrace" };
+	static const char *const actions[] = { "SCMP_ACT_ALLOW",        "SCMP_ACT_ERRNO", "SCMP_ACT_TRAP", "SCMP_ACT_LOG",
+					       "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL",  "SCMP_ACT_TRACE" };
+	static const char *const ops[] = { "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE",       "SCMP_CMP_EQ",
+					   "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ" };
 	static const uint64_t values[] = { 0, 1, 2, 7, 40, 0xffff, 0x7e020000, UINT32_MAX, UINT64_C(1) << 32, UINT64_C(0x1234567890), UINT64_MAX };
 
 	*spec = (struct bh_spec_seccomp){ .source = BH_SECCOMP_RULES };
@@ -656,14 +663,21 @@ static void test_docker_profile(void **state)
 static void test_bad_profiles_are_refused(void **state)
 {
 	static const char *const bad[] = {
-		"", "[", "[]", "null", "{\"defaultAction\": 7}", "{\"syscalls\": [7], \"defaultAction\": \"SCMP_ACT_ALLOW\"}",
+		"",
+		"[",
+		"[]",
+		"null",
+		"{\"defaultAction\": 7}",
+		"{\"syscalls\": [7], \"defaultAction\": \"SCMP_ACT_ALLOW\"}",
 		"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"a\\u0000b\"]}]}",
 		"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"name\": \"a\", \"names\": [\"b\"]}]}",
 		"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"a\"], \"args\": [{\"index\": -1}]}]}",
 		"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"a\"], \"args\": [{\"index\": 6}]}]}",
 		"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"a\"], \"includes\": {\"minKernel\": \"4\"}}]}",
-		"{\"syscalls\": [{\"names\": [\"a\"]}]}", "{\"architectures\": [\"a\"], \"archMap\": [{}], \"defaultAction\": \"SCMP_ACT_ALLOW\"}",
-		"{\"a\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}", "{\"defaultAction\": \"SCMP_ACT_ALLOW\"} x",
+		"{\"syscalls\": [{\"names\": [\"a\"]}]}",
+		"{\"architectures\": [\"a\"], \"archMap\": [{}], \"defaultAction\": \"SCMP_ACT_ALLOW\"}",
+		"{\"a\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}",
+		"{\"defaultAction\": \"SCMP_ACT_ALLOW\"} x",
 	};
 	struct bh_spec_seccomp spec;
 
@@ -774,14 +788,10 @@ static void test_compile_is_quick(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_default_profile_agrees),
-		cmocka_unit_test(test_younger_calls),
-		cmocka_unit_test(test_random_rules_agree),
-		cmocka_unit_test(test_architectures),
-		cmocka_unit_test(test_bad_rules_are_refused),
-		cmocka_unit_test(test_docker_profile),
-		cmocka_unit_test(test_bad_profiles_are_refused),
-		cmocka_unit_test(test_kernel_enforces),
+		cmocka_unit_test(test_default_profile_agrees),   cmocka_unit_test(test_younger_calls),
+		cmocka_unit_test(test_random_rules_agree),       cmocka_unit_test(test_architectures),
+		cmocka_unit_test(test_bad_rules_are_refused),    cmocka_unit_test(test_docker_profile),
+		cmocka_unit_test(test_bad_profiles_are_refused), cmocka_unit_test(test_kernel_enforces),
 		cmocka_unit_test(test_compile_is_quick),
 	};
 

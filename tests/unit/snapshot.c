@@ -57,7 +57,7 @@ static int setup(void **state)
 		write_file(common, text);
 	}
 	bh_auto_free char *lower_folder = below("layers/0/d"), *lower_file = below("layers/0/d/old"), *upper_folder = below("layers/1/d"),
-		       *whiteout = below("layers/1/file-0"), *link = below("layers/0/link");
+			  *whiteout = below("layers/1/file-0"), *link = below("layers/0/link");
 
 	mkdir(lower_folder, 0755);
 	write_file(lower_file, "old");
@@ -271,7 +271,7 @@ static void test_failures(void **state)
 static void test_copy_link_escape(void **state)
 {
 	bh_auto_free char *lower = below("escape/lower"), *upper = below("escape/upper/link"), *target = below("escape/target"),
-		       *link = below("escape/lower/link"), *file = below("escape/upper/link/file"), *to = below("escape/root");
+			  *link = below("escape/lower/link"), *file = below("escape/upper/link/file"), *to = below("escape/root");
 	bh_auto_free char *upper_root = below("escape/upper"), *escaped = below("escape/target/file");
 	bh_auto_close int fd = -1;
 
@@ -291,8 +291,13 @@ static void test_copy_link_escape(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ways),   cmocka_unit_test(test_vfs),      cmocka_unit_test(test_readonly),
-		cmocka_unit_test(test_userns), cmocka_unit_test(test_no_layers), cmocka_unit_test(test_failures), cmocka_unit_test(test_copy_link_escape),
+		cmocka_unit_test(test_ways),
+		cmocka_unit_test(test_vfs),
+		cmocka_unit_test(test_readonly),
+		cmocka_unit_test(test_userns),
+		cmocka_unit_test(test_no_layers),
+		cmocka_unit_test(test_failures),
+		cmocka_unit_test(test_copy_link_escape),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -121,9 +121,11 @@ static const struct {
 	{ "{" MINIMAL ",\"linux\":{\"namespaces\":[{\"type\":\"x\"}]}}", "linux.namespaces[0]: unknown namespace type 'x'" },
 	{ "{" MINIMAL ",\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"pid\"}]}}", "linux.namespaces[1]: the pid namespace is listed twice" },
 	{ "{" MINIMAL ",\"linux\":{\"namespaces\":[{\"type\":\"pid\",\"path\":\"x\"}]}}", "is not absolute" },
-	{ "{" MINIMAL ",\"linux\":{\"resources\":{\"memory\":{\"limit\":9223372036854775808}}}}", "linux.resources.memory.limit: the number is too large" },
+	{ "{" MINIMAL ",\"linux\":{\"resources\":{\"memory\":{\"limit\":9223372036854775808}}}}",
+	  "linux.resources.memory.limit: the number is too large" },
 	{ "{" MINIMAL ",\"linux\":{\"resources\":{\"memory\":{\"limit\":\"1\"}}}}", "linux.resources.memory.limit: expected an integer" },
-	{ "{" MINIMAL ",\"linux\":{\"resources\":{\"devices\":[{\"allow\":true,\"access\":\"x\"}]}}}", "linux.resources.devices[0].access: expected letters" },
+	{ "{" MINIMAL ",\"linux\":{\"resources\":{\"devices\":[{\"allow\":true,\"access\":\"x\"}]}}}",
+	  "linux.resources.devices[0].access: expected letters" },
 	{ "{" MINIMAL ",\"linux\":{\"intelRdt\":{\"closID\":\"x\"}}}", "linux.intelRdt: this setting is not supported" },
 	{ "{" MINIMAL ",\"linux\":{\"devices\":[{\"path\":\"/dev/x\"}]}}", "linux.devices[0].type" },
 	{ "{" MINIMAL ",\"linux\":{\"uidMappings\":[{\"containerID\":0,\"hostID\":0,\"size\":1}]}}", "without a user namespace" },
@@ -152,7 +154,9 @@ static void test_ignored(void **state)
 
 	(void)state;
 	/* Unknown names, other platforms, empty values of settings we refuse, and null. */
-	assert_int_equal(parse("{" MINIMAL ",\"unknown\":{},\"windows\":{\"x\":1},\"hostname\":null,\"linux\":{\"intelRdt\":{},\"personality\":null}}", &s, &err), 0);
+	assert_int_equal(parse("{" MINIMAL ",\"unknown\":{},\"windows\":{\"x\":1},\"hostname\":null,\"linux\":{\"intelRdt\":{},\"personality\":null}}",
+			       &s, &err),
+			 0);
 	assert_null(s.hostname);
 	bh_spec_clear(&s);
 	assert_int_equal(parse("{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"capabilities\":{\"bounding\":[\"CAP_FUTURE\",\"CAP_KILL\"]}}}", &s, &err), 0);
@@ -216,8 +220,8 @@ static void test_capability_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_values),   cmocka_unit_test(test_wrong),
-		cmocka_unit_test(test_ignored),     cmocka_unit_test(test_size_limit), cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_values),     cmocka_unit_test(test_wrong),
+		cmocka_unit_test(test_ignored),          cmocka_unit_test(test_size_limit), cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_capability_names),
 	};
 

@@ -7,8 +7,9 @@
 /* cmocka comes after the headers it needs */
 #include <cmocka.h>
 
-static const char document[] = "{\"A\":{\"B\":\"x\"},\"L\":[\"a\",\"b\",\"c\"],\"E\":[],\"N\":7,\"F\":1.5,\"T\":true,\"U\":false,\"Z\":null,"
-			       "\"M\":{\"k2\":\"v2\",\"k1\":\"v1\",\"a.b\":\"dot\"},\"S\":\"Hello World\",\"O\":[{\"N\":\"one\"},{\"N\":\"two\"}],\"H\":\"sha256:0123456789abcdef\"}";
+static const char document[] =
+	"{\"A\":{\"B\":\"x\"},\"L\":[\"a\",\"b\",\"c\"],\"E\":[],\"N\":7,\"F\":1.5,\"T\":true,\"U\":false,\"Z\":null,"
+	"\"M\":{\"k2\":\"v2\",\"k1\":\"v1\",\"a.b\":\"dot\"},\"S\":\"Hello World\",\"O\":[{\"N\":\"one\"},{\"N\":\"two\"}],\"H\":\"sha256:0123456789abcdef\"}";
 
 static const char *const good[][2] = {
 	{ "plain", "plain" },

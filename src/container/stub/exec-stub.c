@@ -69,16 +69,20 @@ static long step(char letter, long sync, char ***args)
 			end(0);
 		}
 		return r;
-	case 's': return call(__NR_setsid, 0, 0, 0);
-	case 't': return call(__NR_ioctl, 0, TIOCSCTTY, 0);
+	case 's':
+		return call(__NR_setsid, 0, 0, 0);
+	case 't':
+		return call(__NR_ioctl, 0, TIOCSCTTY, 0);
 	case 'w':
 		say(sync, BH_STUB_READY, 0);
 		/* End of stream: the container is deleted before it was started. */
 		if (call(__NR_read, sync, word, sizeof word) <= 0)
 			end(1);
 		return 0;
-	case 'c': return call(__NR_chdir, *(*args)++, 0, 0);
-	default: return -1;
+	case 'c':
+		return call(__NR_chdir, *(*args)++, 0, 0);
+	default:
+		return -1;
 	}
 }
 

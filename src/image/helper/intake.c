@@ -31,7 +31,7 @@ struct tap {
 struct unpacker {
 	struct ring *ring;
 	int folder_fd;
-	bool hashing;              /* false: the tar archive is the blob itself */
+	bool hashing; /* false: the tar archive is the blob itself */
 	struct bh_sha256 hash;
 	char diff_id[BH_DIGEST_MAX];
 	struct bh_layer_stats stats;

@@ -186,8 +186,8 @@ static void add_docker_names(const struct parts *parts, const char *config_diges
 	const struct part *part = find_path(parts, "manifest.json", LINK_DEPTH_MAX);
 	bh_auto_json struct json_object *list = NULL;
 
-	if (!part || part->kind != PART_DOCUMENT ||
-	    bh_image_json_parse(part->content.data, part->content.length, "manifest.json", &list, NULL) < 0 || !json_object_is_type(list, json_type_array))
+	if (!part || part->kind != PART_DOCUMENT || bh_image_json_parse(part->content.data, part->content.length, "manifest.json", &list, NULL) < 0 ||
+	    !json_object_is_type(list, json_type_array))
 		return;
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *image = json_object_array_get_idx(list, i);
@@ -299,7 +299,9 @@ static int add_docker_layer(struct parts *parts, const char *name, const char *d
 	if (r < 0)
 		return r;
 	/* Podman's name is that of the archive itself, so a part known by name is not compressed. */
-	compression = part->kind == PART_LAYER ? part->intake.compression : bh_streq(part->intake.digest, diff_id) ? BH_COMPRESSION_NONE : BH_COMPRESSION_GZIP;
+	compression = part->kind == PART_LAYER               ? part->intake.compression :
+		      bh_streq(part->intake.digest, diff_id) ? BH_COMPRESSION_NONE :
+							       BH_COMPRESSION_GZIP;
 	memcpy(ret_layer->digest, part->intake.digest, sizeof ret_layer->digest);
 	snprintf(ret_layer->media_type, sizeof ret_layer->media_type, "%s", helper_layer_media_type(compression));
 	ret_layer->size = part->intake.size;
@@ -377,5 +379,6 @@ int parts_make_images(struct parts *parts, struct bh_error *err)
 		return make_from_index(parts, index, err);
 	if (manifest && manifest->kind == PART_DOCUMENT)
 		return make_from_manifest(parts, manifest, err);
-	return bh_error_text(err, EINVAL, "not an image archive: neither manifest.json nor an OCI layout is in it (use 'bulkhead import' for a root file system)");
+	return bh_error_text(err, EINVAL,
+			     "not an image archive: neither manifest.json nor an OCI layout is in it (use 'bulkhead import' for a root file system)");
 }

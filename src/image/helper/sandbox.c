@@ -24,8 +24,7 @@
 #include <sys/syscall.h>
 
 static const int kept_capabilities[] = {
-	CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, CAP_SETFCAP,
-	CAP_SYS_ADMIN, /* attributes trusted.* */
+	CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, CAP_SETFCAP, CAP_SYS_ADMIN, /* attributes trusted.* */
 };
 
 static int clone_folder(int fd, const char *path, uint64_t attributes, struct bh_error *err)

@@ -25,9 +25,9 @@ struct saver {
 	struct helper *h;
 	struct archive *archive;
 	bool docker;
-	struct bh_strv written;         /* digests of blobs in the archive */
-	struct json_object *index;      /* index.json: manifests */
-	struct json_object *manifest;   /* manifest.json */
+	struct bh_strv written;       /* digests of blobs in the archive */
+	struct json_object *index;    /* index.json: manifests */
+	struct json_object *manifest; /* manifest.json */
 	char *buffer;
 	struct bh_error *err;
 };
@@ -187,7 +187,8 @@ static void add_to_manifest(struct saver *s, const struct bh_manifest *manifest,
 	/* Full names: podman would take a short one for an image of its own ("localhost/busybox"). */
 	for (size_t i = 0; i < names->count; i++) {
 		bh_auto_reference struct bh_reference reference = { 0 };
-		bh_auto_free char *full = bh_reference_parse(names->items[i], &reference, NULL) == 0 ? bh_reference_full(&reference) : bh_strdup(names->items[i]);
+		bh_auto_free char *full = bh_reference_parse(names->items[i], &reference, NULL) == 0 ? bh_reference_full(&reference) :
+												       bh_strdup(names->items[i]);
 
 		json_object_array_add(tags, json_object_new_string(full));
 	}

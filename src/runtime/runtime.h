@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The isolation seam: what the engine asks of a technology that runs a workload in a compartment of its own.
+ *
+ * One const table per driver, chosen by `--isolation` and kept in the container's record. `container` (namespaces and
+ * cgroups) is the first; a microVM takes its place in the same table. A compartment is named by `path` ("/bulkhead-<id>"):
+ * for a container that is its cgroup. Everything that must outlive the process which created it can be found by that
+ * name alone, so that any later command can clean up after a kill.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "cgroup/cgroup.h"
+#include "container/container.h"
+
+struct bh_compartment {
+	struct bh_container_process process;
+	struct bh_cgroup *cgroup;
+	int oom_fd; /* tells OOM kills (see bh_cgroup_oom_fd), -1 if nothing does; the caller's */
+};
+#define BH_COMPARTMENT_INIT { .process = { .pidfd = -1, .sync_fd = -1 }, .cgroup = NULL, .oom_fd = -1 }
+
+struct bh_isolation_driver {
+	const char *name;
+	/* Makes the compartment with its limits, and the first process in it, which waits. request->cgroup is filled in. On
+	 * failure nothing is left. */
+	int (*create)(const char *path, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err);
+	/* Lets the process run; returns when it has executed, or with the reason why not (then the compartment is to be ended). */
+	int (*start)(struct bh_compartment *compartment, struct bh_error *err);
+	/* Ends what `create` made, after a failure before or at start. */
+	void (*abandon)(struct bh_compartment *compartment);
+	/* A further process inside, a child of the caller. request->cgroup is filled in. */
+	int (*exec)(const char *path, struct bh_container_exec *request, struct bh_container_process *ret_process, struct bh_error *err);
+	int (*pause)(const char *path, bool pause, struct bh_error *err);
+	int (*stats)(const char *path, struct bh_cgroup_stats *ret_stats, struct bh_error *err);
+	/* Pids on the host of all its processes; the array is the caller's. */
+	int (*pids)(const char *path, pid_t **ret_pids, size_t *ret_count, struct bh_error *err);
+	/* Kills what is left in it and removes it. One that isn't there is success. */
+	int (*destroy)(const char *path, struct bh_error *err);
+};
+
+extern const struct bh_isolation_driver bh_isolation_container;
+
+/* "container"; NULL gives the default. -EINVAL with the names there are. */
+int bh_isolation_driver_find(const char *name, const struct bh_isolation_driver **ret_driver, struct bh_error *err);
