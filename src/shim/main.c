@@ -193,7 +193,8 @@ static void become_engine(const char *verb, const struct bh_strv *extra)
 	bh_strv_add(&args, verb);
 	bh_strv_extend(&args, extra ? extra->items : NULL);
 	bh_strv_add(&args, shim.id);
-	execv(shim.engine, args.items);
+	if (shim.engine)
+		execv(shim.engine, args.items);
 }
 
 static void start_health_probe(void)

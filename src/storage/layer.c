@@ -649,7 +649,7 @@ static int apply_entry(struct apply *a, struct archive_entry *raw)
 	if (++a->entries > BH_LAYER_ENTRIES_MAX)
 		return bh_error_text(a->err, E2BIG, "the layer has more than %u entries", BH_LAYER_ENTRIES_MAX);
 	r = clean_path(a, archive_entry_pathname(raw), &e.path);
-	if (r == 0 && e.path)
+	if (r == 0)
 		r = e.parent_fd = open_parent(a, e.path, &e.name);
 	if (r >= 0)
 		r = dispatch(a, &e);
