@@ -155,6 +155,35 @@ static int mount_at(struct bh_job *job, const char *type, const char *destinatio
 	return fd < 0 ? bh_error_set(err, -fd, "open %s", destination) : fd;
 }
 
+/* A user namespace may mount the tree only with a cgroup namespace of its own; else its own folder is bound there. */
+static int bind_v2(struct bh_job *job, const char *destination, const struct bh_mount_options *o, char *lines, struct bh_error *err)
+{
+	bh_auto_free char *source = NULL;
+	bh_auto_close int fd = -1;
+	int r;
+
+	lines[strcspn(lines, "\n")] = '\0';
+	source = bh_printf("/sys/fs/cgroup%s", bh_has_prefix(lines, "0::/") ? lines + 3 : "");
+	fd = bh_mount_copy(AT_FDCWD, source, false, err);
+	r = fd < 0 ? fd : bh_mount_set(fd, o, err);
+	if (r == 0)
+		r = bh_attach_inside(job, fd, destination, BH_ATTACH_DIRECTORY, err);
+	if (r == 0)
+		bh_explain("mount", "type", "bind", "source", source, "target", destination, "options", o->set & MOUNT_ATTR_RDONLY ? "ro" : "rw");
+	return r;
+}
+
+static int mount_v2(struct bh_job *job, const char *destination, const struct bh_mount_options *o, char *lines, struct bh_error *err)
+{
+	int fd = mount_at(job, "cgroup2", destination, o, err);
+
+	if (fd == -EPERM && !own_view(job))
+		return bind_v2(job, destination, o, lines, err);
+	if (fd >= 0)
+		bh_explain("mount", "type", "cgroup2", "source", "cgroup2", "target", destination, "options", o->set & MOUNT_ATTR_RDONLY ? "ro" : "rw");
+	return fd < 0 ? fd : 0;
+}
+
 int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *m, const struct bh_mount_options *options, struct bh_error *err)
 {
 	struct bh_mount_options o = { .set = options->set | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC };
@@ -165,12 +194,8 @@ int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *m, const st
 
 	if (r < 0)
 		return r;
-	if (!has_v1(lines.data)) {
-		fd = mount_at(job, "cgroup2", m->destination, &o, err);
-		if (fd >= 0)
-			bh_explain("mount", "type", "cgroup2", "source", "cgroup2", "target", m->destination, "options", readonly ? "ro" : "rw");
-		return fd < 0 ? fd : 0;
-	}
+	if (!has_v1(lines.data))
+		return mount_v2(job, m->destination, &o, lines.data, err);
 	o.set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
 	bh_strv_add(&data, "mode=755");
 	o.data = data;
