@@ -91,10 +91,10 @@ include tests/tests.mk
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/bulkhead
-	install -m 755 $(BUILD)/bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead
+	install -s -m 755 $(BUILD)/bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead
 	ln -sf bulkhead $(DESTDIR)$(PREFIX)/bin/bh
 	ln -sf bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead-oci
-	install -m 755 $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(BUILD)/bulkhead-image $(DESTDIR)$(PREFIX)/libexec/bulkhead/
+	install -s -m 755 $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(BUILD)/bulkhead-image $(DESTDIR)$(PREFIX)/libexec/bulkhead/
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	$(BUILD)/bulkhead man >$(DESTDIR)$(PREFIX)/share/man/man1/bulkhead.1
 	ln -sf bulkhead.1 $(DESTDIR)$(PREFIX)/share/man/man1/bh.1

@@ -206,6 +206,7 @@ our_processes() {
 	for entry in $(
 		{
 			grep -lsaE "(^|=)($TEST_MARK)" /proc/[0-9]*/environ
+			grep -lsaE "=($TEST_MARK)" /proc/[0-9]*/cmdline # a shim has no environment
 			grep -lsE "^[0-9]+ [0-9]+ [0-9]+:[0-9]+ [^ ]+ / .*($TEST_MARK)/" /proc/[0-9]*/mountinfo
 		} | cut -d/ -f3 | sort -un
 	); do

@@ -37,7 +37,7 @@ static int watch_exec(const struct bh_exec_options *o, struct bh_exec *exec, str
 		return bh_cli_fail(err, BH_EXIT_ENGINE);
 	if (end == BH_STREAM_DETACHED)
 		dprintf(STDERR_FILENO, "read escape sequence\n");
-	return exit_code;
+	return exit_code == 0 && bh_stream_lost_output() ? BH_EXIT_ENGINE : exit_code;
 }
 
 static int exec_main(void *options, int argc, char **argv)

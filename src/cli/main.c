@@ -99,6 +99,14 @@ static int check_arguments(const struct bh_command *command, int argc)
 	return BH_EXIT_ENGINE;
 }
 
+static int print_help(const struct bh_command *command)
+{
+	bh_auto_buf struct bh_buf help = { 0 };
+
+	bh_command_help(command, "bulkhead", &help);
+	return bh_write_all(STDOUT_FILENO, help.data, help.length) < 0 ? BH_EXIT_FAILURE : 0;
+}
+
 static int run_command(const struct bh_command *command, int argc, char **argv)
 {
 	bh_auto_free void *options = bh_calloc(1, command->options_size);
@@ -110,16 +118,16 @@ static int run_command(const struct bh_command *command, int argc, char **argv)
 	switch (bh_options_parse(command->sets, options, command->stop_at_argument, argc, argv, &argc, &err)) {
 	case 0:
 		break;
-	case -ECANCELED: {
-		bh_auto_buf struct bh_buf help = { 0 };
-
-		bh_command_help(command, "bulkhead", &help);
-		return bh_write_all(STDOUT_FILENO, help.data, help.length) < 0 ? BH_EXIT_FAILURE : 0;
-	}
+	case -ECANCELED:
+		return print_help(command);
 	default:
 		return bh_cli_fail(&err, BH_EXIT_ENGINE);
 	}
 	status = check_arguments(command, argc);
+	if (status == 0 && geteuid() != 0 && !bh_streq(command->group, "System")) {
+		dprintf(STDERR_FILENO, "bulkhead: '%s' needs root: containers of an ordinary user are not there yet\n", command->name);
+		status = BH_EXIT_ENGINE;
+	}
 	if (status == 0)
 		status = command->run(options, argc, argv);
 	if (command->clear)
@@ -146,6 +154,7 @@ int main(int argc, char **argv)
 	enum bh_log_level level = BH_LOG_WARNING;
 	const struct bh_command *command;
 	int words = 0, r;
+	bool help;
 
 	bh_cli.program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
 	r = bh_options_parse(global_sets, &global, true, argc - 1, argv + 1, &argc, &err);
@@ -163,9 +172,18 @@ int main(int argc, char **argv)
 	if (global.log_level)
 		bh_log_parse_level(global.log_level, &level);
 	bh_log_set_level(global.debug ? BH_LOG_DEBUG : level);
+	if ((global.root && !*global.root) || (global.state && !*global.state)) {
+		dprintf(STDERR_FILENO, "bulkhead: --root and --state need the path of a folder\n");
+		return BH_EXIT_ENGINE;
+	}
 	bh_cli.root = choose(global.root, "BULKHEAD_ROOT", "/var/lib/bulkhead");
 	bh_cli.state = choose(global.state, "BULKHEAD_STATE", "/run/bulkhead");
+	help = bh_streq(argv[0], "help");
+	argv += help;
+	argc -= help;
 	command = find_command(argc, argv, &words);
+	if (command && help)
+		return print_help(command);
 	if (!command) {
 		dprintf(STDERR_FILENO, "bulkhead: '%s' is not a bulkhead command; see 'bulkhead --help'\n", argv[0]);
 		return BH_EXIT_ENGINE;

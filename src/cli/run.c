@@ -232,7 +232,7 @@ int bh_cli_watch(struct bh_engine *engine, struct bh_container *container, const
 	}
 	if (shim > 0 && finish(engine, container, shim, &err) < 0)
 		return bh_cli_fail(&err, BH_EXIT_ENGINE);
-	return result.exit_code;
+	return result.exit_code == 0 && bh_stream_lost_output() ? BH_EXIT_ENGINE : result.exit_code;
 }
 
 static void preset_console_size(struct bh_container *container)

@@ -33,6 +33,7 @@ struct loop {
 	unsigned char pending[1 + BH_FRAME_MAX]; /* a frame: its type, then input the peer has not taken yet */
 	size_t pending_length;                   /* without the type */
 	bool input_ended, end_sent, detached;
+	int output_errno; /* why our stdout or stderr could not be written, 0 if it could */
 	struct termios saved;
 	bool raw;
 };
@@ -218,6 +219,22 @@ static void flush_input(struct loop *loop)
 		(void)!send(loop->socket_fd, &end, 1, MSG_NOSIGNAL);
 }
 
+/* Goes on after an error, so that the process is not held up, and remembers it for the end. */
+static void put_output(struct loop *loop, int fd, const char *bytes, size_t length)
+{
+	int r = loop->output_errno ? 0 : bh_write_all(fd, bytes, length);
+
+	if (r < 0)
+		loop->output_errno = -r;
+}
+
+static bool lost_output;
+
+bool bh_stream_lost_output(void)
+{
+	return lost_output;
+}
+
 /* One frame of the shim. False at the end of the connection. */
 static bool take_frame(struct loop *loop, struct bh_frame_exit *exit_frame, bool *ret_exited)
 {
@@ -229,9 +246,9 @@ static bool take_frame(struct loop *loop, struct bh_frame_exit *exit_frame, bool
 	if (n <= 0)
 		return false;
 	if (frame[0] == BH_FRAME_STDOUT && !loop->options->no_stdout)
-		bh_write_all(STDOUT_FILENO, frame + 1, (size_t)n - 1);
+		put_output(loop, STDOUT_FILENO, frame + 1, (size_t)n - 1);
 	else if (frame[0] == BH_FRAME_STDERR && !loop->options->no_stderr)
-		bh_write_all(STDERR_FILENO, frame + 1, (size_t)n - 1);
+		put_output(loop, STDERR_FILENO, frame + 1, (size_t)n - 1);
 	else if (frame[0] == BH_FRAME_EXIT && (size_t)n == 1 + sizeof *exit_frame) {
 		memcpy(exit_frame, frame + 1, sizeof *exit_frame);
 		*ret_exited = true;
@@ -260,6 +277,9 @@ static void end_loop(struct loop *loop)
 	if (loop->raw)
 		tcsetattr(STDIN_FILENO, TCSANOW, &loop->saved);
 	bh_close_fd(&loop->signal_fd);
+	lost_output = loop->output_errno != 0;
+	if (lost_output)
+		dprintf(STDERR_FILENO, "bulkhead: write the output of the process: %s\n", strerror(loop->output_errno));
 }
 
 int bh_stream_attach(const struct bh_stream *options, int socket_fd, enum bh_stream_end *ret_end, struct bh_frame_exit *ret_exit, struct bh_error *err)
@@ -296,7 +316,7 @@ int bh_stream_attach(const struct bh_stream *options, int socket_fd, enum bh_str
 }
 
 /* Copies once from an exec's output; closes it at its end. */
-static void copy_output(int *fd, int target)
+static void copy_output(struct loop *loop, int *fd, int target)
 {
 	static char bytes[BH_FRAME_MAX];
 	ssize_t n = read(*fd, bytes, sizeof bytes);
@@ -306,19 +326,20 @@ static void copy_output(int *fd, int target)
 	if (n <= 0)
 		bh_close_fd(fd);
 	else
-		bh_write_all(target, bytes, (size_t)n);
+		put_output(loop, target, bytes, (size_t)n);
 }
 
 /* After the process ended: what is left in its pipes, without waiting for others that may hold them. */
-static void drain_exec(struct bh_exec *exec)
+static void drain_exec(struct loop *loop)
 {
+	struct bh_exec *exec = loop->exec;
 	int *fds[] = { exec->tty_fd >= 0 ? &exec->tty_fd : &exec->stdout_fd, &exec->stderr_fd };
 
 	for (int i = 0; i < 2; i++) {
 		struct pollfd p = { .fd = *fds[i], .events = POLLIN };
 
 		while (*fds[i] >= 0 && poll(&p, 1, 0) > 0 && (p.revents & (POLLIN | POLLHUP | POLLERR)))
-			copy_output(fds[i], i ? STDERR_FILENO : STDOUT_FILENO);
+			copy_output(loop, fds[i], i ? STDERR_FILENO : STDOUT_FILENO);
 	}
 }
 
@@ -344,9 +365,9 @@ static void exec_round(struct loop *loop, bool *ret_ended)
 	if (loop->pending_length || loop->input_ended)
 		flush_input(loop);
 	if (set[3].revents & (POLLIN | POLLHUP | POLLERR))
-		copy_output(output, STDOUT_FILENO);
+		copy_output(loop, output, STDOUT_FILENO);
 	if (set[4].revents)
-		copy_output(&exec->stderr_fd, STDERR_FILENO);
+		copy_output(loop, &exec->stderr_fd, STDERR_FILENO);
 	*ret_ended = set[0].revents != 0;
 }
 
@@ -365,12 +386,13 @@ int bh_stream_exec(const struct bh_stream *options, struct bh_exec *exec, enum b
 	signal(SIGPIPE, SIG_IGN); /* the process may close its stdin; our own stdout's end shows as a failed write */
 	while (!ended && !loop.detached)
 		exec_round(&loop, &ended);
+	if (!loop.detached)
+		drain_exec(&loop);
 	end_loop(&loop);
 	if (loop.detached) {
 		*ret_end = BH_STREAM_DETACHED;
 		return 0;
 	}
-	drain_exec(exec);
 	if (waitpid(exec->pid, &status, 0) < 0)
 		return bh_error_set(err, errno, "wait for the process");
 	*ret_end = BH_STREAM_EXITED;

@@ -34,5 +34,7 @@ int bh_stream_check(const struct bh_stream *stream, struct bh_error *err);
 int bh_stream_attach(const struct bh_stream *stream, int socket_fd, enum bh_stream_end *ret_end, struct bh_frame_exit *ret_exit, struct bh_error *err);
 /* The same for an exec; waits for the process and gives its exit code (128+n for a signal). */
 int bh_stream_exec(const struct bh_stream *stream, struct bh_exec *exec, enum bh_stream_end *ret_end, int *ret_exit_code, struct bh_error *err);
+/* Could some of the last stream's output not be written (it has been told)? Then success would be a lie. */
+bool bh_stream_lost_output(void);
 /* Our terminal's size; false if stdin is none. */
 bool bh_terminal_size(uint16_t *ret_rows, uint16_t *ret_columns);

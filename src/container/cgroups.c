@@ -155,44 +155,33 @@ static int mount_at(struct bh_job *job, const char *type, const char *destinatio
 	return fd < 0 ? bh_error_set(err, -fd, "open %s", destination) : fd;
 }
 
-/* The path in the line "0::/path". */
-static char *path_v2(const char *lines)
+/* A user namespace may mount the tree only with a cgroup namespace of its own; else its own folder is bound there. */
+static int bind_v2(struct bh_job *job, const char *destination, const struct bh_mount_options *o, char *lines, struct bh_error *err)
 {
-	const char *path = bh_has_prefix(lines, "0::") ? lines + 3 : NULL;
-
-	return path ? bh_strndup(path, strcspn(path, "\n")) : bh_strdup("/");
-}
-
-/* Without a cgroup namespace of its own: its own cgroup's folder. A mount would show everybody's, and inside a user
- * namespace the kernel refuses it. */
-static int bind_v2(struct bh_job *job, const char *destination, const char *lines, const struct bh_mount_options *o, struct bh_error *err)
-{
-	bh_auto_free char *path = path_v2(lines), *source = bh_path_join("/sys/fs/cgroup", path);
-	bh_auto_close int fd = -1, target = -1;
+	bh_auto_free char *source = NULL;
+	bh_auto_close int fd = -1;
 	int r;
 
-	if (bh_linux_has(BH_CALL_MOUNT_API)) {
-		fd = bh_mount_copy(AT_FDCWD, source, false, err);
-		r = fd < 0 ? fd : bh_mount_set(fd, o, err);
-		return r < 0 ? r : bh_attach_inside(job, fd, destination, BH_ATTACH_DIRECTORY, err);
-	}
-	fd = bh_open_dir(AT_FDCWD, source, O_PATH, err);
-	target = fd < 0 ? fd : bh_make_in_root(job->root_fd, destination, BH_NODE_DIRECTORY, err);
-	return target < 0 ? target : bh_mount_classic(NULL, source, fd, o, target, err);
+	lines[strcspn(lines, "\n")] = '\0';
+	source = bh_printf("/sys/fs/cgroup%s", bh_has_prefix(lines, "0::/") ? lines + 3 : "");
+	fd = bh_mount_copy(AT_FDCWD, source, false, err);
+	r = fd < 0 ? fd : bh_mount_set(fd, o, err);
+	if (r == 0)
+		r = bh_attach_inside(job, fd, destination, BH_ATTACH_DIRECTORY, err);
+	if (r == 0)
+		bh_explain("mount", "type", "bind", "source", source, "target", destination, "options", o->set & MOUNT_ATTR_RDONLY ? "ro" : "rw");
+	return r;
 }
 
-static int mount_v2(struct bh_job *job, const char *destination, const char *lines, const struct bh_mount_options *o, struct bh_error *err)
+static int mount_v2(struct bh_job *job, const char *destination, const struct bh_mount_options *o, char *lines, struct bh_error *err)
 {
-	bool own = own_view(job);
-	int r = own ? mount_at(job, "cgroup2", destination, o, err) : bind_v2(job, destination, lines, o, err);
+	int fd = mount_at(job, "cgroup2", destination, o, err);
 
-	if (r < 0)
-		return r;
-	if (own)
-		close(r);
-	bh_explain("mount", "type", "cgroup2", "source", own ? "cgroup2" : "its own cgroup", "target", destination, "options",
-		   o->set & MOUNT_ATTR_RDONLY ? "ro" : "rw");
-	return 0;
+	if (fd == -EPERM && !own_view(job))
+		return bind_v2(job, destination, o, lines, err);
+	if (fd >= 0)
+		bh_explain("mount", "type", "cgroup2", "source", "cgroup2", "target", destination, "options", o->set & MOUNT_ATTR_RDONLY ? "ro" : "rw");
+	return fd < 0 ? fd : 0;
 }
 
 int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *m, const struct bh_mount_options *options, struct bh_error *err)
@@ -206,7 +195,7 @@ int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *m, const st
 	if (r < 0)
 		return r;
 	if (!has_v1(lines.data))
-		return mount_v2(job, m->destination, lines.data, &o, err);
+		return mount_v2(job, m->destination, &o, lines.data, err);
 	o.set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
 	bh_strv_add(&data, "mode=755");
 	o.data = data;

@@ -584,6 +584,8 @@ static int create(const struct bh_container_create *request, bool run, struct bh
 		r = clone_process(&job, &process, err);
 	if (r == 0 && job.new_flags & CLONE_NEWUSER)
 		r = serve_user_namespace(&job, &process, err);
+	if (r == 0 && run && request->cloned && process.pid > 0)
+		r = request->cloned(request->cloned_context, process.pid, err);
 	if (r == 0)
 		r = bh_follow(&job, &process, run ? 0 : BH_MESSAGE_READY, err);
 	if (r == 0) {

@@ -37,6 +37,10 @@ struct bh_container_create {
 	const char *id;               /* for hooks' state */
 	const char *init_path;        /* --init: absolute host path of bulkhead-guest to run as pid 1, or NULL */
 	bool keep_in_parent_fate;     /* PR_SET_PDEATHSIG SIGKILL: the container dies with the process that creates it */
+	/* bh_container_run only: called in the caller as soon as the first process has been cloned, while it prepares itself:
+	 * time that costs nothing. Not called when the pid is not known yet (a pid namespace is joined). */
+	int (*cloned)(void *context, pid_t pid, struct bh_error *err);
+	void *cloned_context;
 	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
 };
 

@@ -480,6 +480,24 @@ static json_object *snapshot_object(struct bh_engine *engine, const struct bh_im
 	return snapshot;
 }
 
+/*
+ * `overlay` where it works, else `vfs`, which copies the layers. The answer of a trial mount is kept as an empty file in
+ * the root folder, since the file system below it doesn't change; a "no" is tried again.
+ */
+static const char *choose_snapshot_driver(struct bh_engine *engine)
+{
+	struct bh_error why = BH_ERROR_INIT;
+
+	if (faccessat(engine->root_fd, "overlay-works", F_OK, 0) == 0)
+		return bh_snapshot_overlay.name;
+	if (bh_snapshot_overlay.check(engine->root, &why) < 0) {
+		bh_info("the image's layers are copied: %s", why.message);
+		return bh_snapshot_vfs.name;
+	}
+	bh_write_file_at(engine->root_fd, "overlay-works", "", 0, 0600, 0, NULL);
+	return bh_snapshot_overlay.name;
+}
+
 static int build_record(struct bh_engine *engine, struct creation *c, const char *name, struct bh_error *err)
 {
 	const struct bh_create_options *o = c->options;
@@ -504,7 +522,7 @@ static int build_record(struct bh_engine *engine, struct creation *c, const char
 	add_bool(record, "auto_remove", o->remove);
 	add_bool(record, "restart_fresh", o->restart_fresh);
 	add_bool(record, "one_shot", o->one_shot);
-	json_object_object_add(record, "snapshot", snapshot_object(engine, &c->image, "overlay"));
+	json_object_object_add(record, "snapshot", snapshot_object(engine, &c->image, choose_snapshot_driver(engine)));
 	return 0;
 }
 

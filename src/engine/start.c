@@ -11,9 +11,10 @@
  *	1 STATE/containers/<id>/       the trace that says "a start was under way"
  *	2 snapshot, as a detached mount: gone with the process
  *	3 cgroup                       found by the container's id
- *	4 first process                dies with the stage (PR_SET_PDEATHSIG); its mounts live in its own namespace
- *	5 state.json, attach.sock
- * The workload runs only after state.json is there, so a running container is never unknown.
+ *	4 attach.sock
+ *	5 first process                dies with the stage (PR_SET_PDEATHSIG); its mounts live in its own namespace
+ *	6 state.json                   written while the process prepares itself
+ * Until 6 the container is known by its folder of 1, and everything in its cgroup is killed with it.
  */
 #include "engine/engine-internal.h"
 
@@ -218,17 +219,20 @@ static int make_socket(struct stage *s, struct bh_error *err)
 	return 0;
 }
 
-static int write_state(struct stage *s, struct bh_error *err)
+static int write_state(void *context, pid_t pid, struct bh_error *err)
 {
+	struct stage *s = context;
 	struct bh_frame_started *now = &s->started;
 	char text[256];
 	int length, r;
 
 	/* Of the last run; once state.json is there, an exit record means this run's. */
 	unlinkat(s->c->dir_fd, "exit.json", 0);
-	*now = (struct bh_frame_started){ .pid = s->compartment.process.pid, .shim_pid = getpid(), .started_ns = bh_now_ns() };
-	if (bh_process_start_time(now->pid, &now->pid_start) < 0 || bh_process_start_time(now->shim_pid, &now->shim_start) < 0)
-		return bh_error_text(err, ESRCH, "the container's first process is gone");
+	*now = (struct bh_frame_started){ .pid = pid, .shim_pid = getpid(), .started_ns = bh_now_ns() };
+	bh_process_start_time(now->pid, &now->pid_start); /* stays 0 if it has ended already: then nobody will signal it */
+	r = bh_process_start_time(now->shim_pid, &now->shim_start);
+	if (r < 0)
+		return bh_error_set(err, -r, "read our own start time");
 	length = snprintf(text, sizeof text,
 			  "{\"pid\":%d,\"pid_start\":%" PRIu64 ",\"shim_pid\":%d,\"shim_start\":%" PRIu64 ",\"started_ns\":%" PRId64
 			  ",\"restart_count\":%" PRId64 "}\n",
@@ -263,7 +267,7 @@ static int make_working_dir(struct stage *s, struct bh_error *err)
 	return 0;
 }
 
-static int create_process(struct stage *s, struct bh_error *err)
+static int run_process(struct stage *s, struct bh_error *err)
 {
 	bh_auto_free char *path = bh_container_compartment_path(s->c);
 	bh_auto_free char *bundle = bh_printf("%s/containers/%s", s->engine->root, s->c->id);
@@ -276,10 +280,17 @@ static int create_process(struct stage *s, struct bh_error *err)
 		.id = s->c->id,
 		.init_path = init,
 		.keep_in_parent_fate = true,
+		.cloned = write_state,
+		.cloned_context = s,
 	};
 	int r = bh_container_isolation(s->c, &s->driver, err);
 
-	return r < 0 ? r : s->driver->create(path, &request, &s->compartment, err);
+	if (r == 0)
+		r = s->driver->run(path, &request, &s->compartment, err);
+	/* The pid was not known early. */
+	if (r == 0 && !s->started.pid)
+		r = write_state(s, s->compartment.process.pid, err);
+	return r;
 }
 
 static int run_stage(struct stage *s, struct bh_error *err)
@@ -294,15 +305,11 @@ static int run_stage(struct stage *s, struct bh_error *err)
 	if (r == 0)
 		r = bh_engine_fill_volumes(s->engine, s->c, s->root_fd, err);
 	if (r == 0)
-		r = create_process(s, err);
-	if (r == 0)
 		r = write_health(s, err);
 	if (r == 0)
 		r = make_socket(s, err);
 	if (r == 0)
-		r = write_state(s, err);
-	if (r == 0)
-		r = s->driver->start(&s->compartment, err);
+		r = run_process(s, err);
 	return r;
 }
 

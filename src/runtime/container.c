@@ -15,7 +15,7 @@ static void end_cgroup(struct bh_cgroup *cgroup)
 	bh_cgroup_free(cgroup);
 }
 
-static int create(const char *path, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err)
+static int make(const char *path, struct bh_container_create *request, bool run, struct bh_compartment *ret_compartment, struct bh_error *err)
 {
 	struct bh_compartment compartment = BH_COMPARTMENT_INIT;
 	int r = bh_cgroup_create(path, &request->spec->resources, &compartment.cgroup, err);
@@ -23,7 +23,7 @@ static int create(const char *path, struct bh_container_create *request, struct 
 	if (r < 0)
 		return r;
 	request->cgroup = compartment.cgroup;
-	r = bh_container_create(request, &compartment.process, err);
+	r = run ? bh_container_run(request, &compartment.process, err) : bh_container_create(request, &compartment.process, err);
 	if (r < 0) {
 		end_cgroup(compartment.cgroup);
 		return r;
@@ -31,6 +31,16 @@ static int create(const char *path, struct bh_container_create *request, struct 
 	compartment.oom_fd = bh_cgroup_oom_fd(compartment.cgroup);
 	*ret_compartment = compartment;
 	return 0;
+}
+
+static int create(const char *path, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err)
+{
+	return make(path, request, false, ret_compartment, err);
+}
+
+static int run(const char *path, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err)
+{
+	return make(path, request, true, ret_compartment, err);
 }
 
 static int start(struct bh_compartment *compartment, struct bh_error *err)
@@ -120,6 +130,7 @@ static int destroy(const char *path, struct bh_error *err)
 const struct bh_isolation_driver bh_isolation_container = {
 	.name = "container",
 	.create = create,
+	.run = run,
 	.start = start,
 	.abandon = abandon,
 	.exec = exec,

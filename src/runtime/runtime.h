@@ -25,6 +25,8 @@ struct bh_isolation_driver {
 	/* Makes the compartment with its limits, and the first process in it, which waits. request->cgroup is filled in. On
 	 * failure nothing is left. */
 	int (*create)(const char *path, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err);
+	/* Create and start in one, without the wait between: request->cloned is the place for what must be done early. */
+	int (*run)(const char *path, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err);
 	/* Lets the process run; returns when it has executed, or with the reason why not (then the compartment is to be ended). */
 	int (*start)(struct bh_compartment *compartment, struct bh_error *err);
 	/* Ends what `create` made, after a failure before or at start. */
