@@ -789,6 +789,50 @@ int bh_cgroup_destroy(struct bh_cgroup *cgroup, struct bh_error *err)
 	return result;
 }
 
+/* Tries to remove the folders without looking at them first. Returns whether one of them is busy, or -errno. */
+static int remove_unseen(struct bh_cgroup *cgroup, struct bh_error *err)
+{
+	size_t last = cgroup->driver->version == 2 ? FOLDER_UNIFIED : FOLDER_COUNT - 1;
+	bool hybrid = false;
+	int busy = 0;
+
+	for (size_t i = 0; i <= last; i++) {
+		bh_auto_free char *words = NULL;
+		char *path;
+
+		/* Only made where there is no v2 tree. */
+		if (hybrid && (i == FOLDER_CPUACCT || i == FOLDER_FREEZER))
+			continue;
+		words = bh_cgroup_words(cgroup, (enum bh_cgroup_folder)i, NULL);
+		path = words + sizeof CGROUP_ROOT;
+		if (unlinkat(cgroup->root_fd, path, AT_REMOVEDIR) == 0) {
+			hybrid |= i == FOLDER_UNIFIED;
+			bh_explain("cgroup", "rmdir", words);
+			remove_parent(cgroup, path);
+		} else if (errno == EBUSY || errno == ENOTEMPTY) {
+			busy = 1;
+		} else if (errno != ENOENT) {
+			return bh_error_set(err, errno, "remove cgroup %s", words);
+		}
+	}
+	return busy;
+}
+
+int bh_cgroup_remove(const char *path, struct bh_error *err)
+{
+	auto_cgroup struct bh_cgroup *cgroup = NULL;
+	int r = new_cgroup(path, &cgroup, err);
+
+	if (r == 0)
+		r = remove_unseen(cgroup, err);
+	if (r <= 0)
+		return r;
+	r = cgroup->driver->open(cgroup, err);
+	if (r == 0)
+		r = bh_cgroup_kill(cgroup, err);
+	return r < 0 ? r : bh_cgroup_destroy(cgroup, err);
+}
+
 /* --- out of memory, statistics, host --------------------------------------------------------------------------------- */
 
 int bh_cgroup_oom_fd(const struct bh_cgroup *cgroup)

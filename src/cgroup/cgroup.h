@@ -70,6 +70,8 @@ int bh_cgroup_pids(struct bh_cgroup *cgroup, pid_t **ret_pids, size_t *ret_count
 /* Removes it with everything below; processes must be gone or dying (waits for the last to go, bounded at 5 s, by
  * cgroup.events / inotify or retry on EBUSY with poll on pidfds). A missing one is success. */
 int bh_cgroup_destroy(struct bh_cgroup *cgroup, struct bh_error *err);
+/* Open, kill, destroy in one, by path, and cheaper when nothing is left inside. A missing one is success. */
+int bh_cgroup_remove(const char *path, struct bh_error *err);
 
 /* An fd whose content tells OOM kills (memory.events or memory.oom_control), owned by the caller, and the parser for
  * what pread(fd, 0) gives. The shim keeps the fd and needs nothing else from this folder. -ENOENT without memory. */

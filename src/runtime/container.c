@@ -111,22 +111,6 @@ static int pids(const char *path, pid_t **ret_pids, size_t *ret_count, struct bh
 	return r;
 }
 
-static int destroy(const char *path, struct bh_error *err)
-{
-	struct bh_cgroup *cgroup;
-	int r = bh_cgroup_open(path, &cgroup, err);
-
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0)
-		return r;
-	r = bh_cgroup_kill(cgroup, err);
-	if (r == 0)
-		r = bh_cgroup_destroy(cgroup, err);
-	bh_cgroup_free(cgroup);
-	return r;
-}
-
 const struct bh_isolation_driver bh_isolation_container = {
 	.name = "container",
 	.create = create,
@@ -137,5 +121,5 @@ const struct bh_isolation_driver bh_isolation_container = {
 	.pause = pause_or_resume,
 	.stats = stats,
 	.pids = pids,
-	.destroy = destroy,
+	.destroy = bh_cgroup_remove,
 };

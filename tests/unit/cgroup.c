@@ -754,6 +754,31 @@ static void test_kill_reaches_all(void **state)
 	prctl(PR_SET_CHILD_SUBREAPER, 0);
 }
 
+static void test_remove_by_path(void **state)
+{
+	struct bh_spec_resources r = { .pids_limit = BH_SOME(9) };
+	struct bh_cgroup *cgroup;
+	pid_t pid;
+
+	(void)state;
+	OK(bh_cgroup_remove(path, &err));
+	bh_log_set_level(BH_LOG_ERROR);
+	OK(bh_cgroup_create(path, &r, &cgroup, &err));
+	bh_log_set_level(BH_LOG_WARNING);
+	bh_cgroup_free(cgroup);
+	OK(bh_cgroup_remove(path, &err));
+	assert_false(anything_left());
+	/* With a process, a frozen one, and a folder of its own. */
+	OK(bh_cgroup_create(path, &(struct bh_spec_resources){ 0 }, &cgroup, &err));
+	pid = spawn(cgroup, wait_forever, NULL);
+	assert_int_equal(mkdirat(bh_cgroup_any_fd(cgroup), "nested", 0755), 0);
+	OK(bh_cgroup_freeze(cgroup, true, &err));
+	bh_cgroup_free(cgroup);
+	OK(bh_cgroup_remove(path, &err));
+	assert_false(anything_left());
+	assert_true(WIFSIGNALED(wait_status(pid)));
+}
+
 static void test_destroy_gives_up_on_the_living(void **state)
 {
 	struct bh_spec_resources none = { 0 };
@@ -878,6 +903,7 @@ static int run_real(const char *layout)
 		REAL(test_device_rules),
 		REAL(test_freeze_stops_and_thaw_continues),
 		REAL(test_kill_reaches_all),
+		REAL(test_remove_by_path),
 		REAL(test_destroy_gives_up_on_the_living),
 	};
 
