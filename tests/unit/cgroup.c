@@ -264,6 +264,40 @@ static void test_mount_sources(void **state)
 	bh_cgroup_free(cgroup);
 }
 
+/* v2: a folder that has processes hands no controllers down. They are somebody's and stay; the limit is left out. */
+static void test_processes_of_others_stay(void **state)
+{
+	struct bh_spec_resources none = { 0 }, r = { .pids_limit = BH_SOME(5) };
+	struct bh_cgroup *parent, *child;
+	char parent_path[sizeof path - 8], text[256];
+	bh_auto_free pid_t *pids = NULL;
+	size_t count = 0;
+	pid_t pid;
+
+	(void)state;
+	NEED("pids");
+	if (host.version == 1) {
+		print_message("# lab: only on v2\n");
+		skip();
+	}
+	snprintf(parent_path, sizeof parent_path, "%.40s", path);
+	OK(bh_cgroup_create(parent_path, &none, &parent, &err));
+	pid = spawn(parent, wait_forever, NULL);
+	snprintf(path, sizeof path, "%s/child", parent_path);
+	bh_log_set_level(BH_LOG_ERROR);
+	OK(bh_cgroup_create(path, &r, &child, &err));
+	bh_log_set_level(BH_LOG_WARNING);
+	assert_false(bh_cgroup_read(child->folders[FOLDER_UNIFIED].fd, "pids.max", text, sizeof text));
+	OK(bh_cgroup_destroy(child, &err));
+	bh_cgroup_free(child);
+	OK(bh_cgroup_pids(parent, &pids, &count, &err));
+	assert_int_equal(count, 1);
+	kill(pid, SIGKILL);
+	wait_status(pid);
+	OK(bh_cgroup_destroy(parent, &err));
+	bh_cgroup_free(parent);
+}
+
 /* --- limits ------------------------------------------------------------------------------------------------------------- */
 
 static int take_memory(void *arg)
@@ -832,6 +866,7 @@ static int run_real(const char *layout)
 		REAL(test_nested_folders_are_removed),
 		REAL(test_failure_leaves_nothing),
 		REAL(test_mount_sources),
+		REAL(test_processes_of_others_stay),
 		REAL(test_memory_limit_kills),
 		REAL(test_memory_can_be_raised_and_lowered),
 		REAL(test_pids_limit_stops_forks),
