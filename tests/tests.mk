@@ -8,7 +8,8 @@ UNIT_LIBS := -lcmocka -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lseccomp -l
 # A unit test links the archive dynamically against Debian's libraries; name = module under test.
 $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -iquote tests -MMD -MP -o $@ $< $(LIB) $(UNIT_LIBS)
+	@echo "  TEST  $@"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -iquote tests -MMD -MP -o $@ $< $(LIB) $(UNIT_LIBS)
 
 FUZZ_SRC := $(wildcard tests/fuzz/*.c)
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
@@ -18,7 +19,8 @@ $(BUILD)/fuzz/command-line: FUZZ_EXTRA := -Dmain=bh_cli_main $(CLI_SRC)
 $(BUILD)/fuzz/command-line: $(CLI_SRC)
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(GENERATED)
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_EXTRA) $(LIB_SRC) -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
+	@echo "  FUZZ  $@"
+	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_EXTRA) $(LIB_SRC) -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
 
 unit: $(UNIT)
 test: all $(UNIT)

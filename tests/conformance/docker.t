@@ -57,7 +57,7 @@ d cp "$WORK/context/one" "$container:/data/four" && d commit "$container" built:
 d rm "$container" >/dev/null
 ok "docker saves two images" d save -o "$WORK/theirs.tar" built:1 built:2
 run "$BULKHEAD" load -i "$WORK/theirs.tar"
-is "$status:$out" "0:Loaded image: built:1"$'\n'"Loaded image: built:2" "we load them"
+is "$status:$(sort <<<"$out")" "0:Loaded image: built:1"$'\n'"Loaded image: built:2" "we load them"
 for name in built:1 built:2; do
 	is "$("$BULKHEAD" image inspect -f '{{.Id}}' "$name")" "$(d image inspect -f '{{.Id}}' "$name")" "$name: the same id"
 	is "$("$BULKHEAD" image inspect -f '{{json .RootFS.Layers}}' "$name")" "$(d image inspect -f '{{json .RootFS.Layers}}' "$name")" "$name: the same layers"
