@@ -206,6 +206,7 @@ static const bh_stage create_stages[] = {
 	stage_names,
 	bh_child_attach_root,
 	bh_child_mounts,
+	bh_child_files,
 	bh_child_devices,
 	bh_child_terminal,
 	bh_child_create_hooks,

@@ -111,6 +111,7 @@ int bh_job_open_source(const struct bh_job *job, const char *path, struct bh_err
 /* Pieces of the child's work, each in the file of its name. */
 int bh_child_attach_root(struct bh_job *job, struct bh_error *err);      /* rootfs.c */
 int bh_child_mounts(struct bh_job *job, struct bh_error *err);
+int bh_child_files(struct bh_job *job, struct bh_error *err);
 int bh_child_pivot(struct bh_job *job, struct bh_error *err);
 int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *mount, const struct bh_mount_options *options, struct bh_error *err); /* cgroups.c */
 enum bh_attach_kind {

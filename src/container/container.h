@@ -28,6 +28,13 @@ struct bh_container_stdio {
 	int ret_terminal_fd;
 };
 
+/* A small file of the container's own (/etc/hosts): it lives on a tmpfs that only its mount namespace knows. */
+struct bh_container_file {
+	const char *target;
+	const char *content;
+	size_t length;
+};
+
 struct bh_container_create {
 	const struct bh_spec *spec;
 	struct bh_rootfs rootfs;
@@ -35,6 +42,8 @@ struct bh_container_create {
 	struct bh_container_stdio *stdio;
 	const char *bundle;           /* folder for relative paths and hooks' state; may be NULL */
 	const char *id;               /* for hooks' state */
+	const struct bh_container_file *files; /* made after the mounts of the spec, mounted on their targets; 0644, root's */
+	size_t file_count;
 	const char *init_path;        /* --init: absolute host path of bulkhead-guest to run as pid 1, or NULL */
 	bool keep_in_parent_fate;     /* PR_SET_PDEATHSIG SIGKILL: the container dies with the process that creates it */
 	/* bh_container_run only: called in the caller as soon as the first process has been cloned, while it prepares itself:

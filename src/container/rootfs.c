@@ -373,6 +373,73 @@ int bh_child_mounts(struct bh_job *job, struct bh_error *err)
 	return 0;
 }
 
+/* --- files of the container's own --------------------------------------------------------------------------------- */
+
+/* A tmpfs to make them on: /dev if it is our own new one, else one on the old tree's /dev, which goes with that tree. */
+static int files_folder(struct bh_job *job, struct bh_error *err)
+{
+	const struct bh_mount_options o = { .set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC };
+	bh_auto_close int fd = -1;
+	int r;
+
+	if (job->dev_is_fresh)
+		return fcntl(job->dev_fd, F_DUPFD_CLOEXEC, 3);
+	if (bh_linux_has(BH_CALL_MOUNT_API))
+		fd = bh_mount_new("tmpfs", "tmpfs", &o, err);
+	if (fd >= 0) {
+		r = bh_mount_attach(fd, AT_FDCWD, "/dev");
+		return r < 0 ? bh_error_set(err, -r, "mount a tmpfs") : BH_TAKE_FD(fd);
+	}
+	if (mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+		return bh_error_set(err, errno, "mount a tmpfs");
+	return bh_open_dir(AT_FDCWD, "/dev", 0, err);
+}
+
+static int attach_file(struct bh_job *job, int folder_fd, const char *name, const char *target, struct bh_error *err)
+{
+	const struct bh_mount_options o = { .bind = true };
+	bh_auto_close int mount_fd = bh_linux_has(BH_CALL_MOUNT_API) ? bh_mount_copy(folder_fd, name, false, err) : -ENOSYS;
+	bh_auto_close int target_fd = -1;
+
+	if (mount_fd != -ENOSYS)
+		return mount_fd < 0 ? mount_fd : bh_attach_inside(job, mount_fd, target, BH_ATTACH_ANY, err);
+	mount_fd = openat(folder_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	target_fd = bh_make_in_root(job->root_fd, target, BH_NODE_FILE, err);
+	return target_fd < 0 ? target_fd : bh_mount_classic("bind", target, mount_fd, &o, target_fd, err);
+}
+
+/* The name goes as soon as the file is mounted on its target: what is mounted stays. */
+static int place_file(struct bh_job *job, int folder_fd, const struct bh_container_file *file, struct bh_error *err)
+{
+	static const char name[] = ".file";
+	bh_auto_close int fd = openat(folder_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	int r;
+
+	if (fd < 0)
+		return bh_error_set(err, errno, "make the file for %s", file->target);
+	r = file->length ? bh_write_all(fd, file->content, file->length) : 0;
+	r = r < 0 ? bh_error_set(err, -r, "write the file for %s", file->target) : attach_file(job, folder_fd, name, file->target, err);
+	unlinkat(folder_fd, name, 0);
+	if (r == 0)
+		bh_explain("mount", "type", "file", "target", file->target);
+	return r;
+}
+
+int bh_child_files(struct bh_job *job, struct bh_error *err)
+{
+	bh_auto_close int folder_fd = -1;
+	int r = 0;
+
+	if (job->request->file_count == 0)
+		return 0;
+	folder_fd = files_folder(job, err);
+	if (folder_fd < 0)
+		return folder_fd;
+	for (size_t i = 0; r == 0 && i < job->request->file_count; i++)
+		r = place_file(job, folder_fd, &job->request->files[i], err);
+	return r;
+}
+
 /* --- the end ------------------------------------------------------------------------------------------------------ */
 
 static int set_root_propagation(const char *word, struct bh_error *err)

@@ -526,17 +526,6 @@ static int build_record(struct bh_engine *engine, struct creation *c, const char
 	return 0;
 }
 
-/* The files are made by each start in the run-time folder (etc.c); a mount of the user's own at their place wins. */
-static void bind_etc_files(struct bh_engine *engine, struct creation *c)
-{
-	for (size_t i = 0; i < BH_ETC_FILE_COUNT; i++) {
-		bh_auto_free char *source = bh_printf("%s/containers/%s/%s", engine->state, c->id, bh_etc_files[i].name);
-
-		if (!bh_spec_find_mount(&c->spec, bh_etc_files[i].target))
-			bh_spec_add_mount(&c->spec, bh_etc_files[i].target, "bind", source, "rbind,rprivate");
-	}
-}
-
 static int check_hosts(const struct bh_create_options *o, struct bh_error *err)
 {
 	for (size_t i = 0; i < o->add_host.count; i++) {
@@ -574,10 +563,8 @@ static int make_files(struct bh_engine *engine, struct creation *c, struct bh_er
 	json_object_object_add(c->record, "mounts", mounts);
 	c->container.record = json_object_get(c->record);
 	r = bh_engine_apply_mounts(engine, &c->mounts, &c->spec, mounts, err);
-	if (r == 0) {
-		bind_etc_files(engine, c);
+	if (r == 0)
 		r = write_config(c, dir_fd, err);
-	}
 	if (r == 0)
 		r = bh_container_snapshot(engine, &c->container, &snapshot, err);
 	if (r == 0) {

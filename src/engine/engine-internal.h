@@ -57,14 +57,9 @@ int bh_engine_userns_fd(const struct bh_spec *spec, struct bh_error *err);
 /* Env files and lists: "KEY=value", or "KEY" taken from our own environment. */
 int bh_engine_add_env(struct bh_strv *env, const struct bh_strv *files, const struct bh_strv *values, struct bh_error *err);
 
-/* The three files of /etc that belong to the container and not to its image. */
-struct bh_etc_file {
-	const char *name, *target;
-	void (*text)(struct bh_container *container, struct bh_buf *text);
-};
-#define BH_ETC_FILE_COUNT 3
-extern const struct bh_etc_file bh_etc_files[BH_ETC_FILE_COUNT];
-int bh_engine_write_etc_files(struct bh_container *container, struct bh_error *err);
+/* The files of /etc that belong to the container and not to its image. Returns how many; each content is to be freed. */
+#define BH_ETC_FILES_MAX 3
+size_t bh_engine_etc_files(struct bh_container *container, struct bh_spec *spec, struct bh_container_file ret_files[BH_ETC_FILES_MAX]);
 
 /* Fills the fields that mirror `record`. */
 void bh_container_set_record(struct bh_container *container);

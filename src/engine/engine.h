@@ -6,7 +6,7 @@
  *	                         (OCI spec), upper/ work/ (writable layer), log (once something was written), exit.json
  *	ROOT/names/<name>        a link whose text is the id; made exclusively, so a name is unique
  *	ROOT/volumes/<name>/_data
- *	STATE/containers/<id>/   state.json (while its shim lives), attach.sock, health.json, hosts, hostname, resolv.conf,
+ *	STATE/containers/<id>/   state.json (while its shim lives), attach.sock, health.json,
  *	                         and the marks `stopping`, `restarting`, `paused`
  *
  * Truth: a container is *running* when state.json names a shim that lives (pid and start time); *exited* when exit.json

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * /etc/hostname, /etc/hosts and /etc/resolv.conf of a container: written anew by each start into its run-time folder
- * (on tmpfs: making them on disk cost more than all of the container's namespaces) and bind-mounted from there.
+ * /etc/hostname, /etc/hosts and /etc/resolv.conf of a container: composed anew by each start and handed to the driver,
+ * which keeps them on a tmpfs of the container. As files on disk they cost more than all of its namespaces together.
+ * A mount of the user's own at their place wins.
  */
 #include "engine/engine-internal.h"
 
-#include <errno.h>
 #include <fcntl.h>
 
 #define RESOLV_CONF_MAX (1u << 16)
@@ -47,25 +47,28 @@ static void resolv_conf_text(struct bh_container *c, struct bh_buf *text)
 		bh_read_stored_file_at(AT_FDCWD, "/etc/resolv.conf", RESOLV_CONF_MAX, text, NULL); /* a host without one: an empty file */
 }
 
-const struct bh_etc_file bh_etc_files[BH_ETC_FILE_COUNT] = {
-	{ "hostname", "/etc/hostname", hostname_text },
-	{ "hosts", "/etc/hosts", hosts_text },
-	{ "resolv.conf", "/etc/resolv.conf", resolv_conf_text },
+static const struct {
+	const char *target;
+	void (*text)(struct bh_container *c, struct bh_buf *text);
+} etc_files[] = {
+	{ "/etc/hostname", hostname_text },
+	{ "/etc/hosts", hosts_text },
+	{ "/etc/resolv.conf", resolv_conf_text },
 };
 
-int bh_engine_write_etc_files(struct bh_container *c, struct bh_error *err)
+size_t bh_engine_etc_files(struct bh_container *c, struct bh_spec *spec, struct bh_container_file ret_files[BH_ETC_FILES_MAX])
 {
-	for (size_t i = 0; i < BH_ETC_FILE_COUNT; i++) {
-		bh_auto_close int fd = openat(c->state_fd, bh_etc_files[i].name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-		bh_auto_buf struct bh_buf text = { 0 };
-		int r;
+	size_t count = 0;
 
-		if (fd < 0)
-			return bh_error_set(err, errno, "create %s", bh_etc_files[i].name);
-		bh_etc_files[i].text(c, &text);
-		r = text.length ? bh_write_all(fd, text.data, text.length) : 0;
-		if (r < 0)
-			return bh_error_set(err, -r, "write %s", bh_etc_files[i].name);
+	for (size_t i = 0; i < BH_ARRAY_SIZE(etc_files); i++) {
+		struct bh_buf text = { 0 };
+
+		if (bh_spec_find_mount(spec, etc_files[i].target))
+			continue;
+		etc_files[i].text(c, &text);
+		ret_files[count].target = etc_files[i].target;
+		ret_files[count].length = text.length;
+		ret_files[count++].content = bh_buf_take(&text);
 	}
-	return 0;
+	return count;
 }

@@ -52,9 +52,10 @@ static void add_path(json_object *object, const char *key, struct bh_engine *eng
 	add_text(object, key, path);
 }
 
-static void add_state_path(json_object *object, const char *key, struct bh_engine *engine, struct bh_container *c, const char *file)
+/* The file as the host can reach it, while the container runs. */
+static void add_etc_path(json_object *object, const char *key, struct bh_container *c, const char *file)
 {
-	bh_auto_free char *path = bh_printf("%s/containers/%s/%s", engine->state, c->id, file);
+	bh_auto_free char *path = c->pid ? bh_printf("/proc/%d/root/etc/%s", (int)c->pid, file) : NULL;
 
 	add_text(object, key, path);
 }
@@ -174,9 +175,9 @@ json_object *bh_engine_inspect(struct bh_engine *engine, struct bh_container *c,
 	add_command(o, c);
 	json_object_object_add(o, "State", state_object(c));
 	add_text(o, "Image", c->image_id);
-	add_state_path(o, "ResolvConfPath", engine, c, "resolv.conf");
-	add_state_path(o, "HostnamePath", engine, c, "hostname");
-	add_state_path(o, "HostsPath", engine, c, "hosts");
+	add_etc_path(o, "ResolvConfPath", c, "resolv.conf");
+	add_etc_path(o, "HostnamePath", c, "hostname");
+	add_etc_path(o, "HostsPath", c, "hosts");
 	add_path(o, "LogPath", engine, c, "log");
 	add_text(o, "Name", name);
 	json_object_object_add(o, "RestartCount", json_object_new_int64(c->restart_count));

@@ -77,11 +77,6 @@ static int make_state_folder(struct stage *s, struct bh_error *err)
 	return c->state_fd < 0 ? c->state_fd : 0;
 }
 
-static int write_etc_files(struct stage *s, struct bh_error *err)
-{
-	return bh_engine_write_etc_files(s->c, err);
-}
-
 static int load_spec(struct stage *s, struct bh_error *err)
 {
 	bh_auto_buf struct bh_buf text = { 0 };
@@ -272,8 +267,11 @@ static int run_process(struct stage *s, struct bh_error *err)
 	bh_auto_free char *path = bh_container_compartment_path(s->c);
 	bh_auto_free char *bundle = bh_printf("%s/containers/%s", s->engine->root, s->c->id);
 	bh_auto_free char *init = bh_json_bool(s->c->record, "host_config.Init", false) ? bh_find_program("bulkhead-guest") : NULL;
+	struct bh_container_file files[BH_ETC_FILES_MAX]; /* freed with this process */
 	struct bh_container_create request = {
 		.spec = s->spec,
+		.files = files,
+		.file_count = bh_engine_etc_files(s->c, s->spec, files),
 		.rootfs = { .mount_fd = s->root_fd },
 		.stdio = &s->stdio,
 		.bundle = bundle,
@@ -296,7 +294,7 @@ static int run_process(struct stage *s, struct bh_error *err)
 static int run_stage(struct stage *s, struct bh_error *err)
 {
 	static int (*const steps[])(struct stage *, struct bh_error *) = {
-		make_state_folder, write_etc_files, load_spec, mount_root, resolve_user, make_working_dir, join_peers, make_streams,
+		make_state_folder, load_spec, mount_root, resolve_user, make_working_dir, join_peers, make_streams,
 	};
 	int r = 0;
 
