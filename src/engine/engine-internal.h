@@ -7,6 +7,13 @@
 #include <inttypes.h>
 #include <sys/file.h>
 
+/*
+ * STATE/containers/<id>/run is a symbolic link that leads nowhere; its text is the state of a run: pid, its start time,
+ * the shim's pid and start time, when it was started, how often restarted. Made, replaced and read by one system call
+ * each, always whole, and short enough to need no disk block.
+ */
+#define BH_RUN_FORMAT "%d:%" SCNx64 ":%d:%" SCNx64 ":%" SCNx64 ":%" SCNx64
+
 /* Field 22 of /proc/<pid>/stat; -ESRCH if there is no such process or it is a zombie. */
 int bh_process_start_time(pid_t pid, uint64_t *ret_start);
 /* NULL if the file is missing or no JSON. */

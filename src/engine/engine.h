@@ -6,11 +6,11 @@
  *	                         (OCI spec), upper/ work/ (writable layer), log (once something was written), exit.json
  *	ROOT/names/<name>        a link whose text is the id; made exclusively, so a name is unique
  *	ROOT/volumes/<name>/_data
- *	STATE/containers/<id>/   state.json (while its shim lives), attach.sock, health.json,
+ *	STATE/containers/<id>/   run (while its shim lives), attach.sock, health.json,
  *	                         and the marks `stopping`, `restarting`, `paused`
  *
- * Truth: a container is *running* when state.json names a shim that lives (pid and start time); *exited* when exit.json
- * is there; else *created*. A state.json whose shim is gone is the trace of a kill -9: readers report the container as
+ * Truth: a container is *running* when `run` names a shim that lives (pid and start time); *exited* when exit.json
+ * is there; else *created*. A `run` whose shim is gone is the trace of a kill -9: readers report the container as
  * exited with 137, and the next command that changes something (and `ps`) cleans it by bh_engine_reap.
  *
  * Locks: whoever changes a container holds flock(LOCK_EX) on its folder's fd. Readers take none.

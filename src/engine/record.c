@@ -121,21 +121,20 @@ static void read_health(struct bh_container *c)
 /* Reads what the start stage and the shim wrote. */
 static void read_run_state(struct bh_container *c)
 {
-	json_object *state = bh_engine_read_json(c->state_fd, "state.json");
-	uint64_t start = 0;
+	uint64_t start = 0, started = 0, restarts = 0;
+	char text[128];
+	ssize_t length = readlinkat(c->state_fd, "run", text, sizeof text - 1);
 
-	if (!state) {
+	if (length < 0) {
 		/* A start is under way (its command holds the lock) or was killed; a reader can't tell without the lock. */
 		c->stale = bh_lock_is_held(c->dir_fd) == 0;
 		return;
 	}
-	c->pid = (pid_t)bh_json_int(state, "pid", 0);
-	c->pid_start = (uint64_t)bh_json_int(state, "pid_start", 0);
-	c->shim_pid = (pid_t)bh_json_int(state, "shim_pid", 0);
-	c->shim_start = (uint64_t)bh_json_int(state, "shim_start", 0);
-	c->started_ns = bh_json_int(state, "started_ns", 0);
-	c->restart_count = bh_json_int(state, "restart_count", 0);
-	json_object_put(state);
+	text[length] = '\0';
+	if (sscanf(text, BH_RUN_FORMAT, &c->pid, &c->pid_start, &c->shim_pid, &c->shim_start, &started, &restarts) != 6)
+		c->shim_pid = 0;
+	c->started_ns = (int64_t)started;
+	c->restart_count = (int64_t)restarts;
 	if (c->shim_pid <= 0 || bh_process_start_time(c->shim_pid, &start) < 0 || start != c->shim_start) {
 		c->stale = true;
 		c->status = BH_STATUS_EXITED;
@@ -183,7 +182,7 @@ void bh_container_refresh(struct bh_engine *engine, struct bh_container *c)
 	c->state_fd = openat(engine->state_fd, c->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (c->state_fd >= 0)
 		read_run_state(c);
-	/* The start stage unlinks the old exit record before it writes state.json, so one that is there is of this run. */
+	/* The start stage unlinks the old exit record before it writes `run`, so one that is there is of this run. */
 	if (c->status != BH_STATUS_RESTARTING)
 		read_exit_record(c);
 	/* `run --rm` is one operation: a container of it that was made but never started belongs to a killed command. */

@@ -2,7 +2,7 @@
 /*
  * Starting a container.
  *
- *	CLI ── fork ── start stage: state folder, snapshot, user, cgroup, first process, state.json ── execve ── shim
+ *	CLI ── fork ── start stage: state folder, snapshot, user, cgroup, first process, run link ── execve ── shim
  *
  * The start stage is the same process before and after: what it clones stays its child. The command that forked it
  * holds one end of a socketpair; the stage sends STARTED or ERROR over it, and the shim goes on with the other frames.
@@ -13,7 +13,7 @@
  *	3 cgroup                       found by the container's id
  *	4 attach.sock
  *	5 first process                dies with the stage (PR_SET_PDEATHSIG); its mounts live in its own namespace
- *	6 state.json                   written while the process prepares itself
+ *	6 run link                   written while the process prepares itself
  * Until 6 the container is known by its folder of 1, and everything in its cgroup is killed with it.
  */
 #include "engine/engine-internal.h"
@@ -218,21 +218,27 @@ static int write_state(void *context, pid_t pid, struct bh_error *err)
 {
 	struct stage *s = context;
 	struct bh_frame_started *now = &s->started;
-	char text[256];
-	int length, r;
+	char text[128];
+	int r;
 
-	/* Of the last run; once state.json is there, an exit record means this run's. */
+	/* Of the last run; once run link is there, an exit record means this run's. */
 	unlinkat(s->c->dir_fd, "exit.json", 0);
 	*now = (struct bh_frame_started){ .pid = pid, .shim_pid = getpid(), .started_ns = bh_now_ns() };
 	bh_process_start_time(now->pid, &now->pid_start); /* stays 0 if it has ended already: then nobody will signal it */
 	r = bh_process_start_time(now->shim_pid, &now->shim_start);
 	if (r < 0)
 		return bh_error_set(err, -r, "read our own start time");
-	length = snprintf(text, sizeof text,
-			  "{\"pid\":%d,\"pid_start\":%" PRIu64 ",\"shim_pid\":%d,\"shim_start\":%" PRIu64 ",\"started_ns\":%" PRId64
-			  ",\"restart_count\":%" PRId64 "}\n",
-			  (int)now->pid, now->pid_start, (int)now->shim_pid, now->shim_start, now->started_ns, s->restart_count);
-	r = bh_write_file_at(s->c->state_fd, "state.json", text, (size_t)length, 0600, 0, err);
+	snprintf(text, sizeof text, BH_RUN_FORMAT, now->pid, now->pid_start, now->shim_pid, now->shim_start, (uint64_t)now->started_ns,
+		 (uint64_t)s->restart_count);
+	r = symlinkat(text, s->c->state_fd, "run");
+	if (r < 0 && errno == EEXIST) { /* of the last run, on a restart: replaced in one step */
+		unlinkat(s->c->state_fd, "run.new", 0);
+		r = symlinkat(text, s->c->state_fd, "run.new");
+		if (r == 0)
+			r = renameat(s->c->state_fd, "run.new", s->c->state_fd, "run");
+	}
+	if (r < 0)
+		return bh_error_set(err, errno, "record the container's process");
 	if (r == 0 && s->restart_count)
 		unlinkat(s->c->state_fd, "restarting", 0);
 	return r;

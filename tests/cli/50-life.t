@@ -44,12 +44,12 @@ is "$("$b" ps -aq)" "" "rm -f of several"
 # A pid on disk is only believed together with its start time: another process that has it now is left alone.
 "$b" run -d --name pidtest busybox sleep 1000 >/dev/null
 pid=$(state Pid pidtest) shim=$(state ShimPid pidtest)
-file=$BULKHEAD_STATE/containers/$("$b" inspect -f '{{.Id}}' pidtest)/state.json
-cp "$file" "$WORK/state.json"
-sed -i 's/"pid_start":[0-9]*/"pid_start":1/' "$file"
+file=$BULKHEAD_STATE/containers/$("$b" inspect -f '{{.Id}}' pidtest)/run
+run=$(readlink "$file")
+ln -sfn "$(sed -E 's/^([^:]*):[^:]*/\1:1/' <<<"$run")" "$file"
 run_is 1 "a process with another start time gets no signal" "$b" kill pidtest
 ok "and lives" kill -0 "$pid"
-cp "$WORK/state.json" "$file"
+ln -sfn "$run" "$file"
 rm -f "$(dirname "$file")/stopping"
 is "$(wc -c <"/proc/$shim/environ")" 0 "the shim has no environment"
 "$b" rm -f pidtest >/dev/null
