@@ -63,12 +63,13 @@ static bool is_container_name(const char *name)
 
 int bh_engine_claim_name(struct bh_engine *engine, const char *name, const char *id, struct bh_error *err)
 {
-	char owner[BH_ID_LENGTH + 1];
+	char owner[BH_ID_LENGTH + 1] = "", text[BH_NAME_TEXT_LENGTH + 1];
 
 	if (!is_container_name(name))
 		return bh_error_text(err, EINVAL, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name);
+	bh_engine_name_text(id, text);
 	for (int attempt = 0; attempt < 2; attempt++) {
-		if (symlinkat(id, engine->names_fd, name) == 0)
+		if (symlinkat(text, engine->names_fd, name) == 0)
 			return 0;
 		if (errno != EEXIST)
 			return bh_error_set(err, errno, "claim the name %s", name);

@@ -18,6 +18,9 @@
 int bh_process_start_time(pid_t pid, uint64_t *ret_start);
 /* NULL if the file is missing or no JSON. */
 json_object *bh_engine_read_json(int dirfd, const char *path);
+/* What the link of a name holds (see record.c). */
+#define BH_NAME_TEXT_LENGTH 43
+void bh_engine_name_text(const char *id, char ret_text[BH_NAME_TEXT_LENGTH + 1]);
 int bh_engine_read_name(struct bh_engine *engine, const char *name, char ret_id[BH_ID_LENGTH + 1]);
 void bh_engine_sweep_half_made(struct bh_engine *engine, const char *id);
 /* The files part of a removal: cgroup, state, record, rest, name, folder. The container is locked and not running. */

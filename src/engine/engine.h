@@ -4,7 +4,7 @@
  *
  *	ROOT/containers/<id>/    container.json (the record, written last: without it there is no container), config.json
  *	                         (OCI spec), upper/ work/ (writable layer), log (once something was written), exit.json
- *	ROOT/names/<name>        a link whose text is the id; made exclusively, so a name is unique
+ *	ROOT/names/<name>        a link whose text is the id (base 64); made exclusively, so a name is unique
  *	ROOT/volumes/<name>/_data
  *	STATE/containers/<id>/   run (while its shim lives), attach.sock, health.json,
  *	                         and the marks `stopping`, `restarting`, `paused`

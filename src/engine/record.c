@@ -268,14 +268,41 @@ static int find_by_prefix(struct bh_engine *engine, const char *prefix, char ret
 	return found ? 0 : -ENOENT;
 }
 
+/* A name's link holds the id in base 64: the 64 hex digits would need a disk block, 43 characters fit into the inode. */
+static const char digits64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+#define ID_BYTES (BH_ID_LENGTH / 2)
+
+void bh_engine_name_text(const char *id, char ret_text[BH_NAME_TEXT_LENGTH + 1])
+{
+	unsigned char bytes[ID_BYTES + 1] = { 0 };
+
+	bh_parse_hex(id, bytes, ID_BYTES);
+	for (size_t i = 0; i < BH_NAME_TEXT_LENGTH; i++) {
+		size_t bit = i * 6;
+		unsigned pair = (unsigned)bytes[bit / 8] << 8 | bytes[bit / 8 + 1];
+
+		ret_text[i] = digits64[pair >> (10 - bit % 8) & 63];
+	}
+	ret_text[BH_NAME_TEXT_LENGTH] = '\0';
+}
+
 int bh_engine_read_name(struct bh_engine *engine, const char *name, char ret_id[BH_ID_LENGTH + 1])
 {
-	char id[BH_ID_LENGTH + 2];
+	unsigned char bytes[ID_BYTES + 1] = { 0 };
+	char text[BH_NAME_TEXT_LENGTH + 1];
 
-	if (strchr(name, '/') || !*name || readlinkat(engine->names_fd, name, id, sizeof id) != BH_ID_LENGTH)
+	if (strchr(name, '/') || !*name || readlinkat(engine->names_fd, name, text, sizeof text) != BH_NAME_TEXT_LENGTH)
 		return -ENOENT;
-	memcpy(ret_id, id, BH_ID_LENGTH);
-	ret_id[BH_ID_LENGTH] = '\0';
+	for (size_t i = 0; i < BH_NAME_TEXT_LENGTH; i++) {
+		const char *digit = memchr(digits64, text[i], sizeof digits64 - 1);
+		unsigned value = digit ? (unsigned)(digit - digits64) << (10 - i * 6 % 8) : 0;
+
+		if (!digit)
+			return -ENOENT;
+		bytes[i * 6 / 8] |= (unsigned char)(value >> 8);
+		bytes[i * 6 / 8 + 1] |= (unsigned char)value;
+	}
+	bh_format_hex(bytes, ID_BYTES, ret_id);
 	return 0;
 }
 
@@ -438,6 +465,9 @@ int bh_container_snapshot(struct bh_engine *engine, const struct bh_container *c
 	for (size_t i = 0; i < layers.count; i++)
 		bh_strv_addf(&snapshot.layers, "%s/%s", engine->root, layers.items[i]);
 	snapshot.path = bh_printf("%s/containers/%s", engine->root, c->id);
+	/* What nobody will ever see again need not be synced when it is unmounted. Only for `run`: a volatile upper can't be
+	 * mounted twice. */
+	snapshot.is_volatile = c->auto_remove && bh_json_bool(c->record, "one_shot", false);
 	*ret_snapshot = snapshot;
 	return 0;
 }
