@@ -105,12 +105,3 @@ void bh_closedir_ptr(void *pointer_to_dir)
 		closedir(*dir);
 	*dir = NULL;
 }
-
-void bh_fclose_ptr(void *pointer_to_file)
-{
-	FILE **file = pointer_to_file;
-
-	if (*file)
-		fclose(*file);
-	*file = NULL;
-}

@@ -28,12 +28,10 @@ char *bh_vprintf(const char *format, va_list args);
 void bh_free_ptr(void *pointer_to_pointer);
 void bh_close_fd(int *fd);
 void bh_closedir_ptr(void *pointer_to_dir);
-void bh_fclose_ptr(void *pointer_to_file);
 
 #define bh_auto_free __attribute__((cleanup(bh_free_ptr)))
 #define bh_auto_close __attribute__((cleanup(bh_close_fd)))
 #define bh_auto_closedir __attribute__((cleanup(bh_closedir_ptr)))
-#define bh_auto_fclose __attribute__((cleanup(bh_fclose_ptr)))
 #define bh_auto(cleaner) __attribute__((cleanup(cleaner)))
 
 #define BH_TAKE_PTR(pointer) \

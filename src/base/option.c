@@ -3,13 +3,6 @@
 
 #include <errno.h>
 
-static struct bh_strv given;
-
-bool bh_option_given(const char *name)
-{
-	return bh_strv_contains(&given, name);
-}
-
 static bool takes_value(const struct bh_option *o)
 {
 	return o->type != BH_OPTION_BOOL && o->type != BH_OPTION_OPTIONAL && o->type != BH_OPTION_TRISTATE;
@@ -95,7 +88,6 @@ static int store(const struct bh_option *o, void *options, const char *value, co
 	if (r < 0)
 		return bh_error_text(err, EINVAL, "invalid argument \"%s\" for \"%s\" flag: %s", value, shown,
 				     r == -ERANGE ? "value out of range" : "invalid syntax");
-	bh_strv_add(&given, o->name);
 	return 0;
 }
 
@@ -157,7 +149,6 @@ int bh_options_parse(const struct bh_option *const *sets, void *options, bool st
 	bool end = false;
 	int kept = 0;
 
-	bh_strv_clear(&given);
 	for (int i = 0; i < argc; i++) {
 		int r = 0;
 
@@ -187,7 +178,6 @@ void bh_options_clear(const struct bh_option *const *sets, void *options)
 		for (const struct bh_option *o = sets[s]; o->name; o++)
 			if (o->type == BH_OPTION_LIST)
 				bh_strv_clear((struct bh_strv *)(void *)((char *)options + o->offset));
-	bh_strv_clear(&given);
 }
 
 static int by_name(const void *a, const void *b)

@@ -63,8 +63,6 @@ int bh_options_parse(const struct bh_option *const *sets, void *options, bool st
 		     int *ret_argc, struct bh_error *err);
 /* Frees what the parser allocated (lists). */
 void bh_options_clear(const struct bh_option *const *sets, void *options);
-/* Was the option given? (for defaults that depend on it). Valid until the next parse. */
-bool bh_option_given(const char *name);
 
 /* Writes the help of one verb, as `--help` prints it. */
 void bh_command_help(const struct bh_command *command, const char *program, struct bh_buf *out);

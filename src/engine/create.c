@@ -616,6 +616,10 @@ static int check_options(const struct bh_create_options *o, struct bh_error *err
 
 	if (r < 0)
 		return r;
+	if (bh_streq(o->pull, "always"))
+		return bh_error_text(err, ENOTSUP, "--pull always: this build has no registry client; use load or import");
+	if (o->platform && !bh_streq(o->platform, "linux/amd64") && !bh_streq(o->platform, "linux"))
+		return bh_error_text(err, ENOTSUP, "--platform %s: only linux/amd64 runs here", o->platform);
 	if (o->stop_signal && bh_parse_signal(o->stop_signal, &signal) < 0)
 		return bh_error_text(err, EINVAL, "Invalid signal: %s", o->stop_signal);
 	return check_hosts(o, err);
