@@ -114,6 +114,9 @@ static int mount_root(struct stage *s, struct bh_error *err)
 	r = bh_container_snapshot(s->engine, s->c, &snapshot, err);
 	if (r < 0)
 		return r;
+	/* With id-mapped layers older kernels need a second way of mounting, and what a first try has begun as volatile can't
+	 * be mounted again. */
+	snapshot.is_volatile = snapshot.is_volatile && userns < 0;
 	s->root_fd = r = snapshot.driver->mount(&snapshot, userns, err);
 	bh_snapshot_clear(&snapshot);
 	return r < 0 ? bh_error_prefix(err, "root file system") : 0;
