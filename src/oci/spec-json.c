@@ -744,6 +744,32 @@ int bh_spec_parse(const char *json, size_t length, struct bh_spec *ret_spec, str
 	return 0;
 }
 
+int bh_spec_parse_process(const char *json, size_t length, struct bh_spec_process *ret_process, struct bh_error *err)
+{
+	const struct bh_json_path path = { .name = "process" };
+	struct bh_spec_process process = { 0 };
+	json_object *object = NULL;
+	int r = read_json(json, length, &object, err);
+
+	if (r < 0)
+		return r;
+	r = bh_schema_parse(object, process_fields, &process, &path, err);
+	json_object_put(object);
+	if (r == 0 && process.cwd[0] != '/')
+		r = bh_error_text(err, EINVAL, "process.cwd: '%.200s' is not absolute", process.cwd);
+	if (r < 0)
+		bh_schema_clear(process_fields, &process);
+	else
+		*ret_process = process;
+	return r;
+}
+
+void bh_spec_process_clear(struct bh_spec_process *process)
+{
+	bh_schema_clear(process_fields, process);
+	*process = (struct bh_spec_process){ 0 };
+}
+
 void bh_spec_write(const struct bh_spec *spec, struct bh_buf *out)
 {
 	struct bh_spec copy = *spec;
