@@ -133,3 +133,20 @@ struct bh_cgroup_stats {
 	uint64_t oom_kills;
 };
 int bh_cgroup_stats(struct bh_cgroup *cgroup, struct bh_cgroup_stats *ret_stats, struct bh_error *err);
+
+/*
+ * All that is counted, as the object that `events --stats` of runc has in "data" (its types.Stats). The parts that aren't a
+ * cgroup's come from the caller as JSON: `intel_rdt` (NULL: {}) and `network_interfaces` (NULL: null).
+ */
+int bh_cgroup_write_stats(struct bh_cgroup *cgroup, const char *intel_rdt, const char *network_interfaces, struct bh_buf *out, struct bh_error *err);
+
+/* Out of memory, and the end: poll `fd` for POLLIN, then read what it was. -ENOENT without the memory controller. */
+struct bh_cgroup_watch {
+	int fd;
+	int folder_fd, control_fd, version;
+	uint64_t oom_kills;
+};
+int bh_cgroup_watch_open(const struct bh_cgroup *cgroup, struct bh_cgroup_watch *ret_watch, struct bh_error *err);
+/* `ended`: its folder was removed, or (v2) the last process has gone. v1 has no event for the latter: watch the pidfd too. */
+void bh_cgroup_watch_read(struct bh_cgroup_watch *watch, bool *ret_oom, bool *ret_ended);
+void bh_cgroup_watch_close(struct bh_cgroup_watch *watch);

@@ -177,7 +177,7 @@ static void test_relative_and_missing_paths(void **state)
 static void test_failure_takes_new_parents_back(void **state)
 {
 	bh_auto_free char *deep = bh_printf("%s/a/b", path), *top = NULL;
-	struct bh_spec_resources bad = { .memory.swappiness = BH_SOME(101), .cpu.shares = BH_SOME(1) };
+	struct bh_spec_resources bad = { .cpu.cpus = (char *)"4095" };
 	struct bh_cgroup_request request = { .path = deep, .name = name, .resources = &bad, .every_hierarchy = true, .strict = true };
 	struct bh_cgroup *cgroup = NULL;
 
