@@ -65,6 +65,15 @@ struct bh_spec_capabilities {
 	uint64_t bounding, effective, inheritable, permitted, ambient; /* bit n = capability number n */
 };
 
+/* process.scheduler: sched_setattr(2). Times in nanoseconds. */
+struct bh_spec_scheduler {
+	bool set;
+	char *policy; /* "SCHED_OTHER" ... */
+	int64_t nice, priority;
+	struct bh_strv flags; /* "SCHED_FLAG_RESET_ON_FORK" ... */
+	uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
 struct bh_spec_process {
 	bool terminal;
 	struct {
@@ -86,6 +95,16 @@ struct bh_spec_process {
 	bool no_new_privileges;
 	char *apparmor_profile, *selinux_label;
 	struct bh_opt_i64 oom_score_adj;
+	struct bh_spec_scheduler scheduler;
+	struct {
+		bool set;
+		char *class; /* "IOPRIO_CLASS_BE" ... */
+		int64_t priority;
+	} io_priority;
+	/* Lists of CPUs ("0-3,7") for a further process: before and after it enters the container's cgroup. */
+	struct {
+		char *initial, *final;
+	} exec_cpu_affinity;
 };
 
 struct bh_spec_device {
@@ -118,6 +137,16 @@ struct bh_spec_hugepage_limit {
 	uint64_t limit;
 };
 
+struct bh_spec_rdma_limit {
+	char *device; /* "mlx5_1" */
+	struct bh_opt_u64 hca_handles, hca_objects;
+};
+
+struct bh_spec_interface_priority {
+	char *name;
+	uint32_t priority;
+};
+
 /* linux.resources. Memory in bytes, -1 = unlimited; cpu times in microseconds. */
 struct bh_spec_resources {
 	struct bh_spec_device_rule *devices;
@@ -125,7 +154,7 @@ struct bh_spec_resources {
 	struct {
 		struct bh_opt_i64 limit, reservation, swap, kernel, kernel_tcp;
 		struct bh_opt_u64 swappiness;
-		bool disable_oom_killer, use_hierarchy;
+		bool disable_oom_killer, use_hierarchy, check_before_update;
 	} memory;
 	struct {
 		struct bh_opt_u64 shares, period, realtime_period, burst;
@@ -141,6 +170,13 @@ struct bh_spec_resources {
 	} block_io;
 	struct bh_spec_hugepage_limit *hugepage_limits;
 	size_t hugepage_limit_count;
+	struct {
+		struct bh_opt_u64 class_id; /* 32 bits */
+		struct bh_spec_interface_priority *priorities;
+		size_t priority_count;
+	} network;
+	struct bh_spec_rdma_limit *rdma;
+	size_t rdma_count;
 	struct bh_strv unified; /* "key=value" */
 };
 
@@ -184,6 +220,40 @@ struct bh_spec_hooks {
 	size_t count;
 };
 
+struct bh_spec_net_device {
+	char *host_name, *name; /* `name` NULL: it keeps its name */
+};
+
+struct bh_spec_io_memory {
+	uint64_t first_gfn, first_mfn, mfn_count;
+};
+
+/* The `vm` object: for the driver that makes virtual machines. */
+struct bh_spec_vm {
+	bool set;
+	struct {
+		char *path;
+		struct bh_strv parameters;
+	} hypervisor;
+	struct {
+		char *path, *initrd;
+		struct bh_strv parameters;
+	} kernel;
+	struct {
+		char *path, *format; /* "raw", "qcow2", "vdi", "vmdk", "vhd" */
+	} image;
+	struct {
+		char *device_tree;
+		uint32_t vcpus;
+		uint64_t memory_bytes;
+		struct bh_strv dtdevs;
+		struct bh_spec_io_memory *io_memories;
+		size_t io_memory_count;
+		uint32_t *irqs;
+		size_t irq_count;
+	} hw_config;
+};
+
 struct bh_spec {
 	char *oci_version;
 	struct {
@@ -198,7 +268,7 @@ struct bh_spec {
 	struct {
 		struct bh_spec_hooks prestart, create_runtime, create_container, start_container, poststart, poststop;
 	} hooks;
-	struct bh_strv annotations; /* "key=value" */
+	struct bh_strv annotations; /* "key=value", see bh_map_write_key */
 
 	/* linux */
 	struct bh_spec_namespace namespaces[BH_NS_COUNT];
@@ -217,6 +287,26 @@ struct bh_spec {
 	char *rootfs_propagation, *mount_label;
 	struct bh_strv masked_paths, readonly_paths;
 	struct bh_spec_seccomp seccomp;
+	struct {
+		bool set;
+		char *domain; /* "LINUX", "LINUX32" */
+		struct bh_strv flags;
+	} personality;
+	struct {
+		bool set;
+		char *clos_id, *l3_cache_schema, *mem_bw_schema;
+		struct bh_strv schemata;
+		bool enable_cmt, enable_mbm, enable_monitoring;
+	} intel_rdt;
+	struct bh_spec_net_device *net_devices;
+	size_t net_device_count;
+	struct {
+		bool set;
+		char *mode, *nodes; /* "MPOL_BIND", "0-1,3" */
+		struct bh_strv flags;
+	} memory_policy;
+
+	struct bh_spec_vm vm;
 };
 
 #define BH_SPEC_JSON_MAX (4u << 20) /* bytes of a config.json */
@@ -227,9 +317,27 @@ int bh_spec_parse(const char *json, size_t length, struct bh_spec *ret_spec, str
 /* The process object alone (runc's exec --process). */
 int bh_spec_parse_process(const char *json, size_t length, struct bh_spec_process *ret_process, struct bh_error *err);
 void bh_spec_process_clear(struct bh_spec_process *process);
+/* A `resources` object alone (update --resources): fills spec->resources, which the caller frees with bh_spec_clear. `spec` must
+ * be all zero. */
+int bh_spec_parse_resources(const char *json, size_t length, struct bh_spec *spec, struct bh_error *err);
 /* Writes config.json. BH_SECCOMP_DEFAULT becomes the annotation "org.bulkhead.seccomp=default" and is read back. */
 void bh_spec_write(const struct bh_spec *spec, struct bh_buf *out);
 void bh_spec_clear(struct bh_spec *spec);
+
+
+/*
+ * Maps (annotations, sysctl, unified) are lists of "key=value". A '=' inside a key is kept as the byte 0xff, which no
+ * UTF-8 text holds. Adds the key of an item as a JSON string, and returns its value.
+ */
+const char *bh_map_write_key(const char *item, struct bh_buf *out);
+/* The whole map as a JSON object. */
+void bh_map_write(const struct bh_strv *map, struct bh_buf *out);
+/* The value of a key, or NULL. */
+const char *bh_map_get(const struct bh_strv *map, const char *key);
+
+/* A list of numbers as the kernel writes them ("0-3,7"): the highest is below `max`, and every number is told in order.
+ * -EINVAL if it is anything else. An empty text is an empty list. */
+int bh_parse_number_list(const char *text, unsigned max, void (*add)(void *context, unsigned number), void *context);
 
 /* The defaults that Docker gives a container: mounts, namespaces (pid network mount ipc uts cgroup), capabilities,
  * masked and read-only paths, device rules. `spec` must be all zero. */
