@@ -215,6 +215,7 @@ static const bh_stage create_stages[] = {
 	bh_child_pivot,
 	bh_child_stdio,
 	bh_child_limits,
+	bh_child_schedule,
 	bh_child_apparmor,
 	bh_child_close_fds,
 	bh_child_working_directory,
@@ -229,6 +230,7 @@ static const bh_stage create_stages[] = {
 static const bh_stage exec_stages[] = {
 	stage_begin,
 	stage_cgroup,
+	bh_child_affinity,
 	bh_child_oom_score_before,
 	stage_enter,
 	stage_user_namespace,
@@ -236,6 +238,7 @@ static const bh_stage exec_stages[] = {
 	bh_child_terminal,
 	bh_child_stdio,
 	bh_child_limits,
+	bh_child_schedule,
 	bh_child_apparmor,
 	bh_child_close_fds,
 	bh_child_working_directory,

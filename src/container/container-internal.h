@@ -129,6 +129,13 @@ int bh_check_sysctls(const struct bh_job *job, struct bh_error *err);    /* sysc
 int bh_child_sysctls(struct bh_job *job, struct bh_error *err);
 int bh_child_terminal(struct bh_job *job, struct bh_error *err);         /* terminal.c */
 int bh_child_stdio(struct bh_job *job, struct bh_error *err);
+/* schedule.c: scheduler, I/O priority, affinity, memory policy, personality. The check before anything is made. */
+int bh_check_schedule(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err);
+int bh_child_schedule(struct bh_job *job, struct bh_error *err);
+int bh_child_affinity(struct bh_job *job, struct bh_error *err);
+/* exec: the first clone, with execCPUAffinity.initial; and what of the scheduler only the caller can set. */
+pid_t bh_job_clone_with_affinity(struct bh_job *job, struct bh_error *err);
+int bh_caller_schedule(const struct bh_job *job, pid_t pid, struct bh_error *err);
 int bh_child_limits(struct bh_job *job, struct bh_error *err);           /* process.c */
 int bh_child_close_fds(struct bh_job *job, struct bh_error *err);
 int bh_child_working_directory(struct bh_job *job, struct bh_error *err);

@@ -328,6 +328,8 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	if (r == 0)
 		r = bh_check_labels(job->spec, job->process, err);
 	if (r == 0)
+		r = bh_check_schedule(job->spec, job->process, err);
+	if (r == 0)
 		r = prepare_namespaces(job, err);
 	bh_job_clamp_capabilities(job);
 	if (r == 0)
@@ -502,7 +504,9 @@ static int take_pid(struct bh_job *job, struct bh_container_process *process, pi
 	job->helper = 0;
 	process->pid = pid;
 	process->pidfd = bh_pidfd_open(pid);
-	return process->pidfd < 0 ? bh_error_set(err, -process->pidfd, "open a pidfd of the container's process") : 0;
+	if (process->pidfd < 0)
+		return bh_error_set(err, -process->pidfd, "open a pidfd of the container's process");
+	return bh_caller_schedule(job, pid, err);
 }
 
 static int take_failure(const struct bh_message *message, const char *command, struct bh_error *err)
