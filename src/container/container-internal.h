@@ -148,7 +148,7 @@ int bh_exec_error(const char *name, int errnum, struct bh_error *err);
 _Noreturn void bh_child_execute(struct bh_job *job);
 int bh_child_create_hooks(struct bh_job *job, struct bh_error *err);     /* hooks.c */
 int bh_child_start_hooks(struct bh_job *job, struct bh_error *err);
-int bh_child_wait_for_go(struct bh_job *job, struct bh_error *err);
+int bh_child_wait_for_start(struct bh_job *job, struct bh_error *err);
 bool bh_job_has_apparmor(const struct bh_job *job);
 /* process.apparmorProfile and the labels: refused where they can't be applied. */
 int bh_check_labels(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err);

@@ -614,6 +614,25 @@ int bh_container_run(const struct bh_container_create *request, struct bh_contai
 	return create(request, true, ret_process, err);
 }
 
+int bh_container_release(struct bh_container_process *process, struct bh_error *err)
+{
+	const struct bh_message go = { .kind = BH_MESSAGE_GO };
+	int r = bh_sync_send(process->sync_fd, &go, -1);
+
+	bh_close_fd(&process->sync_fd);
+	return r < 0 ? bh_error_set(err, -r, "leave the container's process waiting") : 0;
+}
+
+int bh_container_start_remote(int connection, struct bh_error *err)
+{
+	struct bh_message message = { 0 };
+	int r = bh_sync_receive(connection, &message, NULL);
+
+	if (r == 0)
+		return 0;
+	return r < 0 ? bh_error_set(err, -r, "hear how the start went") : take_failure(&message, NULL, err);
+}
+
 int bh_container_start(struct bh_container_process *process, struct bh_error *err)
 {
 	const struct bh_message go = { .kind = BH_MESSAGE_GO };

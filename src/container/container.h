@@ -51,6 +51,9 @@ struct bh_container_create {
 	int (*cloned)(void *context, pid_t pid, struct bh_error *err);
 	void *cloned_context;
 	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
+	/* bh_container_create only, 0 = none: a listening SOCK_SEQPACKET socket that outlives the caller. The process goes on
+	 * waiting there after bh_container_release, until somebody connects (bh_container_start_remote). */
+	int start_socket;
 };
 
 /* A container between create and exec, or running. Plain data; nothing to free but the fds. */
@@ -70,6 +73,13 @@ int bh_container_create(const struct bh_container_create *request, struct bh_con
 /* Lets it execve and returns when that has happened (or failed: as above, child reaped). */
 int bh_container_start(struct bh_container_process *process, struct bh_error *err);
 
+/* Leaves the process waiting at its start socket; the caller may end. Closes sync_fd. Until this is called the process
+ * ends with the caller. */
+int bh_container_release(struct bh_container_process *process, struct bh_error *err);
+/* Starts a released process over a connection to its start socket: returns when it has executed, or with its own words
+ * for why it didn't; then it is ending. */
+int bh_container_start_remote(int connection, struct bh_error *err);
+
 /* Create and start in one: nothing waits in between, and process->sync_fd is at its end already. The child's own words
  * for every failure, as above. */
 int bh_container_run(const struct bh_container_create *request, struct bh_container_process *ret_process, struct bh_error *err);
@@ -81,6 +91,7 @@ struct bh_container_exec {
 	const struct bh_spec_process *process;
 	struct bh_cgroup *cgroup;
 	struct bh_container_stdio *stdio;
+	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
 	bool privileged;
 };
 /* Runs a further process inside; the process is a direct child of the caller (in the joined pid namespace). */

@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 static void write_state(const struct bh_spec *spec, const struct bh_hook_state *state, struct bh_buf *out)
@@ -140,9 +141,23 @@ static int ask_and_wait(struct bh_job *job, unsigned kind, struct bh_error *err)
 	return 0;
 }
 
-int bh_child_wait_for_go(struct bh_job *job, struct bh_error *err)
+/* For the word to start: through the sync socket, or with a start socket by the first connection there, which then
+ * takes the sync socket's place. */
+int bh_child_wait_for_start(struct bh_job *job, struct bh_error *err)
 {
-	return ask_and_wait(job, BH_MESSAGE_READY, err);
+	int listener = job->request->start_socket;
+	int r = ask_and_wait(job, BH_MESSAGE_READY, err);
+	bh_auto_close int connection = -1;
+
+	if (r < 0 || listener <= 0)
+		return r;
+	do
+		connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	while (connection < 0 && errno == EINTR);
+	if (connection < 0 || dup3(connection, job->sync_child, O_CLOEXEC) < 0)
+		return bh_error_set(err, errno, "wait for the start");
+	close(listener);
+	return 0;
 }
 
 int bh_child_create_hooks(struct bh_job *job, struct bh_error *err)
@@ -168,7 +183,7 @@ int bh_child_start_hooks(struct bh_job *job, struct bh_error *err)
 		return 0;
 	state = state_of(job, "created", getpid());
 	if (!job->run)
-		r = bh_child_wait_for_go(job, err);
+		r = bh_child_wait_for_start(job, err);
 	job->run = true;
 	return r < 0 ? r : bh_container_hooks(job->spec, &job->spec->hooks.start_container, "startContainer", &state, err);
 }

@@ -122,7 +122,8 @@ static int compare(const void *a, const void *b)
 /* Closes everything above the standard streams and the preserved fds but the few that the end still needs. */
 int bh_child_close_fds(struct bh_job *job, struct bh_error *err)
 {
-	int keep[] = { 2 + job->preserve_fds, job->sync_child, job->stub_fd, job->init_fd, bh_explain_mode ? bh_explain_fd() : -1 };
+	int start_socket = job->exec || job->run || job->request->start_socket <= 0 ? -1 : job->request->start_socket;
+	int keep[] = { 2 + job->preserve_fds, job->sync_child, job->stub_fd, job->init_fd, start_socket, bh_explain_mode ? bh_explain_fd() : -1 };
 	int r, last = -1;
 
 	for (int fd = 3; fd < 3 + job->preserve_fds; fd++)
@@ -358,6 +359,8 @@ static bool filter_stops_stub(const struct bh_job *job)
 		return false;
 	if (!job->run && !(bh_seccomp_allows(f, SYS_read, 3) && bh_seccomp_allows(f, SYS_write, 3)))
 		return true;
+	if (!job->run && job->request->start_socket > 0 && !bh_seccomp_allows(f, SYS_accept4, 3))
+		return true;
 	if (!job->exec)
 		return false;
 	return !bh_seccomp_allows(f, SYS_clone, CLONE_PARENT) || !bh_seccomp_allows(f, SYS_setsid, 0) ||
@@ -392,7 +395,7 @@ int bh_child_early(struct bh_job *job, struct bh_error *err)
 		if (job->exec)
 			r = clone_early(job, err);
 		else if (!job->run)
-			r = bh_child_wait_for_go(job, err);
+			r = bh_child_wait_for_start(job, err);
 	}
 	if (r == 0 && job->stub_by_path && fchdir(job->stub_fd) < 0)
 		r = bh_error_set(err, errno, "enter the stub's folder");
@@ -444,13 +447,14 @@ static void explain_exec(const struct bh_job *job)
 static void stub_letters(const struct bh_job *job, char *text, size_t size)
 {
 	bool clones = job->exec && !job->stub_only_executes, waits = !job->run && !job->stub_only_executes;
-	char init[16] = "";
+	char init[16] = "", start[16] = "";
 
 	if (job->init_fd >= 0)
 		snprintf(init, sizeof init, "i%d", job->init_fd);
-
-	snprintf(text, size, "%d%s%s%s%s%s%s", job->sync_child, clones ? "f" : "", clones ? "s" : "", clones && job->terminal_fd >= 0 ? "t" : "",
-		 waits ? "w" : "", job->stub_by_path ? "c" : "", init);
+	if (waits && job->request->start_socket > 0)
+		snprintf(start, sizeof start, "a%d", job->request->start_socket);
+	snprintf(text, size, "%d%s%s%s%s%s%s%s", job->sync_child, clones ? "f" : "", clones ? "s" : "", clones && job->terminal_fd >= 0 ? "t" : "",
+		 waits ? "w" : "", start, job->stub_by_path ? "c" : "", init);
 }
 
 _Noreturn void bh_child_execute(struct bh_job *job)
@@ -475,6 +479,8 @@ _Noreturn void bh_child_execute(struct bh_job *job)
 	fcntl(job->sync_child, F_SETFD, 0);
 	if (job->init_fd >= 0)
 		fcntl(job->init_fd, F_SETFD, 0);
+	if (!job->exec && !job->run && job->request->start_socket > 0)
+		fcntl(job->request->start_socket, F_SETFD, 0);
 	if (job->stub_by_path)
 		execve("exec", argv, environment);
 	else

@@ -712,9 +712,9 @@ int bh_spec_parse(const char *json, size_t length, struct bh_spec *ret_spec, str
 	return 0;
 }
 
-int bh_spec_process_parse(const char *json, size_t length, struct bh_spec_process *ret_process, struct bh_error *err)
+int bh_spec_parse_process(const char *json, size_t length, struct bh_spec_process *ret_process, struct bh_error *err)
 {
-	static const struct bh_json_path path = { NULL, "process", 0 };
+	const struct bh_json_path path = { .name = "process" };
 	struct bh_spec_process process = { 0 };
 	json_object *object = NULL;
 	int r = read_json(json, length, &object, err);

@@ -297,13 +297,12 @@ struct bh_spec {
 
 /* Parses and checks. An error names the JSON path ("linux.resources.memory.limit: expected an integer"). */
 int bh_spec_parse(const char *json, size_t length, struct bh_spec *ret_spec, struct bh_error *err);
+/* The process object alone (runc's exec --process). */
+int bh_spec_parse_process(const char *json, size_t length, struct bh_spec_process *ret_process, struct bh_error *err);
+void bh_spec_process_clear(struct bh_spec_process *process);
 /* Writes config.json. BH_SECCOMP_DEFAULT becomes the annotation "org.bulkhead.seccomp=default" and is read back. */
 void bh_spec_write(const struct bh_spec *spec, struct bh_buf *out);
 void bh_spec_clear(struct bh_spec *spec);
-
-/* A `process` object alone (`exec --process`), with the same checks. */
-int bh_spec_process_parse(const char *json, size_t length, struct bh_spec_process *ret_process, struct bh_error *err);
-void bh_spec_process_clear(struct bh_spec_process *process);
 
 /*
  * Maps (annotations, sysctl, unified) are lists of "key=value". A '=' inside a key is kept as the byte 0xff, which no

@@ -87,6 +87,30 @@ static int pause_or_resume(const char *path, bool frozen, struct bh_error *err)
 	return r;
 }
 
+static int is_paused(const char *path, bool *ret_paused, struct bh_error *err)
+{
+	struct bh_cgroup *cgroup;
+	int r = bh_cgroup_open(path, &cgroup, err);
+
+	if (r < 0)
+		return r;
+	r = bh_cgroup_is_frozen(cgroup, ret_paused, err);
+	bh_cgroup_free(cgroup);
+	return r;
+}
+
+static int send_signal(const char *path, int signal, struct bh_error *err)
+{
+	struct bh_cgroup *cgroup;
+	int r = bh_cgroup_open(path, &cgroup, err);
+
+	if (r < 0)
+		return r;
+	r = bh_cgroup_signal(cgroup, signal, err);
+	bh_cgroup_free(cgroup);
+	return r;
+}
+
 static int stats(const char *path, struct bh_cgroup_stats *ret_stats, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
@@ -119,6 +143,8 @@ const struct bh_isolation_driver bh_isolation_container = {
 	.abandon = abandon,
 	.exec = exec,
 	.pause = pause_or_resume,
+	.is_paused = is_paused,
+	.signal = send_signal,
 	.stats = stats,
 	.pids = pids,
 	.destroy = bh_cgroup_remove,

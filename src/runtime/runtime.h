@@ -34,6 +34,9 @@ struct bh_isolation_driver {
 	/* A further process inside, a child of the caller. request->cgroup is filled in. */
 	int (*exec)(const char *path, struct bh_container_exec *request, struct bh_container_process *ret_process, struct bh_error *err);
 	int (*pause)(const char *path, bool pause, struct bh_error *err);
+	int (*is_paused)(const char *path, bool *ret_paused, struct bh_error *err);
+	/* To every process in it. */
+	int (*signal)(const char *path, int signal, struct bh_error *err);
 	int (*stats)(const char *path, struct bh_cgroup_stats *ret_stats, struct bh_error *err);
 	/* Pids on the host of all its processes; the array is the caller's. */
 	int (*pids)(const char *path, pid_t **ret_pids, size_t *ret_count, struct bh_error *err);
