@@ -130,6 +130,8 @@ int bh_bundle_exec(struct bh_bundle *b, const struct bh_bundle_exec *request, st
 	struct bh_container_exec exec = {
 		.init_pid = b->pid,
 		.init_pidfd = b->pidfd,
+		.id = b->id,
+		.bundle = b->bundle,
 		.process = request->process,
 		.stdio = request->stdio,
 		.preserve_fds = request->preserve_fds,

@@ -19,6 +19,7 @@ enum bh_message_kind {
 	BH_MESSAGE_PID,      /* from a helper process or the stub: the pid of the container's process is `value` */
 	BH_MESSAGE_FAILED,   /* from the stub: the workload could not be executed, errnum says why */
 	BH_MESSAGE_WARNING,  /* from the child: `text` for the person who started it, whose stderr is no longer its own */
+	BH_MESSAGE_SECCOMP,  /* from the child: the seccomp listener is attached */
 	BH_MESSAGE_HOOKS,    /* from the child: run the hooks that belong outside, then GO */
 };
 
@@ -70,6 +71,10 @@ struct bh_job {
 	struct bh_spec_capabilities capabilities; /* what of process->capabilities this machine can give */
 	struct bh_job_mount *mounts; /* one per spec->mounts */
 	struct bh_seccomp_filter filter;
+	bool notifies;         /* the filter has a listener */
+	bool locked_down;      /* the filter is in force */
+	int seccomp_fd;        /* in the caller: the listener, until the agent has it */
+	const struct bh_container_exec *exec_request; /* exec, in the caller only */
 
 	/* The child's own. Its fds are closed all at once just before the end (close_range), not one by one. */
 	int root_fd;           /* the container's root; in the caller: the detached mount */
@@ -146,6 +151,12 @@ int bh_child_lock_down(struct bh_job *job, struct bh_error *err);
 /* "exec: "NAME": no such file or directory" with exit code 127 or 126; `name` NULL if it isn't known any more. */
 int bh_exec_error(const char *name, int errnum, struct bh_error *err);
 _Noreturn void bh_child_execute(struct bh_job *job);
+/* notify.c: refuses a filter under which nothing could be started, or whose listener couldn't be passed on. */
+int bh_check_seccomp(struct bh_job *job, struct bh_error *err);
+int bh_child_pass_listener(struct bh_job *job, int listener, struct bh_error *err);
+int bh_caller_send_listener(struct bh_job *job, pid_t pid, struct bh_error *err);
+/* The container's state as hooks and agents get it (runtime-spec runtime.md, "State"). */
+void bh_hook_state_write(const struct bh_spec *spec, const struct bh_hook_state *state, struct bh_buf *out);
 int bh_child_create_hooks(struct bh_job *job, struct bh_error *err);     /* hooks.c */
 int bh_child_start_hooks(struct bh_job *job, struct bh_error *err);
 int bh_child_wait_for_start(struct bh_job *job, struct bh_error *err);

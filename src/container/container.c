@@ -69,6 +69,7 @@ void bh_job_init(struct bh_job *job)
 		.proc_mount_fd = -1,
 		.terminal_fd = -1,
 		.enter_pidfd = -1,
+		.seccomp_fd = -1,
 	};
 	for (int i = 0; i < BH_NS_COUNT; i++)
 		job->join_fds[i] = -1;
@@ -76,7 +77,7 @@ void bh_job_init(struct bh_job *job)
 
 void bh_job_clear(struct bh_job *job)
 {
-	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd, &job->init_fd, &job->root_fd };
+	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd, &job->init_fd, &job->root_fd, &job->seccomp_fd };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(fds); i++)
 		bh_close_fd(fds[i]);
@@ -101,10 +102,9 @@ static int check_spec(const struct bh_spec *spec, struct bh_error *err)
 		return bh_error_text(err, EINVAL, "a container needs a mount namespace of its own");
 	if (spec->hostname && *spec->hostname && !spec->namespaces[BH_NS_UTS].present)
 		return bh_error_text(err, EINVAL, "hostname: the container shares the host's uts namespace");
-	if (spec->seccomp.listener_path && *spec->seccomp.listener_path)
-		return bh_error_text(err, EINVAL, "linux.seccomp.listenerPath: this setting is not supported");
 	if (spec->time_offsets.set && !spec->namespaces[BH_NS_TIME].present)
-		return bh_error_text(err, EINVAL, "linux.timeOffsets: given without a time namespace");
+		return bh_error_text(err, EINVAL,
+				     "linux.timeOffsets: time namespace offsets specified, but time namespace isn't enabled in the config");
 	return 0;
 }
 
@@ -339,6 +339,8 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	if (r == 0)
 		r = bh_seccomp_compile(&job->spec->seccomp, job->process->capabilities.bounding, &job->filter, err);
 	if (r == 0)
+		r = bh_check_seccomp(job, err);
+	if (r == 0)
 		r = request->init_path ? open_init(job, request->init_path, err) : 0;
 	if (r == 0)
 		r = bh_job_make_stub(job, err);
@@ -539,12 +541,16 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 			bh_warn("%s", message.text);
 		if (message.kind == BH_MESSAGE_TERMINAL && job->stdio)
 			job->stdio->ret_terminal_fd = BH_TAKE_FD(fd);
+		if (message.kind == BH_MESSAGE_SECCOMP)
+			job->seccomp_fd = BH_TAKE_FD(fd);
 		bh_close_fd(&fd);
 		r = 0;
 		if (message.kind == BH_MESSAGE_PID)
 			r = take_pid(job, process, message.value, err);
 		else if (message.kind == BH_MESSAGE_HOOKS)
 			r = bh_caller_hooks(job, process->pid, err);
+		if (r == 0 && job->seccomp_fd >= 0 && process->pid > 0)
+			r = bh_caller_send_listener(job, process->pid, err);
 		if (r == 0 && message.kind == BH_MESSAGE_HOOKS)
 			r = bh_sync_send(job->sync_caller, &go, -1);
 		if (r < 0 || message.kind == until)

@@ -88,6 +88,7 @@ struct bh_container_exec {
 	pid_t init_pid;               /* whose namespaces to join; verified through the pidfd */
 	int init_pidfd;
 	const struct bh_spec *spec;   /* the container's: seccomp, user namespace */
+	const char *id, *bundle;      /* for the state that a seccomp agent gets; may be NULL */
 	const struct bh_spec_process *process;
 	struct bh_cgroup *cgroup;
 	struct bh_container_stdio *stdio;

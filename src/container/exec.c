@@ -49,6 +49,7 @@ static int prepare(struct bh_job *job, const struct bh_container_exec *request, 
 	int r;
 
 	job->exec = true;
+	job->exec_request = request;
 	job->run = true;
 	job->spec = request->spec;
 	job->process = request->process;
@@ -65,6 +66,8 @@ static int prepare(struct bh_job *job, const struct bh_container_exec *request, 
 	if (r == 0)
 		r = bh_seccomp_compile(request->privileged ? &none : &request->spec->seccomp, request->process->capabilities.bounding, &job->filter,
 				       err);
+	if (r == 0)
+		r = bh_check_seccomp(job, err);
 	bh_job_clamp_capabilities(job);
 	if (r == 0)
 		r = bh_job_make_stub(job, err);

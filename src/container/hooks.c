@@ -20,10 +20,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-static void write_state(const struct bh_spec *spec, const struct bh_hook_state *state, struct bh_buf *out)
+void bh_hook_state_write(const struct bh_spec *spec, const struct bh_hook_state *state, struct bh_buf *out)
 {
 	bh_buf_adds(out, "{\"ociVersion\":");
-	bh_buf_add_json(out, spec->oci_version ? spec->oci_version : "1.2.0");
+	bh_buf_add_json(out, spec->oci_version ? spec->oci_version : BH_SPEC_VERSION);
 	bh_buf_adds(out, ",\"id\":");
 	bh_buf_add_json(out, state->id ? state->id : "");
 	bh_buf_adds(out, ",\"status\":");
@@ -32,16 +32,9 @@ static void write_state(const struct bh_spec *spec, const struct bh_hook_state *
 		bh_buf_addf(out, ",\"pid\":%d", (int)state->pid);
 	bh_buf_adds(out, ",\"bundle\":");
 	bh_buf_add_json(out, state->bundle ? state->bundle : "");
-	bh_buf_adds(out, ",\"annotations\":{");
-	for (size_t i = 0; i < spec->annotations.count; i++) {
-		const char *item = spec->annotations.items[i], *equals = strchrnul(item, '=');
-
-		bh_buf_adds(out, i ? "," : "");
-		bh_buf_add_jsonn(out, item, (size_t)(equals - item));
-		bh_buf_addc(out, ':');
-		bh_buf_add_json(out, *equals ? equals + 1 : "");
-	}
-	bh_buf_adds(out, "}}");
+	bh_buf_adds(out, ",\"annotations\":");
+	bh_map_write(&spec->annotations, out);
+	bh_buf_addc(out, '}');
 }
 
 /* stdin of a hook: a memfd, so that a hook that doesn't read can't hold us up. */
@@ -98,7 +91,7 @@ int bh_container_hooks(const struct bh_spec *spec, const struct bh_spec_hooks *h
 
 	if (!hooks->count)
 		return 0;
-	write_state(spec, state, &json);
+	bh_hook_state_write(spec, state, &json);
 	for (size_t i = 0; i < hooks->count; i++) {
 		bh_auto_close int stdin_fd = state_fd(&json);
 		pid_t pid = stdin_fd < 0 ? stdin_fd : fork();
@@ -182,7 +175,10 @@ int bh_child_start_hooks(struct bh_job *job, struct bh_error *err)
 	if (!job->spec->hooks.start_container.count)
 		return 0;
 	state = state_of(job, "created", getpid());
-	if (!job->run)
+	/* The listener is passed to the one who creates, so the filter can't wait for the one who starts. */
+	if (!job->run && job->notifies)
+		r = bh_child_lock_down(job, err);
+	if (r == 0 && !job->run)
 		r = bh_child_wait_for_start(job, err);
 	job->run = true;
 	return r < 0 ? r : bh_container_hooks(job->spec, &job->spec->hooks.start_container, "startContainer", &state, err);

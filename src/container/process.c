@@ -412,7 +412,7 @@ static int install_filter(struct bh_job *job, struct bh_error *err)
 		return 0;
 	r = bh_seccomp_install(&job->filter, err);
 	if (r > 0)
-		return bh_error_text(err, EINVAL, "seccomp: SCMP_ACT_NOTIFY is not supported");
+		r = bh_child_pass_listener(job, r, err);
 	if (r < 0)
 		return r;
 	snprintf(count, sizeof count, "%zu", job->filter.count);
@@ -424,6 +424,9 @@ int bh_child_lock_down(struct bh_job *job, struct bh_error *err)
 {
 	int r;
 
+	if (job->locked_down)
+		return 0;
+	job->locked_down = true;
 	if (job->process->no_new_privileges) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 			return bh_error_set(err, errno, "set no_new_privs");

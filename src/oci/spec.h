@@ -292,6 +292,7 @@ struct bh_spec {
 	struct bh_spec_vm vm;
 };
 
+#define BH_SPEC_VERSION "1.2.0" /* of the specification, as this program writes it */
 #define BH_SPEC_JSON_MAX (4u << 20) /* bytes of a config.json */
 #define BH_SPEC_JSON_DEPTH 32
 
