@@ -54,6 +54,7 @@ struct bh_job {
 	bool parent_fate;
 	bool run;              /* execute without waiting for bh_container_start */
 	bool exec;             /* a further process in a running container */
+	bool no_new_keyring;
 
 	int join_fds[BH_NS_COUNT]; /* namespaces to join, or -1 */
 	uint64_t new_flags;        /* CLONE_NEW* of the namespaces to make */
@@ -85,6 +86,7 @@ struct bh_job {
 	int proc_fd;           /* private procfs */
 	int terminal_fd;       /* pty slave */
 	char *exec_path;       /* the workload's file as found inside */
+	struct bh_strv environment; /* instead of process->env, if something had to be added */
 };
 
 void bh_job_init(struct bh_job *job);
@@ -134,6 +136,7 @@ int bh_check_sysctls(const struct bh_job *job, struct bh_error *err);    /* sysc
 int bh_child_sysctls(struct bh_job *job, struct bh_error *err);
 int bh_child_terminal(struct bh_job *job, struct bh_error *err);         /* terminal.c */
 int bh_child_stdio(struct bh_job *job, struct bh_error *err);
+int bh_child_home(struct bh_job *job, struct bh_error *err);             /* user.c: HOME, if the configuration has none */
 /* schedule.c: scheduler, I/O priority, affinity, memory policy, personality. The check before anything is made. */
 int bh_check_schedule(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err);
 int bh_child_schedule(struct bh_job *job, struct bh_error *err);
@@ -160,8 +163,11 @@ void bh_hook_state_write(const struct bh_spec *spec, const struct bh_hook_state 
 int bh_child_create_hooks(struct bh_job *job, struct bh_error *err);     /* hooks.c */
 int bh_child_start_hooks(struct bh_job *job, struct bh_error *err);
 int bh_child_wait_for_start(struct bh_job *job, struct bh_error *err);
-bool bh_job_has_apparmor(const struct bh_job *job);
+bool bh_job_has_labels(const struct bh_job *job);
 /* process.apparmorProfile and the labels: refused where they can't be applied. */
 int bh_check_labels(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err);
-int bh_child_apparmor(struct bh_job *job, struct bh_error *err);
+int bh_child_labels(struct bh_job *job, struct bh_error *err);
+int bh_child_key_label(struct bh_job *job, struct bh_error *err);
+/* The option that gives a new file system linux.mountLabel. */
+void bh_label_mount(const struct bh_spec *spec, const char *type, struct bh_mount_options *o);
 int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err);

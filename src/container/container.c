@@ -90,9 +90,10 @@ void bh_job_clear(struct bh_job *job)
 	bh_seccomp_filter_clear(&job->filter);
 	free(job->mounts);
 	free(job->exec_path);
+	bh_strv_clear(&job->environment);
 }
 
-static int check_spec(const struct bh_spec *spec, struct bh_error *err)
+static int check_spec(const struct bh_spec *spec, bool no_pivot, struct bh_error *err)
 {
 	if (!spec->has_process && !spec->process.args.count)
 		return bh_error_text(err, EINVAL, "the configuration has no process");
@@ -101,7 +102,11 @@ static int check_spec(const struct bh_spec *spec, struct bh_error *err)
 	if (!spec->namespaces[BH_NS_MOUNT].present || spec->namespaces[BH_NS_MOUNT].path)
 		return bh_error_text(err, EINVAL, "a container needs a mount namespace of its own");
 	if (spec->hostname && *spec->hostname && !spec->namespaces[BH_NS_UTS].present)
-		return bh_error_text(err, EINVAL, "hostname: the container shares the host's uts namespace");
+		return bh_error_text(err, EINVAL, "hostname: unable to set hostname without a private UTS namespace");
+	if (spec->domainname && *spec->domainname && !spec->namespaces[BH_NS_UTS].present)
+		return bh_error_text(err, EINVAL, "domainname: unable to set domainname without a private UTS namespace");
+	if (no_pivot && spec->rootfs_propagation && bh_has_suffix(spec->rootfs_propagation, "private"))
+		return bh_error_text(err, EINVAL, "linux.rootfsPropagation: rootfsPropagation of [r]private is not safe without pivot_root");
 	if (spec->time_offsets.set && !spec->namespaces[BH_NS_TIME].present)
 		return bh_error_text(err, EINVAL,
 				     "linux.timeOffsets: time namespace offsets specified, but time namespace isn't enabled in the config");
@@ -324,7 +329,8 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	job->stdio = request->stdio;
 	job->preserve_fds = request->preserve_fds;
 	job->parent_fate = request->keep_in_parent_fate;
-	r = check_spec(job->spec, err);
+	job->no_new_keyring = request->no_new_keyring;
+	r = check_spec(job->spec, request->no_pivot, err);
 	if (r == 0)
 		r = bh_check_labels(job->spec, job->process, err);
 	if (r == 0)

@@ -50,6 +50,8 @@ struct bh_container_create {
 	 * time that costs nothing. Not called when the pid is not known yet (a pid namespace is joined). */
 	int (*cloned)(void *context, pid_t pid, struct bh_error *err);
 	void *cloned_context;
+	bool no_new_keyring;          /* keep the caller's session keyring (--no-new-keyring) */
+	bool no_pivot;                /* chroot instead of pivot_root, for machines whose root is the initial ramfs (--no-pivot) */
 	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
 	/* bh_container_create only, 0 = none: a listening SOCK_SEQPACKET socket that outlives the caller. The process goes on
 	 * waiting there after bh_container_release, until somebody connects (bh_container_start_remote). */
@@ -93,6 +95,7 @@ struct bh_container_exec {
 	struct bh_cgroup *cgroup;
 	struct bh_container_stdio *stdio;
 	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
+	bool no_new_keyring;
 	bool privileged;
 };
 /* Runs a further process inside; the process is a direct child of the caller (in the joined pid namespace). */

@@ -56,6 +56,7 @@ static int prepare(struct bh_job *job, const struct bh_container_exec *request, 
 	job->cgroup = request->cgroup;
 	job->stdio = request->stdio;
 	job->preserve_fds = request->preserve_fds;
+	job->no_new_keyring = request->no_new_keyring;
 	if (!request->process->args.count)
 		return bh_error_text(err, EINVAL, "no command to run");
 	r = bh_check_labels(request->spec, request->process, err);
