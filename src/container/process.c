@@ -196,6 +196,8 @@ void bh_job_clamp_capabilities(struct bh_job *job)
 	uint64_t own, missing;
 
 	*c = job->process->capabilities;
+	/* The kernel's rule (capabilities(7)); buildah gives ambient ones that are not inheritable. */
+	c->ambient &= c->permitted & c->inheritable;
 	/* A user namespace's root has them all there; and nearly every machine gives the usual ones. */
 	if (job->user_namespace || !(c->permitted & ~bh_capability_default_set()))
 		return;

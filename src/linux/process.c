@@ -38,7 +38,7 @@ int bh_process_start_time(pid_t pid, uint64_t *ret_start)
 int bh_process_open(pid_t pid, uint64_t start)
 {
 	bh_auto_close int fd = bh_pidfd_open(pid);
-	uint64_t now;
+	uint64_t now = 0;
 	int r;
 
 	if (fd < 0)
