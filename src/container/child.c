@@ -211,6 +211,7 @@ static const bh_stage create_stages[] = {
 	stage_session,
 	stage_time,
 	stage_names,
+	bh_child_network,
 	bh_child_attach_root,
 	bh_child_mounts,
 	bh_child_files,

@@ -20,6 +20,7 @@ enum bh_message_kind {
 	BH_MESSAGE_FAILED,   /* from the stub: the workload could not be executed, errnum says why */
 	BH_MESSAGE_WARNING,  /* from the child: `text` for the person who started it, whose stderr is no longer its own */
 	BH_MESSAGE_SECCOMP,  /* from the child: the seccomp listener is attached */
+	BH_MESSAGE_NETWORK,  /* from the child: move the host's devices into this network namespace, then GO */
 	BH_MESSAGE_HOOKS,    /* from the child: run the hooks that belong outside, then GO */
 };
 
@@ -75,6 +76,7 @@ struct bh_job {
 	bool notifies;         /* the filter has a listener */
 	bool locked_down;      /* the filter is in force */
 	int seccomp_fd;        /* in the caller: the listener, until the agent has it */
+	bool network_wanted;   /* in the caller: the child waits for its devices */
 	const struct bh_container_exec *exec_request; /* exec, in the caller only */
 
 	/* The child's own. Its fds are closed all at once just before the end (close_range), not one by one. */
@@ -158,6 +160,11 @@ _Noreturn void bh_child_execute(struct bh_job *job);
 int bh_check_seccomp(struct bh_job *job, struct bh_error *err);
 int bh_child_pass_listener(struct bh_job *job, int listener, struct bh_error *err);
 int bh_caller_send_listener(struct bh_job *job, pid_t pid, struct bh_error *err);
+/* network.c: linux.netDevices, asked for by the child and done by the caller. */
+int bh_child_network(struct bh_job *job, struct bh_error *err);
+int bh_caller_network(struct bh_job *job, pid_t pid, struct bh_error *err);
+/* Asks the caller for something and waits until it is done. */
+int bh_child_ask(struct bh_job *job, unsigned kind, struct bh_error *err);
 /* The container's state as hooks and agents get it (runtime-spec runtime.md, "State"). */
 void bh_hook_state_write(const struct bh_spec *spec, const struct bh_hook_state *state, struct bh_buf *out);
 int bh_child_create_hooks(struct bh_job *job, struct bh_error *err);     /* hooks.c */

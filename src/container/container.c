@@ -550,6 +550,7 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 		if (message.kind == BH_MESSAGE_SECCOMP)
 			job->seccomp_fd = BH_TAKE_FD(fd);
 		bh_close_fd(&fd);
+		job->network_wanted |= message.kind == BH_MESSAGE_NETWORK;
 		r = 0;
 		if (message.kind == BH_MESSAGE_PID)
 			r = take_pid(job, process, message.value, err);
@@ -557,6 +558,8 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 			r = bh_caller_hooks(job, process->pid, err);
 		if (r == 0 && job->seccomp_fd >= 0 && process->pid > 0)
 			r = bh_caller_send_listener(job, process->pid, err);
+		if (r == 0 && job->network_wanted && process->pid > 0)
+			r = bh_caller_network(job, process->pid, err);
 		if (r == 0 && message.kind == BH_MESSAGE_HOOKS)
 			r = bh_sync_send(job->sync_caller, &go, -1);
 		if (r < 0 || message.kind == until)

@@ -247,7 +247,7 @@ int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err)
 	return r < 0 ? r : bh_container_hooks(job->spec, &job->spec->hooks.create_runtime, "createRuntime", &state, err);
 }
 
-static int ask_and_wait(struct bh_job *job, unsigned kind, struct bh_error *err)
+int bh_child_ask(struct bh_job *job, unsigned kind, struct bh_error *err)
 {
 	struct bh_message message = { .kind = kind };
 	int r = bh_sync_send(job->sync_child, &message, -1);
@@ -265,7 +265,7 @@ static int ask_and_wait(struct bh_job *job, unsigned kind, struct bh_error *err)
 int bh_child_wait_for_start(struct bh_job *job, struct bh_error *err)
 {
 	int listener = job->request->start_socket;
-	int r = ask_and_wait(job, BH_MESSAGE_READY, err);
+	int r = bh_child_ask(job, BH_MESSAGE_READY, err);
 	bh_auto_close int connection = -1;
 
 	if (r < 0 || listener <= 0)
@@ -285,7 +285,7 @@ int bh_child_create_hooks(struct bh_job *job, struct bh_error *err)
 	int r = 0;
 
 	if (job->spec->hooks.prestart.count || job->spec->hooks.create_runtime.count)
-		r = ask_and_wait(job, BH_MESSAGE_HOOKS, err);
+		r = bh_child_ask(job, BH_MESSAGE_HOOKS, err);
 	if (r < 0 || !job->spec->hooks.create_container.count)
 		return r;
 	state = state_of(job, "creating", getpid());
