@@ -76,6 +76,7 @@ struct bh_job {
 	bool notifies;         /* the filter has a listener */
 	bool locked_down;      /* the filter is in force */
 	int seccomp_fd;        /* in the caller: the listener, until the agent has it */
+	int rdt_fds[2];        /* `tasks` of the resctrl groups to enter, -1: none */
 	bool network_wanted;   /* in the caller: the child waits for its devices */
 	const struct bh_container_exec *exec_request; /* exec, in the caller only */
 
@@ -160,6 +161,12 @@ _Noreturn void bh_child_execute(struct bh_job *job);
 int bh_check_seccomp(struct bh_job *job, struct bh_error *err);
 int bh_child_pass_listener(struct bh_job *job, int listener, struct bh_error *err);
 int bh_caller_send_listener(struct bh_job *job, pid_t pid, struct bh_error *err);
+/* intel-rdt.c: linux.intelRdt. The first two work on any folder that looks like resctrl, for tests. */
+int bh_rdt_prepare(int resctrl_fd, const struct bh_spec *spec, const char *id, int ret_fds[2], struct bh_error *err);
+int bh_rdt_remove(int resctrl_fd, const struct bh_spec *spec, const char *id, struct bh_error *err);
+int bh_job_prepare_rdt(struct bh_job *job, const char *id, struct bh_error *err);
+int bh_job_join_rdt(struct bh_job *job, const char *id, struct bh_error *err);
+int bh_child_rdt(struct bh_job *job, struct bh_error *err);
 /* network.c: linux.netDevices, asked for by the child and done by the caller. */
 int bh_child_network(struct bh_job *job, struct bh_error *err);
 int bh_caller_network(struct bh_job *job, pid_t pid, struct bh_error *err);

@@ -70,6 +70,7 @@ void bh_job_init(struct bh_job *job)
 		.terminal_fd = -1,
 		.enter_pidfd = -1,
 		.seccomp_fd = -1,
+		.rdt_fds = { -1, -1 },
 	};
 	for (int i = 0; i < BH_NS_COUNT; i++)
 		job->join_fds[i] = -1;
@@ -77,7 +78,8 @@ void bh_job_init(struct bh_job *job)
 
 void bh_job_clear(struct bh_job *job)
 {
-	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd, &job->init_fd, &job->root_fd, &job->seccomp_fd };
+	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd,   &job->init_fd,
+		       &job->root_fd,     &job->seccomp_fd,  &job->rdt_fds[0], &job->rdt_fds[1] };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(fds); i++)
 		bh_close_fd(fds[i]);
@@ -355,9 +357,9 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 		if (r == 0)
 			r = map_sources(job, job->join_fds[BH_NS_USER], err);
 	}
-	if (r < 0)
-		return r;
-	return bh_job_make_sync(job, err);
+	if (r == 0)
+		r = bh_job_make_sync(job, err);
+	return r < 0 ? r : bh_job_prepare_rdt(job, request->id, err);
 }
 
 /* --- cloning ------------------------------------------------------------------------------------------------------ */
@@ -612,6 +614,8 @@ static int create(const struct bh_container_create *request, bool run, struct bh
 		*ret_process = process;
 	} else {
 		bh_job_kill(&job, &process);
+		if (job.rdt_fds[0] >= 0)
+			bh_container_remove_rdt(job.spec, request->id, NULL);
 		if (err && !err->exit_code)
 			err->exit_code = 125;
 	}

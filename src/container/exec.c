@@ -72,6 +72,8 @@ static int prepare(struct bh_job *job, const struct bh_container_exec *request, 
 	bh_job_clamp_capabilities(job);
 	if (r == 0)
 		r = bh_job_make_stub(job, err);
+	if (r == 0)
+		r = bh_job_join_rdt(job, request->id, err);
 	return r < 0 ? r : bh_job_make_sync(job, err);
 }
 
