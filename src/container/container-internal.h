@@ -143,6 +143,9 @@ int bh_child_home(struct bh_job *job, struct bh_error *err);             /* user
 /* schedule.c: scheduler, I/O priority, affinity, memory policy, personality. The check before anything is made. */
 int bh_check_schedule(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err);
 int bh_child_schedule(struct bh_job *job, struct bh_error *err);
+/* The words of memoryPolicy, by index; NULL behind the last. */
+const char *bh_memory_policy_mode(size_t index);
+const char *bh_memory_policy_flag(size_t index);
 int bh_child_affinity(struct bh_job *job, struct bh_error *err);
 /* exec: the first clone, with execCPUAffinity.initial; and what of the scheduler only the caller can set. */
 pid_t bh_job_clone_with_affinity(struct bh_job *job, struct bh_error *err);

@@ -101,6 +101,9 @@ struct bh_container_exec {
 /* Runs a further process inside; the process is a direct child of the caller (in the joined pid namespace). */
 int bh_container_exec(const struct bh_container_exec *request, struct bh_container_process *ret_process, struct bh_error *err);
 
+/* The features document (runtime-spec features.md): what of the specification is understood, indented for people. */
+void bh_spec_features_write(struct bh_buf *out);
+
 /* Removes what linux.intelRdt left outside: to be called when the container is deleted and no process is left. */
 int bh_container_remove_rdt(const struct bh_spec *spec, const char *id, struct bh_error *err);
 

@@ -165,30 +165,42 @@ static void add_node(void *context, unsigned number)
 	nodes->bits[number / (8 * sizeof(long))] |= 1UL << number % (8 * sizeof(long));
 }
 
+static const struct word memory_modes[] = {
+	{ "MPOL_DEFAULT", MPOL_DEFAULT },
+	{ "MPOL_PREFERRED", MPOL_PREFERRED },
+	{ "MPOL_BIND", MPOL_BIND },
+	{ "MPOL_INTERLEAVE", MPOL_INTERLEAVE },
+	{ "MPOL_LOCAL", MPOL_LOCAL },
+	{ "MPOL_PREFERRED_MANY", MPOL_PREFERRED_MANY },
+	{ "MPOL_WEIGHTED_INTERLEAVE", MPOL_WEIGHTED_INTERLEAVE_6_9 },
+};
+
+static const struct word memory_flags[] = {
+	{ "MPOL_F_STATIC_NODES", MPOL_F_STATIC_NODES },
+	{ "MPOL_F_RELATIVE_NODES", MPOL_F_RELATIVE_NODES },
+	{ "MPOL_F_NUMA_BALANCING", MPOL_F_NUMA_BALANCING },
+};
+
+const char *bh_memory_policy_mode(size_t index)
+{
+	return index < BH_ARRAY_SIZE(memory_modes) ? memory_modes[index].name : NULL;
+}
+
+const char *bh_memory_policy_flag(size_t index)
+{
+	return index < BH_ARRAY_SIZE(memory_flags) ? memory_flags[index].name : NULL;
+}
+
 static int to_memory_policy(const struct bh_spec *spec, uint64_t *ret_mode, struct nodes *ret_nodes, struct bh_error *err)
 {
-	static const struct word modes[] = {
-		{ "MPOL_DEFAULT", MPOL_DEFAULT },
-		{ "MPOL_PREFERRED", MPOL_PREFERRED },
-		{ "MPOL_BIND", MPOL_BIND },
-		{ "MPOL_INTERLEAVE", MPOL_INTERLEAVE },
-		{ "MPOL_LOCAL", MPOL_LOCAL },
-		{ "MPOL_PREFERRED_MANY", MPOL_PREFERRED_MANY },
-		{ "MPOL_WEIGHTED_INTERLEAVE", MPOL_WEIGHTED_INTERLEAVE_6_9 },
-	};
-	static const struct word flags[] = {
-		{ "MPOL_F_STATIC_NODES", MPOL_F_STATIC_NODES },
-		{ "MPOL_F_RELATIVE_NODES", MPOL_F_RELATIVE_NODES },
-		{ "MPOL_F_NUMA_BALANCING", MPOL_F_NUMA_BALANCING },
-	};
 	const char *list = spec->memory_policy.nodes ? spec->memory_policy.nodes : "";
 	struct nodes nodes = { 0 };
 	uint64_t mode, flag;
 
-	if (!find_word(modes, BH_ARRAY_SIZE(modes), spec->memory_policy.mode, &mode))
+	if (!find_word(memory_modes, BH_ARRAY_SIZE(memory_modes), spec->memory_policy.mode, &mode))
 		return bh_error_text(err, EINVAL, "linux.memoryPolicy: invalid memory policy mode \"%.40s\"", spec->memory_policy.mode);
 	for (size_t i = 0; i < spec->memory_policy.flags.count; i++) {
-		if (!find_word(flags, BH_ARRAY_SIZE(flags), spec->memory_policy.flags.items[i], &flag))
+		if (!find_word(memory_flags, BH_ARRAY_SIZE(memory_flags), spec->memory_policy.flags.items[i], &flag))
 			return bh_error_text(err, EINVAL, "linux.memoryPolicy: invalid memory policy flag \"%.40s\"",
 					     spec->memory_policy.flags.items[i]);
 		mode |= flag;

@@ -293,6 +293,7 @@ struct bh_spec {
 };
 
 #define BH_SPEC_VERSION "1.2.0" /* of the specification, as this program writes it */
+#define BH_SPEC_VERSION_MAX "1.3.0" /* the newest whose fields are understood */
 #define BH_SPEC_JSON_MAX (4u << 20) /* bytes of a config.json */
 #define BH_SPEC_JSON_DEPTH 32
 
