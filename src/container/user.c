@@ -6,7 +6,7 @@
  * can't be parsed is skipped. Numbers are strict: what is not exactly a number up to 2^31-1 is a name (CVE-2026-30892:
  * an overlong number must not wrap to another user).
  */
-#include "container/container.h"
+#include "container/container-internal.h"
 
 #include "base/file.h"
 #include "linux/path.h"
@@ -245,5 +245,24 @@ int bh_container_resolve_user(int root_fd, const char *user, const struct bh_str
 	process->user.additional_gid_count = gids.count;
 	if (ret_home)
 		*ret_home = account.home && *account.home ? BH_TAKE_PTR(account.home) : bh_strdup("/");
+	return 0;
+}
+
+/* As runc: what passwd says, or "/". What can't be read there is no reason to fail. */
+int bh_child_home(struct bh_job *job, struct bh_error *err)
+{
+	bh_auto(account_clear) struct account account = { 0 };
+	char number[16];
+
+	(void)err;
+	if (bh_env_get(&job->process->env, "HOME"))
+		return 0;
+	snprintf(number, sizeof number, "%u", job->process->user.uid);
+	if (find_account(job->root_fd, number, &account, NULL) < 0 || !account.home || !*account.home) {
+		account_clear(&account);
+		account = (struct account){ .home = bh_strdup("/") };
+	}
+	bh_strv_extend(&job->environment, job->process->env.items);
+	bh_strv_addf(&job->environment, "HOME=%s", account.home);
 	return 0;
 }

@@ -309,6 +309,8 @@ struct bh_spec {
 	struct bh_spec_vm vm;
 };
 
+#define BH_SPEC_VERSION "1.2.0" /* of the specification, as this program writes it */
+#define BH_SPEC_VERSION_MAX "1.3.0" /* the newest whose fields are understood */
 #define BH_SPEC_JSON_MAX (4u << 20) /* bytes of a config.json */
 #define BH_SPEC_JSON_DEPTH 32
 
@@ -323,7 +325,6 @@ int bh_spec_parse_resources(const char *json, size_t length, struct bh_spec *spe
 /* Writes config.json. BH_SECCOMP_DEFAULT becomes the annotation "org.bulkhead.seccomp=default" and is read back. */
 void bh_spec_write(const struct bh_spec *spec, struct bh_buf *out);
 void bh_spec_clear(struct bh_spec *spec);
-
 
 /*
  * Maps (annotations, sysctl, unified) are lists of "key=value". A '=' inside a key is kept as the byte 0xff, which no
