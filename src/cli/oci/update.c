@@ -27,8 +27,20 @@ struct limit {
 	size_t offset; /* of the bh_opt_u64 or bh_opt_i64 in struct bh_spec_resources */
 };
 
-enum { CPU_PERIOD, CPU_QUOTA, CPU_BURST, CPU_SHARE, CPU_RT_PERIOD, CPU_RT_RUNTIME, CPU_IDLE, MEMORY, MEMORY_RESERVATION, MEMORY_SWAP,
-       KERNEL_MEMORY, KERNEL_MEMORY_TCP };
+enum {
+	CPU_PERIOD,
+	CPU_QUOTA,
+	CPU_BURST,
+	CPU_SHARE,
+	CPU_RT_PERIOD,
+	CPU_RT_RUNTIME,
+	CPU_IDLE,
+	MEMORY,
+	MEMORY_RESERVATION,
+	MEMORY_SWAP,
+	KERNEL_MEMORY,
+	KERNEL_MEMORY_TCP
+};
 
 static const struct limit limits[] = {
 	[CPU_PERIOD] = { UNSIGNED, offsetof(struct bh_spec_resources, cpu.period) },
@@ -45,8 +57,10 @@ static const struct limit limits[] = {
 	[KERNEL_MEMORY_TCP] = { BYTES, offsetof(struct bh_spec_resources, memory.kernel_tcp) },
 };
 
-#define TEXT(option_name, field, argument, words) \
-	{ 0, option_name, BH_OPTION_STRING, offsetof(struct update_options, field), argument, words, NULL, false }
+#define TEXT(option_name, field, argument, words)                                                                      \
+	{                                                                                                              \
+		0, option_name, BH_OPTION_STRING, offsetof(struct update_options, field), argument, words, NULL, false \
+	}
 #define NUMBER(option_name, index, argument, words) TEXT(option_name, numbers[index], argument, words)
 
 static const struct bh_option options[] = {
