@@ -878,6 +878,14 @@ static bool has_word(const char *list, const char *word)
 	return bh_strv_contains(&words, word);
 }
 
+/* Container engines leave plain folders with a controller's name beside the mounts. */
+static bool is_hierarchy(int root_fd, const char *name)
+{
+	bh_auto_close int fd = openat(root_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return fd >= 0 && bh_cgroup_is_cgroupfs(fd, 1);
+}
+
 int bh_cgroup_host(struct bh_cgroup_host *ret_host, struct bh_error *err)
 {
 	bh_auto_close int root = openat(AT_FDCWD, CGROUP_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -895,7 +903,7 @@ int bh_cgroup_host(struct bh_cgroup_host *ret_host, struct bh_error *err)
 	for (size_t i = FOLDER_UNIFIED + 1; i < FOLDER_COUNT; i++) {
 		bool core_of_v2 = driver->version == 2 && !bh_cgroup_v2_names[i]; /* devices, freezer, cpuacct: part of v2's core */
 		bool on_v2 = bh_cgroup_v2_names[i] && has_word(controllers, bh_cgroup_v2_names[i]);
-		bool on_v1 = driver->version == 1 && faccessat(root, bh_cgroup_v1_names[i], F_OK, 0) == 0;
+		bool on_v1 = driver->version == 1 && is_hierarchy(root, bh_cgroup_v1_names[i]);
 		const char *name = driver->version == 2 && bh_cgroup_v2_names[i] ? bh_cgroup_v2_names[i] : bh_cgroup_v1_names[i];
 
 		if (on_v1 || on_v2 || core_of_v2)
