@@ -79,6 +79,7 @@ struct bh_job {
 	int proc_mount_fd;     /* the procfs that we mounted on /proc */
 	int proc_fd;           /* private procfs */
 	int terminal_fd;       /* pty slave */
+	struct bh_strv environment; /* instead of the process's, if it has items */
 	char *exec_path;       /* the workload's file as found inside */
 };
 
@@ -132,6 +133,9 @@ int bh_child_stdio(struct bh_job *job, struct bh_error *err);
 int bh_child_limits(struct bh_job *job, struct bh_error *err);           /* process.c */
 int bh_child_close_fds(struct bh_job *job, struct bh_error *err);
 int bh_child_working_directory(struct bh_job *job, struct bh_error *err);
+int bh_child_environment(struct bh_job *job, struct bh_error *err);     /* environment.c */
+/* The folder of the user with this number by the root's /etc/passwd; "/" without one. */
+int bh_home_of_user(int root_fd, uint32_t uid, char **ret_home, struct bh_error *err);
 int bh_child_credentials(struct bh_job *job, struct bh_error *err);
 int bh_child_find_executable(struct bh_job *job, struct bh_error *err);
 int bh_child_early(struct bh_job *job, struct bh_error *err);

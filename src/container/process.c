@@ -462,7 +462,8 @@ static void stub_letters(const struct bh_job *job, char *text, size_t size)
 _Noreturn void bh_child_execute(struct bh_job *job)
 {
 	static char *const no_environment[] = { NULL };
-	char *const *environment = job->process->env.items ? job->process->env.items : no_environment;
+	const struct bh_strv *env = job->environment.count ? &job->environment : &job->process->env;
+	char *const *environment = env->items ? env->items : no_environment;
 	size_t count = job->process->args.count, n = 0;
 	char **argv = bh_calloc(count + 5, sizeof *argv);
 	struct bh_error err = BH_ERROR_INIT;

@@ -6,7 +6,7 @@
  * can't be parsed is skipped. Numbers are strict: what is not exactly a number up to 2^31-1 is a name (CVE-2026-30892:
  * an overlong number must not wrap to another user).
  */
-#include "container/container.h"
+#include "container/container-internal.h"
 
 #include "base/file.h"
 #include "linux/path.h"
@@ -125,6 +125,27 @@ static int find_account(int root_fd, const char *wanted, struct account *ret, st
 							 "unable to find user %.64s: no matching entry in /etc/passwd",
 				     wanted);
 	ret->uid = number;
+	return 0;
+}
+
+int bh_home_of_user(int root_fd, uint32_t uid, char **ret_home, struct bh_error *err)
+{
+	bh_auto_buf struct bh_buf passwd = { 0 };
+	int r = read_database(root_fd, "/etc/passwd", &passwd, err);
+	char *text = passwd.data;
+	struct line line;
+
+	if (r < 0)
+		return r;
+	while (next_line(&text, &line)) {
+		uint32_t number;
+
+		if (line.count < 6 || !parse_id(line.fields[2], &number) || number != uid || !*line.fields[5])
+			continue;
+		*ret_home = bh_strdup(line.fields[5]);
+		return 0;
+	}
+	*ret_home = bh_strdup("/");
 	return 0;
 }
 
