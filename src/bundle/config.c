@@ -12,14 +12,14 @@
 static const struct bh_spec_device_rule nothing = { false, 'a', -1, -1, "rwm" };
 
 static const struct bh_spec_device_rule always[] = {
-	{ true, 'c', -1, -1, "m" },   { true, 'b', -1, -1, "m" },  { true, 'c', 1, 3, "rwm" }, /* null */
-	{ true, 'c', 1, 8, "rwm" },                                                          /* random */
-	{ true, 'c', 1, 7, "rwm" },                                                          /* full */
-	{ true, 'c', 5, 0, "rwm" },                                                          /* tty */
-	{ true, 'c', 1, 5, "rwm" },                                                          /* zero */
-	{ true, 'c', 1, 9, "rwm" },                                                          /* urandom */
-	{ true, 'c', 136, -1, "rwm" },                                                       /* pts */
-	{ true, 'c', 5, 2, "rwm" },                                                          /* ptmx */
+	{ true, 'c', -1, -1, "m" },    { true, 'b', -1, -1, "m" }, { true, 'c', 1, 3, "rwm" }, /* null */
+	{ true, 'c', 1, 8, "rwm" },                                                            /* random */
+	{ true, 'c', 1, 7, "rwm" },                                                            /* full */
+	{ true, 'c', 5, 0, "rwm" },                                                            /* tty */
+	{ true, 'c', 1, 5, "rwm" },                                                            /* zero */
+	{ true, 'c', 1, 9, "rwm" },                                                            /* urandom */
+	{ true, 'c', 136, -1, "rwm" },                                                         /* pts */
+	{ true, 'c', 5, 2, "rwm" },                                                            /* ptmx */
 };
 
 static bool allows_all(const struct bh_spec_device_rule *rule)
