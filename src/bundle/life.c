@@ -144,6 +144,8 @@ int bh_bundle_delete(struct bh_bundle *b, bool force, struct bh_error *err)
 	if (bh_bundle_spec(b, NULL) < 0)
 		return bh_bundle_remove(b, err);
 	r = bh_bundle_remove(b, err);
+	if (r == 0)
+		r = bh_container_remove_rdt(&b->spec, b->id, err);
 	return r < 0 ? r : bh_bundle_run_hooks(b, &b->spec.hooks.poststop, "poststop", err);
 }
 
@@ -152,6 +154,8 @@ int bh_bundle_exec(struct bh_bundle *b, const struct bh_bundle_exec *request, st
 	struct bh_container_exec exec = {
 		.init_pid = b->pid,
 		.init_pidfd = b->pidfd,
+		.id = b->id,
+		.bundle = b->bundle,
 		.process = request->process,
 		.stdio = request->stdio,
 		.preserve_fds = request->preserve_fds,

@@ -69,6 +69,8 @@ void bh_job_init(struct bh_job *job)
 		.proc_mount_fd = -1,
 		.terminal_fd = -1,
 		.enter_pidfd = -1,
+		.seccomp_fd = -1,
+		.rdt_fds = { -1, -1 },
 	};
 	for (int i = 0; i < BH_NS_COUNT; i++)
 		job->join_fds[i] = -1;
@@ -76,7 +78,8 @@ void bh_job_init(struct bh_job *job)
 
 void bh_job_clear(struct bh_job *job)
 {
-	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd, &job->init_fd, &job->root_fd };
+	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd,   &job->init_fd,
+		       &job->root_fd,     &job->seccomp_fd,  &job->rdt_fds[0], &job->rdt_fds[1] };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(fds); i++)
 		bh_close_fd(fds[i]);
@@ -89,9 +92,10 @@ void bh_job_clear(struct bh_job *job)
 	bh_seccomp_filter_clear(&job->filter);
 	free(job->mounts);
 	free(job->exec_path);
+	bh_strv_clear(&job->environment);
 }
 
-static int check_spec(const struct bh_spec *spec, struct bh_error *err)
+static int check_spec(const struct bh_spec *spec, bool no_pivot, struct bh_error *err)
 {
 	if (!spec->has_process && !spec->process.args.count)
 		return bh_error_text(err, EINVAL, "the configuration has no process");
@@ -100,11 +104,14 @@ static int check_spec(const struct bh_spec *spec, struct bh_error *err)
 	if (!spec->namespaces[BH_NS_MOUNT].present || spec->namespaces[BH_NS_MOUNT].path)
 		return bh_error_text(err, EINVAL, "a container needs a mount namespace of its own");
 	if (spec->hostname && *spec->hostname && !spec->namespaces[BH_NS_UTS].present)
-		return bh_error_text(err, EINVAL, "hostname: the container shares the host's uts namespace");
-	if (spec->seccomp.listener_path && *spec->seccomp.listener_path)
-		return bh_error_text(err, EINVAL, "linux.seccomp.listenerPath: this setting is not supported");
+		return bh_error_text(err, EINVAL, "hostname: unable to set hostname without a private UTS namespace");
+	if (spec->domainname && *spec->domainname && !spec->namespaces[BH_NS_UTS].present)
+		return bh_error_text(err, EINVAL, "domainname: unable to set domainname without a private UTS namespace");
+	if (no_pivot && spec->rootfs_propagation && bh_has_suffix(spec->rootfs_propagation, "private"))
+		return bh_error_text(err, EINVAL, "linux.rootfsPropagation: rootfsPropagation of [r]private is not safe without pivot_root");
 	if (spec->time_offsets.set && !spec->namespaces[BH_NS_TIME].present)
-		return bh_error_text(err, EINVAL, "linux.timeOffsets: given without a time namespace");
+		return bh_error_text(err, EINVAL,
+				     "linux.timeOffsets: time namespace offsets specified, but time namespace isn't enabled in the config");
 	return 0;
 }
 
@@ -324,9 +331,12 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	job->stdio = request->stdio;
 	job->preserve_fds = request->preserve_fds;
 	job->parent_fate = request->keep_in_parent_fate;
-	r = check_spec(job->spec, err);
+	job->no_new_keyring = request->no_new_keyring;
+	r = check_spec(job->spec, request->no_pivot, err);
 	if (r == 0)
 		r = bh_check_labels(job->spec, job->process, err);
+	if (r == 0)
+		r = bh_check_schedule(job->spec, job->process, err);
 	if (r == 0)
 		r = prepare_namespaces(job, err);
 	bh_job_clamp_capabilities(job);
@@ -337,6 +347,8 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	if (r == 0)
 		r = bh_seccomp_compile(&job->spec->seccomp, job->process->capabilities.bounding, &job->filter, err);
 	if (r == 0)
+		r = bh_check_seccomp(job, err);
+	if (r == 0)
 		r = request->init_path ? open_init(job, request->init_path, err) : 0;
 	if (r == 0)
 		r = bh_job_make_stub(job, err);
@@ -345,9 +357,9 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 		if (r == 0)
 			r = map_sources(job, job->join_fds[BH_NS_USER], err);
 	}
-	if (r < 0)
-		return r;
-	return bh_job_make_sync(job, err);
+	if (r == 0)
+		r = bh_job_make_sync(job, err);
+	return r < 0 ? r : bh_job_prepare_rdt(job, request->id, err);
 }
 
 /* --- cloning ------------------------------------------------------------------------------------------------------ */
@@ -502,7 +514,9 @@ static int take_pid(struct bh_job *job, struct bh_container_process *process, pi
 	job->helper = 0;
 	process->pid = pid;
 	process->pidfd = bh_pidfd_open(pid);
-	return process->pidfd < 0 ? bh_error_set(err, -process->pidfd, "open a pidfd of the container's process") : 0;
+	if (process->pidfd < 0)
+		return bh_error_set(err, -process->pidfd, "open a pidfd of the container's process");
+	return bh_caller_schedule(job, pid, err);
 }
 
 static int take_failure(const struct bh_message *message, const char *command, struct bh_error *err)
@@ -535,12 +549,19 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 			bh_warn("%s", message.text);
 		if (message.kind == BH_MESSAGE_TERMINAL && job->stdio)
 			job->stdio->ret_terminal_fd = BH_TAKE_FD(fd);
+		if (message.kind == BH_MESSAGE_SECCOMP)
+			job->seccomp_fd = BH_TAKE_FD(fd);
 		bh_close_fd(&fd);
+		job->network_wanted |= message.kind == BH_MESSAGE_NETWORK;
 		r = 0;
 		if (message.kind == BH_MESSAGE_PID)
 			r = take_pid(job, process, message.value, err);
 		else if (message.kind == BH_MESSAGE_HOOKS)
 			r = bh_caller_hooks(job, process->pid, err);
+		if (r == 0 && job->seccomp_fd >= 0 && process->pid > 0)
+			r = bh_caller_send_listener(job, process->pid, err);
+		if (r == 0 && job->network_wanted && process->pid > 0)
+			r = bh_caller_network(job, process->pid, err);
 		if (r == 0 && message.kind == BH_MESSAGE_HOOKS)
 			r = bh_sync_send(job->sync_caller, &go, -1);
 		if (r < 0 || message.kind == until)
@@ -593,6 +614,8 @@ static int create(const struct bh_container_create *request, bool run, struct bh
 		*ret_process = process;
 	} else {
 		bh_job_kill(&job, &process);
+		if (job.rdt_fds[0] >= 0)
+			bh_container_remove_rdt(job.spec, request->id, NULL);
 		if (err && !err->exit_code)
 			err->exit_code = 125;
 	}

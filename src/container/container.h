@@ -50,6 +50,8 @@ struct bh_container_create {
 	 * time that costs nothing. Not called when the pid is not known yet (a pid namespace is joined). */
 	int (*cloned)(void *context, pid_t pid, struct bh_error *err);
 	void *cloned_context;
+	bool no_new_keyring;          /* keep the caller's session keyring (--no-new-keyring) */
+	bool no_pivot;                /* chroot instead of pivot_root, for machines whose root is the initial ramfs (--no-pivot) */
 	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
 	/* bh_container_create only, 0 = none: a listening SOCK_SEQPACKET socket that outlives the caller. The process goes on
 	 * waiting there after bh_container_release, until somebody connects (bh_container_start_remote). */
@@ -88,14 +90,22 @@ struct bh_container_exec {
 	pid_t init_pid;               /* whose namespaces to join; verified through the pidfd */
 	int init_pidfd;
 	const struct bh_spec *spec;   /* the container's: seccomp, user namespace */
+	const char *id, *bundle;      /* for the state that a seccomp agent gets; may be NULL */
 	const struct bh_spec_process *process;
 	struct bh_cgroup *cgroup;
 	struct bh_container_stdio *stdio;
 	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
+	bool no_new_keyring;
 	bool privileged;
 };
 /* Runs a further process inside; the process is a direct child of the caller (in the joined pid namespace). */
 int bh_container_exec(const struct bh_container_exec *request, struct bh_container_process *ret_process, struct bh_error *err);
+
+/* The features document (runtime-spec features.md): what of the specification is understood, indented for people. */
+void bh_spec_features_write(struct bh_buf *out);
+
+/* Removes what linux.intelRdt left outside: to be called when the container is deleted and no process is left. */
+int bh_container_remove_rdt(const struct bh_spec *spec, const char *id, struct bh_error *err);
 
 /* What a hook is told about its container. */
 struct bh_hook_state {

@@ -7,8 +7,6 @@
  */
 #include "container/container-internal.h"
 
-#include <errno.h>
-
 static size_t name_length(const char *item)
 {
 	return strcspn(item, "=");
@@ -41,19 +39,18 @@ int bh_child_environment(struct bh_job *job, struct bh_error *err)
 {
 	const struct bh_strv *env = &job->process->env;
 	const char *home = bh_env_get(env, "HOME");
-	bh_auto_free char *found = NULL;
 	bool needs_home = !home || !*home;
-	int r;
 
+	(void)err;
 	if (!needs_home && !has_duplicates(env))
 		return 0;
 	for (size_t i = 0; i < env->count; i++)
 		if (!is_overridden(env, i) && !(needs_home && same_name(env->items[i], "HOME")))
 			bh_strv_add(&job->environment, env->items[i]);
-	if (!needs_home)
-		return 0;
-	r = bh_home_of_user(job->root_fd, job->process->user.uid, &found, err);
-	if (r == 0)
+	if (needs_home) {
+		bh_auto_free char *found = bh_home_of_user(job->root_fd, job->process->user.uid);
+
 		bh_strv_addf(&job->environment, "HOME=%s", found);
-	return r;
+	}
+	return 0;
 }

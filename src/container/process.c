@@ -414,7 +414,7 @@ static int install_filter(struct bh_job *job, struct bh_error *err)
 		return 0;
 	r = bh_seccomp_install(&job->filter, err);
 	if (r > 0)
-		return bh_error_text(err, EINVAL, "seccomp: SCMP_ACT_NOTIFY is not supported");
+		r = bh_child_pass_listener(job, r, err);
 	if (r < 0)
 		return r;
 	snprintf(count, sizeof count, "%zu", job->filter.count);
@@ -426,6 +426,9 @@ int bh_child_lock_down(struct bh_job *job, struct bh_error *err)
 {
 	int r;
 
+	if (job->locked_down)
+		return 0;
+	job->locked_down = true;
 	if (job->process->no_new_privileges) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 			return bh_error_set(err, errno, "set no_new_privs");
@@ -462,8 +465,8 @@ static void stub_letters(const struct bh_job *job, char *text, size_t size)
 _Noreturn void bh_child_execute(struct bh_job *job)
 {
 	static char *const no_environment[] = { NULL };
-	const struct bh_strv *env = job->environment.count ? &job->environment : &job->process->env;
-	char *const *environment = env->items ? env->items : no_environment;
+	const struct bh_strv *wanted = job->environment.count ? &job->environment : &job->process->env;
+	char *const *environment = wanted->items ? wanted->items : no_environment;
 	size_t count = job->process->args.count, n = 0;
 	char **argv = bh_calloc(count + 5, sizeof *argv);
 	struct bh_error err = BH_ERROR_INIT;

@@ -21,6 +21,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#define MOUNTINFO_MAX (16u << 20)
+
 static int attach_root_classic(struct bh_job *job, struct bh_error *err)
 {
 	const char *path = job->request->rootfs.path;
@@ -255,6 +257,7 @@ static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct b
 		o->set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
 	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
 		drop_unmapped_gid(job, o);
+	bh_label_mount(job->spec, m->type, o);
 	fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
 	if (fd == -EPERM || fd == -EACCES) {
 		int copy = copy_of_hosts(job, m->type, o, err);
@@ -326,6 +329,8 @@ static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, stru
 		return target;
 	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
 		drop_unmapped_gid(job, &prepared->options);
+	if (source < 0)
+		bh_label_mount(job->spec, m->type, &prepared->options);
 	r = bh_mount_classic(m->type, m->source ? m->source : m->type, source, &prepared->options, target, err);
 	if (r < 0)
 		return r;
@@ -470,14 +475,45 @@ static int make_root_readonly(struct bh_job *job, struct bh_error *err)
 	return r;
 }
 
-int bh_child_pivot(struct bh_job *job, struct bh_error *err)
+/* A chroot leaves the old tree in the mount namespace. Its procfs and sysfs, which hide nothing, must not be reachable by a
+ * process that gets out; and with them there the container could mount new ones in its user namespace. */
+static int hide_kernel_file_systems(struct bh_error *err)
 {
-	const char *propagation = job->spec->rootfs_propagation;
-	int r;
+	bh_auto_buf struct bh_buf mounts = { 0 };
+	int r = bh_read_file_at(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &mounts, err);
+	bh_auto_strv struct bh_strv lines = { 0 };
 
-	r = job->spec->root.readonly ? make_root_readonly(job, err) : 0;
 	if (r < 0)
 		return r;
+	lines = bh_strv_split(mounts.data, '\n');
+	for (size_t i = lines.count; i-- > 0;) {
+		bh_auto_strv struct bh_strv fields = bh_strv_split(lines.items[i], ' ');
+		const char *type = strstr(lines.items[i], " - ");
+
+		if (fields.count < 5 || !type || !(bh_has_prefix(type, " - proc ") || bh_has_prefix(type, " - sysfs ")))
+			continue;
+		/* Those of the container have paths like the host's, but from the old root only the host's are found. */
+		if (umount2(fields.items[4], MNT_DETACH) < 0 && errno != EINVAL && errno != ENOENT)
+			return bh_error_set(err, errno, "detach the host's %s", fields.items[4]);
+	}
+	return 0;
+}
+
+/* The root lies on top of "/" already, where whoever climbs out of a chroot arrives. */
+static int enter_by_chroot(struct bh_job *job, struct bh_error *err)
+{
+	int r = hide_kernel_file_systems(err);
+
+	if (r < 0)
+		return r;
+	if (fchdir(job->root_fd) < 0 || chroot(".") < 0 || chdir("/") < 0)
+		return bh_error_set(err, errno, "chroot");
+	bh_explain("chroot", "new_root", ".");
+	return 0;
+}
+
+static int enter_by_pivot(struct bh_job *job, struct bh_error *err)
+{
 	/* pivot_root(".", "."): the old root comes to lie on top of the new one, and is taken off as a whole. */
 	if (fchdir(job->root_fd) < 0)
 		return bh_error_set(err, errno, "enter the root file system");
@@ -487,5 +523,15 @@ int bh_child_pivot(struct bh_job *job, struct bh_error *err)
 	if (umount2(".", MNT_DETACH) < 0)
 		return bh_error_set(err, errno, "detach the host's file systems");
 	bh_explain("pivot_root", "new_root", ".", "put_old", ".", "old", "detached");
-	return propagation && *propagation ? set_root_propagation(propagation, err) : 0;
+	return 0;
+}
+
+int bh_child_pivot(struct bh_job *job, struct bh_error *err)
+{
+	const char *propagation = job->spec->rootfs_propagation;
+	int r = job->spec->root.readonly ? make_root_readonly(job, err) : 0;
+
+	if (r == 0)
+		r = job->request->no_pivot ? enter_by_chroot(job, err) : enter_by_pivot(job, err);
+	return r == 0 && propagation && *propagation ? set_root_propagation(propagation, err) : r;
 }

@@ -128,25 +128,23 @@ static int find_account(int root_fd, const char *wanted, struct account *ret, st
 	return 0;
 }
 
-int bh_home_of_user(int root_fd, uint32_t uid, char **ret_home, struct bh_error *err)
+char *bh_home_of_user(int root_fd, uint32_t uid)
 {
 	bh_auto_buf struct bh_buf passwd = { 0 };
-	int r = read_database(root_fd, "/etc/passwd", &passwd, err);
-	char *text = passwd.data;
+	char *text;
 	struct line line;
 
-	if (r < 0)
-		return r;
+	/* What can't be read is no reason to fail. */
+	if (read_database(root_fd, "/etc/passwd", &passwd, NULL) < 0)
+		return bh_strdup("/");
+	text = passwd.data;
 	while (next_line(&text, &line)) {
 		uint32_t number;
 
-		if (line.count < 6 || !parse_id(line.fields[2], &number) || number != uid || !*line.fields[5])
-			continue;
-		*ret_home = bh_strdup(line.fields[5]);
-		return 0;
+		if (line.count >= 6 && parse_id(line.fields[2], &number) && number == uid && *line.fields[5])
+			return bh_strdup(line.fields[5]);
 	}
-	*ret_home = bh_strdup("/");
-	return 0;
+	return bh_strdup("/");
 }
 
 static int find_group(char *database, const char *wanted, uint32_t *ret_gid, struct bh_error *err)

@@ -103,6 +103,59 @@ static int parse_strings(json_object *value, struct bh_strv *ret, const struct b
 	return 0;
 }
 
+/* What a '=' of a key is kept as: a byte that UTF-8 never uses. */
+#define KEPT_EQUALS '\xff'
+
+static void add_pair(struct bh_strv *map, const char *key, const char *value)
+{
+	size_t length = strlen(key);
+	char *item = bh_printf("%s=%s", key, value);
+
+	for (size_t i = 0; i < length; i++)
+		if (item[i] == '=')
+			item[i] = KEPT_EQUALS;
+	bh_strv_take(map, item);
+}
+
+const char *bh_map_write_key(const char *item, struct bh_buf *out)
+{
+	const char *equals = strchrnul(item, '=');
+	bh_auto_free char *key = bh_strndup(item, (size_t)(equals - item));
+
+	for (char *p = key; *p; p++)
+		if (*p == KEPT_EQUALS)
+			*p = '=';
+	bh_buf_add_json(out, key);
+	return *equals ? equals + 1 : "";
+}
+
+void bh_map_write(const struct bh_strv *map, struct bh_buf *out)
+{
+	bh_buf_addc(out, '{');
+	for (size_t i = 0; i < map->count; i++) {
+		const char *value;
+
+		bh_buf_adds(out, i ? "," : "");
+		value = bh_map_write_key(map->items[i], out);
+		bh_buf_addc(out, ':');
+		bh_buf_add_json(out, value);
+	}
+	bh_buf_addc(out, '}');
+}
+
+const char *bh_map_get(const struct bh_strv *map, const char *key)
+{
+	for (size_t i = 0; i < map->count; i++) {
+		const char *p = map->items[i], *k = key;
+
+		while (*k && *p == (*k == '=' ? KEPT_EQUALS : *k))
+			p++, k++;
+		if (!*k && *p == '=')
+			return p + 1;
+	}
+	return NULL;
+}
+
 static int parse_map(json_object *value, struct bh_strv *ret, const struct bh_json_path *path, struct bh_error *err)
 {
 	bh_auto_strv struct bh_strv items = { 0 };
@@ -117,10 +170,7 @@ static int parse_map(json_object *value, struct bh_strv *ret, const struct bh_js
 
 		if (r < 0)
 			return r;
-		/* Kept as "key=value": a key with '=' could not be told from its value afterwards. */
-		if (!*key || strchr(key, '='))
-			return bh_schema_error(&here, err, "a key must not be empty or hold '='");
-		bh_strv_addf(&items, "%s=%s", key, text);
+		add_pair(&items, key, text);
 	}
 	bh_strv_clear(ret);
 	*ret = items;
@@ -287,22 +337,6 @@ static bool write_strings(const struct bh_strv *v, struct bh_buf *out)
 	return v->count > 0;
 }
 
-static bool write_map(const struct bh_strv *v, struct bh_buf *out)
-{
-	bh_buf_addc(out, '{');
-	for (size_t i = 0; i < v->count; i++) {
-		const char *equals = strchrnul(v->items[i], '=');
-
-		if (i)
-			bh_buf_addc(out, ',');
-		bh_buf_add_jsonn(out, v->items[i], (size_t)(equals - v->items[i]));
-		bh_buf_addc(out, ':');
-		bh_buf_add_json(out, *equals ? equals + 1 : "");
-	}
-	bh_buf_addc(out, '}');
-	return v->count > 0;
-}
-
 static bool write_array(const struct bh_field *field, const char *base, struct bh_buf *out)
 {
 	size_t count = *(const size_t *)(base + field->extra);
@@ -363,7 +397,8 @@ static bool write_value(const struct bh_field *field, const char *base, struct b
 	case BH_FIELD_STRINGS:
 		return write_strings(at, out);
 	case BH_FIELD_MAP:
-		return write_map(at, out);
+		bh_map_write(at, out);
+		return ((const struct bh_strv *)at)->count > 0;
 	case BH_FIELD_OBJECT:
 		bh_schema_write(field->fields, base, out);
 		return out->length - before > strlen("{}");

@@ -3,15 +3,16 @@
  * config.json <-> struct bh_spec.
  *
  * The tables below follow the runtime specification's chapters (config.md, config-linux.md) field by field, in its
- * order; the walkers in schema.c do the work. Fields of other platforms are unknown names and so ignored, as the
- * specification asks. Fields of Linux that this program does not apply are listed as REFUSED: a container that would
- * start without a protection its configuration asks for must not start.
+ * order; the walkers in schema.c do the work; the smaller objects have their tables in spec-process.c, spec-linux.c and
+ * spec-vm.c. Fields of other platforms are unknown names and so ignored, as the specification asks. Fields of Linux that
+ * this program does not apply are listed as REFUSED: a container that would start without a protection its configuration
+ * asks for must not start.
  *
  * Three things go beyond the tables: `seccomp` absent means no filter, and the annotation org.bulkhead.seccomp=default
  * stands for the built-in profile; device numbers default to "any" (-1) in rules; and a few checks that concern several
  * fields run at the end.
  */
-#include "oci/schema-internal.h"
+#include "oci/spec-internal.h"
 
 #include "base/file.h"
 #include "base/log.h"
@@ -20,41 +21,6 @@
 #include <errno.h>
 
 #define SECCOMP_ANNOTATION "org.bulkhead.seccomp="
-
-#define AT(structure, member) (unsigned short)offsetof(struct structure, member)
-#define FIELD(json, kind, structure, member)                                                                        \
-	{                                                                                                           \
-		.name = (json), .type = BH_FIELD_##kind, .offset = AT(structure, member), .extra = BH_FIELD_NOWHERE \
-	}
-#define NEEDED(json, kind, structure, member)                                                                                         \
-	{                                                                                                                             \
-		.name = (json), .type = BH_FIELD_##kind, .offset = AT(structure, member), .extra = BH_FIELD_NOWHERE, .required = true \
-	}
-#define FLAGGED(json, kind, structure, member, flag)                                                                   \
-	{                                                                                                              \
-		.name = (json), .type = BH_FIELD_##kind, .offset = AT(structure, member), .extra = AT(structure, flag) \
-	}
-#define OBJECT(json, table)                                                                           \
-	{                                                                                             \
-		.name = (json), .type = BH_FIELD_OBJECT, .extra = BH_FIELD_NOWHERE, .fields = (table) \
-	}
-#define FLAGGED_OBJECT(json, table, structure, flag)                                                     \
-	{                                                                                                \
-		.name = (json), .type = BH_FIELD_OBJECT, .extra = AT(structure, flag), .fields = (table) \
-	}
-#define ARRAY(json, structure, items, count, table)                                                                    \
-	{                                                                                                              \
-		.name = (json), .type = BH_FIELD_ARRAY, .offset = AT(structure, items), .extra = AT(structure, count), \
-		.size = sizeof(*((struct structure *)0)->items), .fields = (table)                                     \
-	}
-#define CODED(json, structure, member, coder)                                                                                         \
-	{                                                                                                                             \
-		.name = (json), .type = BH_FIELD_CUSTOM, .offset = AT(structure, member), .extra = BH_FIELD_NOWHERE, .codec = (coder) \
-	}
-#define REFUSED(json)                                                               \
-	{                                                                           \
-		.name = (json), .type = BH_FIELD_REFUSED, .extra = BH_FIELD_NOWHERE \
-	}
 
 /* --- codecs ------------------------------------------------------------------------------------------------------- */
 
@@ -120,10 +86,11 @@ static int parse_namespace(json_object *value, struct bh_spec_namespace *namespa
 
 	while (r == 0 && type < BH_NS_COUNT && !bh_streq(named.type, namespace_names[type]))
 		type++;
+	/* In the words of runc. */
 	if (r == 0 && type == BH_NS_COUNT)
-		r = bh_schema_error(path, err, "unknown namespace type '%.40s'", named.type);
+		r = bh_schema_error(path, err, "namespace {\"%.40s\" \"%.200s\"} does not exist", named.type, named.path ? named.path : "");
 	else if (r == 0 && namespaces[type].present)
-		r = bh_schema_error(path, err, "the %s namespace is listed twice", named.type);
+		r = bh_schema_error(path, err, "malformed spec file: duplicated ns {\"%.40s\" \"%.200s\"}", named.type, named.path ? named.path : "");
 	else if (r == 0 && named.path && *named.path && *named.path != '/')
 		r = bh_schema_error(path, err, "the path '%.200s' is not absolute", named.path);
 	if (r == 0) {
@@ -362,9 +329,9 @@ static const struct bh_field process_fields[] = {
 	FIELD("apparmorProfile", STRING, bh_spec_process, apparmor_profile),
 	FIELD("selinuxLabel", STRING, bh_spec_process, selinux_label),
 	FIELD("oomScoreAdj", OPT_I64, bh_spec_process, oom_score_adj),
-	REFUSED("scheduler"),
-	REFUSED("ioPriority"),
-	REFUSED("execCPUAffinity"),
+	FLAGGED_OBJECT("scheduler", bh_spec_scheduler_fields, bh_spec_process, scheduler.set),
+	FLAGGED_OBJECT("ioPriority", bh_spec_io_priority_fields, bh_spec_process, io_priority.set),
+	OBJECT("execCPUAffinity", bh_spec_affinity_fields),
 	{ 0 },
 };
 
@@ -388,24 +355,6 @@ static const struct bh_field hooks_fields[] = {
 };
 
 /* --- tables: config-linux.md -------------------------------------------------------------------------------------- */
-
-static const struct bh_field monotonic_fields[] = {
-	FIELD("secs", I64, bh_spec, time_offsets.monotonic_secs),
-	FIELD("nanosecs", U32, bh_spec, time_offsets.monotonic_nanosecs),
-	{ 0 },
-};
-
-static const struct bh_field boottime_fields[] = {
-	FIELD("secs", I64, bh_spec, time_offsets.boottime_secs),
-	FIELD("nanosecs", U32, bh_spec, time_offsets.boottime_nanosecs),
-	{ 0 },
-};
-
-static const struct bh_field time_offset_fields[] = {
-	OBJECT("monotonic", monotonic_fields),
-	OBJECT("boottime", boottime_fields),
-	{ 0 },
-};
 
 static const struct bh_field device_fields[] = {
 	CODED("type", bh_spec_device, type, &letter),
@@ -554,7 +503,7 @@ static const struct bh_field linux_fields[] = {
 	CODED("namespaces", bh_spec, namespaces, &namespaces_codec),
 	ARRAY("uidMappings", bh_spec, uid_mappings, uid_mapping_count, id_map_fields),
 	ARRAY("gidMappings", bh_spec, gid_mappings, gid_mapping_count, id_map_fields),
-	FLAGGED_OBJECT("timeOffsets", time_offset_fields, bh_spec, time_offsets.set),
+	{ .name = "timeOffsets", .type = BH_FIELD_CUSTOM, .offset = 0, .extra = AT(bh_spec, time_offsets.set), .codec = &bh_spec_time_offsets_codec },
 	ARRAY("devices", bh_spec, devices, device_count, device_fields),
 	FIELD("cgroupsPath", STRING, bh_spec, cgroups_path),
 	OBJECT("resources", resource_fields),
@@ -564,10 +513,10 @@ static const struct bh_field linux_fields[] = {
 	FIELD("maskedPaths", STRINGS, bh_spec, masked_paths),
 	FIELD("readonlyPaths", STRINGS, bh_spec, readonly_paths),
 	{ .name = "seccomp", .type = BH_FIELD_CUSTOM, .offset = 0, .extra = BH_FIELD_NOWHERE, .codec = &seccomp_codec },
-	REFUSED("intelRdt"),
-	REFUSED("personality"),
-	REFUSED("netDevices"),
-	REFUSED("memoryPolicy"),
+	FLAGGED_OBJECT("intelRdt", bh_spec_intel_rdt_fields, bh_spec, intel_rdt.set),
+	FLAGGED_OBJECT("personality", bh_spec_personality_fields, bh_spec, personality.set),
+	{ .name = "netDevices", .type = BH_FIELD_CUSTOM, .offset = 0, .extra = BH_FIELD_NOWHERE, .codec = &bh_spec_net_devices_codec },
+	FLAGGED_OBJECT("memoryPolicy", bh_spec_memory_policy_fields, bh_spec, memory_policy.set),
 	{ 0 },
 };
 
@@ -599,6 +548,7 @@ static const struct bh_field spec_fields[] = {
 	OBJECT("hooks", hooks_fields),
 	FIELD("annotations", MAP, bh_spec, annotations),
 	OBJECT("linux", linux_fields),
+	FLAGGED_OBJECT("vm", bh_spec_vm_fields, bh_spec, vm.set),
 	{ 0 },
 };
 
@@ -671,14 +621,31 @@ static int check(const struct bh_spec *spec, struct bh_error *err)
 		r = check_devices(spec, err);
 	if (r < 0)
 		return r;
-	if (spec->has_process && spec->process.cwd[0] != '/')
-		return bh_error_text(err, EINVAL, "process.cwd: '%.200s' is not absolute", spec->process.cwd);
+	if (spec->has_process)
+		r = bh_spec_check_process(&spec->process, err);
+	if (r == 0)
+		r = bh_spec_check_linux(spec, err);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < spec->mount_count; i++)
 		if (!spec->mounts[i].destination[0])
 			return bh_error_text(err, EINVAL, "mounts[%zu].destination: is empty", i);
-	if (!spec->namespaces[BH_NS_USER].present && (spec->uid_mapping_count || spec->gid_mapping_count))
-		return bh_error_text(err, EINVAL, "linux.uidMappings: given without a user namespace");
 	return 0;
+}
+
+/* As runc: a relative destination is one below the root. */
+static void make_destinations_absolute(struct bh_spec *spec)
+{
+	for (size_t i = 0; i < spec->mount_count; i++) {
+		char **destination = &spec->mounts[i].destination;
+		char *absolute = **destination == '/' ? NULL : bh_printf("/%s", *destination);
+
+		if (!absolute)
+			continue;
+		bh_info("mount %s: relative destination path is **deprecated**, using it as relative to /", *destination);
+		free(*destination);
+		*destination = absolute;
+	}
 }
 
 /* --- entry points ------------------------------------------------------------------------------------------------- */
@@ -739,6 +706,7 @@ int bh_spec_parse(const char *json, size_t length, struct bh_spec *ret_spec, str
 		bh_spec_clear(&spec);
 		return r;
 	}
+	make_destinations_absolute(&spec);
 	take_seccomp_annotation(&spec);
 	*ret_spec = spec;
 	return 0;
@@ -755,10 +723,10 @@ int bh_spec_parse_process(const char *json, size_t length, struct bh_spec_proces
 		return r;
 	r = bh_schema_parse(object, process_fields, &process, &path, err);
 	json_object_put(object);
-	if (r == 0 && process.cwd[0] != '/')
-		r = bh_error_text(err, EINVAL, "process.cwd: '%.200s' is not absolute", process.cwd);
+	if (r == 0)
+		r = bh_spec_check_process(&process, err);
 	if (r < 0)
-		bh_schema_clear(process_fields, &process);
+		bh_spec_process_clear(&process);
 	else
 		*ret_process = process;
 	return r;

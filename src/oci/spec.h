@@ -65,6 +65,15 @@ struct bh_spec_capabilities {
 	uint64_t bounding, effective, inheritable, permitted, ambient; /* bit n = capability number n */
 };
 
+/* process.scheduler: sched_setattr(2). Times in nanoseconds. */
+struct bh_spec_scheduler {
+	bool set;
+	char *policy; /* "SCHED_OTHER" ... */
+	int64_t nice, priority;
+	struct bh_strv flags; /* "SCHED_FLAG_RESET_ON_FORK" ... */
+	uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
 struct bh_spec_process {
 	bool terminal;
 	struct {
@@ -86,6 +95,16 @@ struct bh_spec_process {
 	bool no_new_privileges;
 	char *apparmor_profile, *selinux_label;
 	struct bh_opt_i64 oom_score_adj;
+	struct bh_spec_scheduler scheduler;
+	struct {
+		bool set;
+		char *class; /* "IOPRIO_CLASS_BE" ... */
+		int64_t priority;
+	} io_priority;
+	/* Lists of CPUs ("0-3,7") for a further process: before and after it enters the container's cgroup. */
+	struct {
+		char *initial, *final;
+	} exec_cpu_affinity;
 };
 
 struct bh_spec_device {
@@ -184,6 +203,40 @@ struct bh_spec_hooks {
 	size_t count;
 };
 
+struct bh_spec_net_device {
+	char *host_name, *name; /* `name` NULL: it keeps its name */
+};
+
+struct bh_spec_io_memory {
+	uint64_t first_gfn, first_mfn, mfn_count;
+};
+
+/* The `vm` object: for the driver that makes virtual machines. */
+struct bh_spec_vm {
+	bool set;
+	struct {
+		char *path;
+		struct bh_strv parameters;
+	} hypervisor;
+	struct {
+		char *path, *initrd;
+		struct bh_strv parameters;
+	} kernel;
+	struct {
+		char *path, *format; /* "raw", "qcow2", "vdi", "vmdk", "vhd" */
+	} image;
+	struct {
+		char *device_tree;
+		uint32_t vcpus;
+		uint64_t memory_bytes;
+		struct bh_strv dtdevs;
+		struct bh_spec_io_memory *io_memories;
+		size_t io_memory_count;
+		uint32_t *irqs;
+		size_t irq_count;
+	} hw_config;
+};
+
 struct bh_spec {
 	char *oci_version;
 	struct {
@@ -198,7 +251,7 @@ struct bh_spec {
 	struct {
 		struct bh_spec_hooks prestart, create_runtime, create_container, start_container, poststart, poststop;
 	} hooks;
-	struct bh_strv annotations; /* "key=value" */
+	struct bh_strv annotations; /* "key=value", see bh_map_write_key */
 
 	/* linux */
 	struct bh_spec_namespace namespaces[BH_NS_COUNT];
@@ -217,8 +270,30 @@ struct bh_spec {
 	char *rootfs_propagation, *mount_label;
 	struct bh_strv masked_paths, readonly_paths;
 	struct bh_spec_seccomp seccomp;
+	struct {
+		bool set;
+		char *domain; /* "LINUX", "LINUX32" */
+		struct bh_strv flags;
+	} personality;
+	struct {
+		bool set;
+		char *clos_id, *l3_cache_schema, *mem_bw_schema;
+		struct bh_strv schemata;
+		bool enable_cmt, enable_mbm, enable_monitoring;
+	} intel_rdt;
+	struct bh_spec_net_device *net_devices;
+	size_t net_device_count;
+	struct {
+		bool set;
+		char *mode, *nodes; /* "MPOL_BIND", "0-1,3" */
+		struct bh_strv flags;
+	} memory_policy;
+
+	struct bh_spec_vm vm;
 };
 
+#define BH_SPEC_VERSION "1.2.0" /* of the specification, as this program writes it */
+#define BH_SPEC_VERSION_MAX "1.3.0" /* the newest whose fields are understood */
 #define BH_SPEC_JSON_MAX (4u << 20) /* bytes of a config.json */
 #define BH_SPEC_JSON_DEPTH 32
 
@@ -232,6 +307,20 @@ int bh_spec_parse_resources(const char *json, size_t length, struct bh_spec *ret
 /* Writes config.json. BH_SECCOMP_DEFAULT becomes the annotation "org.bulkhead.seccomp=default" and is read back. */
 void bh_spec_write(const struct bh_spec *spec, struct bh_buf *out);
 void bh_spec_clear(struct bh_spec *spec);
+
+/*
+ * Maps (annotations, sysctl, unified) are lists of "key=value". A '=' inside a key is kept as the byte 0xff, which no
+ * UTF-8 text holds. Adds the key of an item as a JSON string, and returns its value.
+ */
+const char *bh_map_write_key(const char *item, struct bh_buf *out);
+/* The whole map as a JSON object. */
+void bh_map_write(const struct bh_strv *map, struct bh_buf *out);
+/* The value of a key, or NULL. */
+const char *bh_map_get(const struct bh_strv *map, const char *key);
+
+/* A list of numbers as the kernel writes them ("0-3,7"): the highest is below `max`, and every number is told in order.
+ * -EINVAL if it is anything else. An empty text is an empty list. */
+int bh_parse_number_list(const char *text, unsigned max, void (*add)(void *context, unsigned number), void *context);
 
 /* The defaults that Docker gives a container: mounts, namespaces (pid network mount ipc uts cgroup), capabilities,
  * masked and read-only paths, device rules. `spec` must be all zero. */

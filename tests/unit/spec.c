@@ -2,6 +2,7 @@
 /* The runtime configuration: reading, writing, defaults, and the words for what is wrong. */
 #include "oci/spec.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,12 +27,15 @@ static const char complete[] =
 	"\"additionalGids\":[5,6]},\"args\":[\"sh\"],\"env\":[\"A=b\"],\"cwd\":\"/\",\"capabilities\":{\"bounding\":[\"CAP_CHOWN\","
 	"\"CAP_KILL\"],\"effective\":[\"CAP_KILL\"],\"inheritable\":[\"CAP_CHOWN\"],\"permitted\":[\"CAP_KILL\"],\"ambient\":[\"CAP_CHOWN\"]},"
 	"\"rlimits\":[{\"type\":\"RLIMIT_NOFILE\",\"soft\":1,\"hard\":18446744073709551615}],\"noNewPrivileges\":true,"
-	"\"apparmorProfile\":\"p\",\"selinuxLabel\":\"l\",\"oomScoreAdj\":-5},\"hostname\":\"h\",\"domainname\":\"d\","
+	"\"apparmorProfile\":\"p\",\"selinuxLabel\":\"l\",\"oomScoreAdj\":-5,"
+	"\"scheduler\":{\"policy\":\"SCHED_DEADLINE\",\"nice\":3,\"flags\":[\"SCHED_FLAG_RESET_ON_FORK\"],\"runtime\":1,\"deadline\":2,"
+	"\"period\":3},\"ioPriority\":{\"class\":\"IOPRIO_CLASS_BE\",\"priority\":4},"
+	"\"execCPUAffinity\":{\"initial\":\"0-1\",\"final\":\"0\"}},\"hostname\":\"h\",\"domainname\":\"d\","
 	"\"hooks\":{\"prestart\":[{\"path\":\"/a\",\"args\":[\"a\"],\"env\":[\"X=1\"],\"timeout\":3}],\"createRuntime\":[{\"path\":\"/b\"}],"
 	"\"createContainer\":[{\"path\":\"/c\"}],\"startContainer\":[{\"path\":\"/d\"}],\"poststart\":[{\"path\":\"/e\"}],"
-	"\"poststop\":[{\"path\":\"/f\"}]},\"annotations\":{\"k\":\"v=w\"},"
+	"\"poststop\":[{\"path\":\"/f\"}]},\"annotations\":{\"k\":\"v=w\",\"a=b=\":\"c\",\"\":\"empty\"},"
 	"\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"network\",\"path\":\"/proc/1/ns/net\"},{\"type\":\"mount\"},"
-	"{\"type\":\"user\"}],\"uidMappings\":[{\"containerID\":0,\"hostID\":100000,\"size\":65536}],"
+	"{\"type\":\"user\"},{\"type\":\"time\"}],\"uidMappings\":[{\"containerID\":0,\"hostID\":100000,\"size\":65536}],"
 	"\"gidMappings\":[{\"containerID\":0,\"hostID\":100000,\"size\":65536}],"
 	"\"timeOffsets\":{\"monotonic\":{\"secs\":-7,\"nanosecs\":8},\"boottime\":{\"secs\":9}},"
 	"\"devices\":[{\"type\":\"c\",\"path\":\"/dev/x\",\"major\":1,\"minor\":3,\"fileMode\":438,\"uid\":1,\"gid\":2}],"
@@ -48,7 +52,14 @@ static const char complete[] =
 	"\"readonlyPaths\":[\"/b\"],\"seccomp\":{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":1,"
 	"\"architectures\":[\"SCMP_ARCH_X86_64\"],\"flags\":[\"F\"],\"listenerPath\":\"/l\",\"listenerMetadata\":\"x\","
 	"\"syscalls\":[{\"names\":[\"read\"],\"action\":\"SCMP_ACT_ALLOW\",\"errnoRet\":2,"
-	"\"args\":[{\"index\":0,\"value\":1,\"valueTwo\":2,\"op\":\"SCMP_CMP_EQ\"}]}]}}}";
+	"\"args\":[{\"index\":0,\"value\":1,\"valueTwo\":2,\"op\":\"SCMP_CMP_EQ\"}]}]},"
+	"\"intelRdt\":{\"closID\":\"c\",\"schemata\":[\"L3:0=f\"],\"l3CacheSchema\":\"L3:0=3\",\"memBwSchema\":\"MB:0=9\",\"enableCMT\":true,"
+	"\"enableMBM\":true,\"enableMonitoring\":true},\"personality\":{\"domain\":\"LINUX32\"},"
+	"\"netDevices\":{\"eth0\":{\"name\":\"inside\"},\"eth1\":{}},"
+	"\"memoryPolicy\":{\"mode\":\"MPOL_BIND\",\"nodes\":\"0-1\",\"flags\":[\"MPOL_F_STATIC_NODES\"]}},"
+	"\"vm\":{\"hypervisor\":{\"path\":\"/h\",\"parameters\":[\"a=b\"]},\"kernel\":{\"path\":\"/k\",\"parameters\":[\"quiet\"],\"initrd\":\"/i\"},"
+	"\"image\":{\"path\":\"/m\",\"format\":\"raw\"},\"hwConfig\":{\"deviceTree\":\"/d\",\"vcpus\":2,\"memory\":4294967296,\"dtdevs\":[\"x\"],"
+	"\"iomems\":[{\"firstGFN\":1,\"firstMFN\":2,\"nrMFNs\":3}],\"irqs\":[4,5]}}}";
 
 static void test_round_trip(void **state)
 {
@@ -80,6 +91,16 @@ static void test_values(void **state)
 	assert_int_equal(s.process.oom_score_adj.value, -5);
 	assert_int_equal(s.hooks.prestart.items[0].timeout_s, 3);
 	assert_string_equal(s.annotations.items[0], "k=v=w");
+	assert_string_equal(bh_map_get(&s.annotations, "k"), "v=w");
+	assert_string_equal(bh_map_get(&s.annotations, "a=b="), "c");
+	assert_string_equal(bh_map_get(&s.annotations, ""), "empty");
+	assert_null(bh_map_get(&s.annotations, "k=v"));
+	assert_null(bh_map_get(&s.annotations, "a"));
+	assert_int_equal(s.process.scheduler.period_ns, 3);
+	assert_string_equal(s.net_devices[0].name, "inside");
+	assert_null(s.net_devices[1].name);
+	assert_int_equal(s.vm.hw_config.irqs[1], 5);
+	assert_true(s.vm.set && s.memory_policy.set && s.personality.set && s.intel_rdt.enable_monitoring);
 	assert_true(s.namespaces[BH_NS_NETWORK].present && !s.namespaces[BH_NS_IPC].present);
 	assert_string_equal(s.namespaces[BH_NS_NETWORK].path, "/proc/1/ns/net");
 	assert_int_equal(s.time_offsets.monotonic_secs, -7);
@@ -115,21 +136,47 @@ static const struct {
 	{ "{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"user\":{\"uid\":\"0\",\"gid\":0}}}", "process.user.uid: expected an integer" },
 	{ "{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"user\":{\"uid\":1.0,\"gid\":0}}}", "process.user.uid: expected an integer" },
 	{ "{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"noNewPrivileges\":1}}", "process.noNewPrivileges: expected true or false" },
-	{ "{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"scheduler\":{\"policy\":\"x\"}}}", "process.scheduler: this setting is not supported" },
+	{ "{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"scheduler\":{\"policy\":\"SCHED_OTHER\",\"period\":1}}}", "process.scheduler: scheduler runtime" },
 	{ "{" MINIMAL ",\"mounts\":[{\"type\":\"proc\"}]}", "mounts[0].destination: is missing" },
 	{ "{" MINIMAL ",\"hooks\":{\"poststop\":[{\"path\":\"x\"}]}}", "hooks.poststop[0].path: 'x' is not absolute" },
-	{ "{" MINIMAL ",\"linux\":{\"namespaces\":[{\"type\":\"x\"}]}}", "linux.namespaces[0]: unknown namespace type 'x'" },
-	{ "{" MINIMAL ",\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"pid\"}]}}", "linux.namespaces[1]: the pid namespace is listed twice" },
+	{ "{" MINIMAL ",\"linux\":{\"namespaces\":[{\"type\":\"x\"}]}}", "linux.namespaces[0]: namespace {\"x\" \"\"} does not exist" },
+	{ "{" MINIMAL ",\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"pid\"}]}}",
+	  "linux.namespaces[1]: malformed spec file: duplicated ns {\"pid\" \"\"}" },
 	{ "{" MINIMAL ",\"linux\":{\"namespaces\":[{\"type\":\"pid\",\"path\":\"x\"}]}}", "is not absolute" },
 	{ "{" MINIMAL ",\"linux\":{\"resources\":{\"memory\":{\"limit\":9223372036854775808}}}}",
 	  "linux.resources.memory.limit: the number is too large" },
 	{ "{" MINIMAL ",\"linux\":{\"resources\":{\"memory\":{\"limit\":\"1\"}}}}", "linux.resources.memory.limit: expected an integer" },
 	{ "{" MINIMAL ",\"linux\":{\"resources\":{\"devices\":[{\"allow\":true,\"access\":\"x\"}]}}}",
 	  "linux.resources.devices[0].access: expected letters" },
-	{ "{" MINIMAL ",\"linux\":{\"intelRdt\":{\"closID\":\"x\"}}}", "linux.intelRdt: this setting is not supported" },
+	{ "{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"scheduler\":{\"nice\":1}}}", "scheduler policy is required" },
+	{ "{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"scheduler\":{\"policy\":\"SCHED_BATCH\",\"nice\":20}}}",
+	  "invalid scheduler.nice: 20 when scheduler.policy is SCHED_BATCH" },
+	{ "{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"scheduler\":{\"policy\":\"SCHED_OTHER\",\"priority\":1}}}",
+	  "scheduler.priority can only be specified for SchedFIFO or SchedRR" },
+	{ "{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"ioPriority\":{\"class\":\"IOPRIO_CLASS_BE\",\"priority\":8}}}",
+	  "process.ioPriority: invalid ioPriority.Priority: 8" },
+	{ "{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"ioPriority\":{\"class\":\"x\"}}}", "invalid ioPriority.Class: \"x\"" },
+	{ "{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"execCPUAffinity\":{\"initial\":\"1-0\"}}}",
+	  "process.execCPUAffinity.initial: '1-0' is not a list of CPUs" },
+	{ "{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"execCPUAffinity\":{\"final\":\"0,\"}}}", "process.execCPUAffinity.final: '0,'" },
+	{ "{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"execCPUAffinity\":{\"final\":\"99999\"}}}", "is not a list of CPUs" },
+	{ "{" MINIMAL
+	  ",\"process\":{\"cwd\":\"/\",\"rlimits\":[{\"type\":\"RLIMIT_CORE\",\"soft\":0,\"hard\":0},{\"type\":\"RLIMIT_CORE\",\"soft\":0,\"hard\":0}]}}",
+	  "process.rlimits[1].type: RLIMIT_CORE is listed twice" },
+	{ "{" MINIMAL ",\"linux\":{\"personality\":{\"domain\":\"HURD\"}}}", "linux.personality: invalid personality domain HURD" },
+	{ "{" MINIMAL ",\"linux\":{\"personality\":{\"domain\":\"LINUX\",\"flags\":[\"x\"]}}}", "linux.personality.flags: 'x' is not supported" },
+	{ "{" MINIMAL ",\"linux\":{\"intelRdt\":{\"closID\":\"../x\"}}}", "linux.intelRdt: invalid intelRdt.ClosID \"../x\"" },
+	{ "{" MINIMAL ",\"linux\":{\"netDevices\":{\"eth0\":{}}}}", "linux.netDevices: unable to move network devices without a private NET namespace" },
+	{ "{" MINIMAL ",\"linux\":{\"netDevices\":{\"eth/0\":{}}}}", "invalid network device name \"eth/0\"" },
+	{ "{" MINIMAL ",\"linux\":{\"netDevices\":{\"eth0\":{\"name\":\"0123456789abcdef\"}}}}", "linux.netDevices.eth0: invalid network device name" },
+	{ "{" MINIMAL ",\"linux\":{\"netDevices\":{\"a\":{\"name\":\"c\"},\"b\":{\"name\":\"c\"}}}}", "two devices would be named \"c\"" },
+	{ "{" MINIMAL ",\"linux\":{\"memoryPolicy\":{}}}", "linux.memoryPolicy.mode: is missing" },
+	{ "{" MINIMAL ",\"linux\":{\"timeOffsets\":{\"realtime\":{\"secs\":1}}}}", "linux.timeOffsets.realtime: is no clock" },
+	{ "{" MINIMAL ",\"linux\":{\"timeOffsets\":{\"monotonic\":{\"secs\":1}}}}", "time namespace isn't enabled in the config" },
+	{ "{" MINIMAL ",\"linux\":{\"timeOffsets\":{\"monotonic\":{\"nanosecs\":1000000000}}}}", "nanosecs must be below one second" },
+	{ "{" MINIMAL ",\"linux\":{\"rootfsPropagation\":\"public\"}}", "rootfsPropagation=public is not supported" },
 	{ "{" MINIMAL ",\"linux\":{\"devices\":[{\"path\":\"/dev/x\"}]}}", "linux.devices[0].type" },
-	{ "{" MINIMAL ",\"linux\":{\"uidMappings\":[{\"containerID\":0,\"hostID\":0,\"size\":1}]}}", "without a user namespace" },
-	{ "{" MINIMAL ",\"annotations\":{\"a=b\":\"c\"}}", "annotations.a=b: a key must not" },
+	{ "{" MINIMAL ",\"linux\":{\"uidMappings\":[{\"containerID\":0,\"hostID\":0,\"size\":1}]}}", "user namespace isn't enabled" },
 	{ "{" MINIMAL ",\"x\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}", "not valid JSON" },
 };
 
@@ -154,14 +201,63 @@ static void test_ignored(void **state)
 
 	(void)state;
 	/* Unknown names, other platforms, empty values of settings we refuse, and null. */
-	assert_int_equal(parse("{" MINIMAL ",\"unknown\":{},\"windows\":{\"x\":1},\"hostname\":null,\"linux\":{\"intelRdt\":{},\"personality\":null}}",
-			       &s, &err),
-			 0);
+	assert_int_equal(
+		parse("{" MINIMAL
+		      ",\"unknown\":{},\"windows\":{\"x\":1},\"hostname\":null,\"linux\":{\"intelRdt\":{},\"personality\":null},\"zos\":{\"x\":1},\"solaris\":{},\"process\":{\"cwd\":\"/\",\"commandLine\":\"x\",\"user\":{\"uid\":0,\"gid\":0,\"username\":\"x\"}}}",
+		      &s, &err),
+		0);
 	assert_null(s.hostname);
 	bh_spec_clear(&s);
 	assert_int_equal(parse("{" MINIMAL ",\"process\":{\"cwd\":\"/\",\"capabilities\":{\"bounding\":[\"CAP_FUTURE\",\"CAP_KILL\"]}}}", &s, &err), 0);
 	assert_int_equal(s.process.capabilities.bounding, 1 << CAP_KILL);
 	bh_spec_clear(&s);
+}
+
+static void test_relative_destination(void **state)
+{
+	struct bh_error err = BH_ERROR_INIT;
+	struct bh_spec s = { 0 };
+
+	(void)state;
+	assert_int_equal(parse("{" MINIMAL ",\"mounts\":[{\"destination\":\"tmp\"}]}", &s, &err), 0);
+	assert_string_equal(s.mounts[0].destination, "/tmp");
+	bh_spec_clear(&s);
+}
+
+static void add_bit(void *context, unsigned number)
+{
+	*(uint64_t *)context |= UINT64_C(1) << number;
+}
+
+static void test_number_lists(void **state)
+{
+	static const char *const bad[] = { "x", "1-", "-1", "1,,2", ",1", "1,", "2-1", "64", "18446744073709551616", "1 ", "0x1", "1-2-3" };
+	uint64_t set = 0;
+
+	(void)state;
+	assert_int_equal(bh_parse_number_list("0-2,7,63", 64, add_bit, &set), 0);
+	assert_true(set == (UINT64_C(7) | UINT64_C(1) << 7 | UINT64_C(1) << 63));
+	assert_int_equal(bh_parse_number_list("", 64, add_bit, &set), 0);
+	for (size_t i = 0; i < BH_ARRAY_SIZE(bad); i++)
+		assert_int_equal(bh_parse_number_list(bad[i], 64, NULL, NULL), -EINVAL);
+}
+
+static void test_process_alone(void **state)
+{
+	static const char json[] = "{\"cwd\":\"/\",\"args\":[\"sh\"],\"scheduler\":{\"policy\":\"SCHED_RR\",\"priority\":5}}";
+	static const char bad[] = "{\"cwd\":\"x\"}";
+	struct bh_error err = BH_ERROR_INIT;
+	struct bh_spec_process p = { 0 };
+
+	(void)state;
+	assert_int_equal(bh_spec_parse_process(json, strlen(json), &p, &err), 0);
+	assert_string_equal(p.args.items[0], "sh");
+	assert_int_equal(p.scheduler.priority, 5);
+	bh_spec_process_clear(&p);
+	assert_true(bh_spec_parse_process(bad, strlen(bad), &p, &err) < 0);
+	assert_string_equal(err.message, "process.cwd: 'x' is not absolute");
+	assert_true(bh_spec_parse_process("{}", 2, &p, &err) < 0);
+	assert_string_equal(err.message, "process.cwd: is missing");
 }
 
 static void test_size_limit(void **state)
@@ -220,9 +316,16 @@ static void test_capability_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_values),     cmocka_unit_test(test_wrong),
-		cmocka_unit_test(test_ignored),          cmocka_unit_test(test_size_limit), cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_wrong),
+		cmocka_unit_test(test_ignored),
+		cmocka_unit_test(test_size_limit),
+		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_capability_names),
+		cmocka_unit_test(test_relative_destination),
+		cmocka_unit_test(test_number_lists),
+		cmocka_unit_test(test_process_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

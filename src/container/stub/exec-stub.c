@@ -44,8 +44,10 @@ static void say(long sync, unsigned kind, long value)
 
 __attribute__((noreturn)) static void end(long status)
 {
-	for (;;)
-		call(__NR_exit_group, status, 0, 0);
+	/* A filter may forbid these as well. */
+	call(__NR_exit_group, status, 0, 0);
+	call(__NR_exit, status, 0, 0);
+	__builtin_trap();
 }
 
 static long number(const char **text)
