@@ -376,7 +376,7 @@ static const struct bh_field memory_fields[] = {
 	FIELD("swappiness", OPT_U64, bh_spec, resources.memory.swappiness),
 	FIELD("disableOOMKiller", BOOL, bh_spec, resources.memory.disable_oom_killer),
 	FIELD("useHierarchy", BOOL, bh_spec, resources.memory.use_hierarchy),
-	REFUSED("checkBeforeUpdate"),
+	FIELD("checkBeforeUpdate", BOOL, bh_spec, resources.memory.check_before_update),
 	{ 0 },
 };
 
@@ -444,8 +444,8 @@ static const struct bh_field resource_fields[] = {
 	OBJECT("blockIO", block_io_fields),
 	ARRAY("hugepageLimits", bh_spec, resources.hugepage_limits, resources.hugepage_limit_count, hugepage_fields),
 	FIELD("unified", MAP, bh_spec, resources.unified),
-	REFUSED("network"),
-	REFUSED("rdma"),
+	OBJECT("network", bh_spec_network_fields),
+	{ .name = "rdma", .type = BH_FIELD_CUSTOM, .offset = 0, .extra = BH_FIELD_NOWHERE, .codec = &bh_spec_rdma_codec },
 	{ 0 },
 };
 
