@@ -8,6 +8,8 @@
 #define BH_BUNDLE_INIT "init"
 #define BH_BUNDLE_SOCKET "start.sock"
 
+/* Adds what every container gets besides its configuration (config.c). */
+void bh_bundle_complete_spec(struct bh_spec *spec);
 /* Hooks of one kind, told the bundle's status and pid. */
 int bh_bundle_run_hooks(struct bh_bundle *bundle, const struct bh_spec_hooks *hooks, const char *kind, struct bh_error *err);
 /* Kills what is left in the cgroup, removes it and the state folder. */

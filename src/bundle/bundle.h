@@ -72,6 +72,10 @@ int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *r
 int bh_bundle_start(struct bh_bundle *bundle, struct bh_error *err);
 int bh_bundle_kill(struct bh_bundle *bundle, int signal, bool all, struct bh_error *err);
 int bh_bundle_pause(struct bh_bundle *bundle, bool pause, struct bh_error *err);
+/* New limits; what `resources` doesn't set stays as it is. */
+int bh_bundle_update(struct bh_bundle *bundle, const struct bh_spec_resources *resources, struct bh_error *err);
+/* The host's pids of all its processes; the array is the caller's. */
+int bh_bundle_pids(struct bh_bundle *bundle, pid_t **ret_pids, size_t *ret_count, struct bh_error *err);
 /* Removes a stopped one (a created one is killed first), or with `force` one in any state, and calls the poststop hooks. */
 int bh_bundle_delete(struct bh_bundle *bundle, bool force, struct bh_error *err);
 

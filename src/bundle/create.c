@@ -50,6 +50,7 @@ static int load_config(struct making *m, struct bh_error *err)
 	m->bundle.has_spec = true;
 	if (!m->bundle.spec.root.path)
 		return bh_error_text(err, EINVAL, "root.path: missing");
+	bh_bundle_complete_spec(&m->bundle.spec);
 	return m->request->configured ? m->request->configured(m->request->context, &m->bundle.spec, err) : 0;
 }
 

@@ -87,6 +87,28 @@ int bh_bundle_pause(struct bh_bundle *b, bool pause, struct bh_error *err)
 	return b->driver->pause(b->cgroup_path, pause, err);
 }
 
+int bh_bundle_update(struct bh_bundle *b, const struct bh_spec_resources *resources, struct bh_error *err)
+{
+	if (b->status == BH_BUNDLE_STOPPED || b->status == BH_BUNDLE_CREATING)
+		return bh_error_text(err, EINVAL, "container not running");
+	return b->driver->update(b->cgroup_path, resources, err);
+}
+
+int bh_bundle_pids(struct bh_bundle *b, pid_t **ret_pids, size_t *ret_count, struct bh_error *err)
+{
+	int r;
+
+	if (!b->cgroup_path)
+		return bh_error_text(err, EINVAL, "container not running");
+	r = b->driver->pids(b->cgroup_path, ret_pids, ret_count, err);
+	if (r == -ENOENT) {
+		*ret_pids = NULL;
+		*ret_count = 0;
+		return 0;
+	}
+	return r;
+}
+
 int bh_bundle_remove(struct bh_bundle *b, struct bh_error *err)
 {
 	int r = b->cgroup_path ? b->driver->destroy(b->cgroup_path, err) : 0;

@@ -139,7 +139,6 @@ int bh_check_sysctls(const struct bh_job *job, struct bh_error *err);    /* sysc
 int bh_child_sysctls(struct bh_job *job, struct bh_error *err);
 int bh_child_terminal(struct bh_job *job, struct bh_error *err);         /* terminal.c */
 int bh_child_stdio(struct bh_job *job, struct bh_error *err);
-int bh_child_home(struct bh_job *job, struct bh_error *err);             /* user.c: HOME, if the configuration has none */
 /* schedule.c: scheduler, I/O priority, affinity, memory policy, personality. The check before anything is made. */
 int bh_check_schedule(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err);
 int bh_child_schedule(struct bh_job *job, struct bh_error *err);
@@ -153,6 +152,9 @@ int bh_caller_schedule(const struct bh_job *job, pid_t pid, struct bh_error *err
 int bh_child_limits(struct bh_job *job, struct bh_error *err);           /* process.c */
 int bh_child_close_fds(struct bh_job *job, struct bh_error *err);
 int bh_child_working_directory(struct bh_job *job, struct bh_error *err);
+int bh_child_environment(struct bh_job *job, struct bh_error *err);     /* environment.c */
+/* The folder of the user with this number by the root's /etc/passwd; "/" without one. */
+char *bh_home_of_user(int root_fd, uint32_t uid);
 int bh_child_credentials(struct bh_job *job, struct bh_error *err);
 int bh_child_find_executable(struct bh_job *job, struct bh_error *err);
 int bh_child_early(struct bh_job *job, struct bh_error *err);

@@ -128,6 +128,25 @@ static int find_account(int root_fd, const char *wanted, struct account *ret, st
 	return 0;
 }
 
+char *bh_home_of_user(int root_fd, uint32_t uid)
+{
+	bh_auto_buf struct bh_buf passwd = { 0 };
+	char *text;
+	struct line line;
+
+	/* What can't be read is no reason to fail. */
+	if (read_database(root_fd, "/etc/passwd", &passwd, NULL) < 0)
+		return bh_strdup("/");
+	text = passwd.data;
+	while (next_line(&text, &line)) {
+		uint32_t number;
+
+		if (line.count >= 6 && parse_id(line.fields[2], &number) && number == uid && *line.fields[5])
+			return bh_strdup(line.fields[5]);
+	}
+	return bh_strdup("/");
+}
+
 static int find_group(char *database, const char *wanted, uint32_t *ret_gid, struct bh_error *err)
 {
 	uint32_t number = 0;
@@ -245,24 +264,5 @@ int bh_container_resolve_user(int root_fd, const char *user, const struct bh_str
 	process->user.additional_gid_count = gids.count;
 	if (ret_home)
 		*ret_home = account.home && *account.home ? BH_TAKE_PTR(account.home) : bh_strdup("/");
-	return 0;
-}
-
-/* As runc: what passwd says, or "/". What can't be read there is no reason to fail. */
-int bh_child_home(struct bh_job *job, struct bh_error *err)
-{
-	bh_auto(account_clear) struct account account = { 0 };
-	char number[16];
-
-	(void)err;
-	if (bh_env_get(&job->process->env, "HOME"))
-		return 0;
-	snprintf(number, sizeof number, "%u", job->process->user.uid);
-	if (find_account(job->root_fd, number, &account, NULL) < 0 || !account.home || !*account.home) {
-		account_clear(&account);
-		account = (struct account){ .home = bh_strdup("/") };
-	}
-	bh_strv_extend(&job->environment, job->process->env.items);
-	bh_strv_addf(&job->environment, "HOME=%s", account.home);
 	return 0;
 }

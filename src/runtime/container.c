@@ -111,6 +111,18 @@ static int send_signal(const char *path, int signal, struct bh_error *err)
 	return r;
 }
 
+static int update(const char *path, const struct bh_spec_resources *resources, struct bh_error *err)
+{
+	struct bh_cgroup *cgroup;
+	int r = bh_cgroup_open(path, &cgroup, err);
+
+	if (r < 0)
+		return r;
+	r = bh_cgroup_update(cgroup, resources, err);
+	bh_cgroup_free(cgroup);
+	return r;
+}
+
 static int stats(const char *path, struct bh_cgroup_stats *ret_stats, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
@@ -145,6 +157,7 @@ const struct bh_isolation_driver bh_isolation_container = {
 	.pause = pause_or_resume,
 	.is_paused = is_paused,
 	.signal = send_signal,
+	.update = update,
 	.stats = stats,
 	.pids = pids,
 	.destroy = bh_cgroup_remove,

@@ -37,6 +37,8 @@ struct bh_isolation_driver {
 	int (*is_paused)(const char *path, bool *ret_paused, struct bh_error *err);
 	/* To every process in it. */
 	int (*signal)(const char *path, int signal, struct bh_error *err);
+	/* New limits for it; what `resources` doesn't set stays. */
+	int (*update)(const char *path, const struct bh_spec_resources *resources, struct bh_error *err);
 	int (*stats)(const char *path, struct bh_cgroup_stats *ret_stats, struct bh_error *err);
 	/* Pids on the host of all its processes; the array is the caller's. */
 	int (*pids)(const char *path, pid_t **ret_pids, size_t *ret_count, struct bh_error *err);
