@@ -712,21 +712,6 @@ int bh_spec_parse(const char *json, size_t length, struct bh_spec *ret_spec, str
 	return 0;
 }
 
-int bh_spec_parse_resources(const char *json, size_t length, struct bh_spec *spec, struct bh_error *err)
-{
-	static const struct bh_json_path path = { NULL, "resources", 0 };
-	json_object *object = NULL;
-	int r = read_json(json, length, &object, err);
-
-	if (r < 0)
-		return r;
-	r = bh_schema_parse(object, resource_fields, spec, &path, err);
-	json_object_put(object);
-	if (r < 0)
-		bh_spec_clear(spec);
-	return r;
-}
-
 int bh_spec_parse_process(const char *json, size_t length, struct bh_spec_process *ret_process, struct bh_error *err)
 {
 	static const struct bh_json_path path = { NULL, "process", 0 };
@@ -751,6 +736,24 @@ void bh_spec_process_clear(struct bh_spec_process *process)
 {
 	bh_schema_clear(process_fields, process);
 	*process = (struct bh_spec_process){ 0 };
+}
+
+int bh_spec_parse_resources(const char *json, size_t length, struct bh_spec *ret_spec, struct bh_error *err)
+{
+	const struct bh_json_path path = { .name = "resources" };
+	struct bh_spec spec = { 0 };
+	json_object *object = NULL;
+	int r = read_json(json, length, &object, err);
+
+	if (r < 0)
+		return r;
+	r = bh_schema_parse(object, resource_fields, &spec, &path, err);
+	json_object_put(object);
+	if (r < 0)
+		bh_spec_clear(&spec);
+	else
+		*ret_spec = spec;
+	return r;
 }
 
 void bh_spec_write(const struct bh_spec *spec, struct bh_buf *out)
