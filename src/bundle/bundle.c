@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #define RECORD_MAX (BH_SPEC_JSON_MAX + (64u << 10))
+#define CGROUPS_MAX (256u << 10)
 #define ID_MAX 255 /* NAME_MAX: it is a folder's name */
 
 const char *bh_bundle_status_name(enum bh_bundle_status status)
@@ -72,6 +73,48 @@ static int read_record(struct bh_bundle *b, struct bh_error *err)
 	return 0;
 }
 
+struct bh_compartment_place bh_bundle_place(const struct bh_bundle *b)
+{
+	if (b->cgroups_known)
+		return (struct bh_compartment_place){ .folders = &b->cgroups, .unit = b->cgroup_unit };
+	return (struct bh_compartment_place){ .path = b->cgroup_path };
+}
+
+int bh_bundle_record_cgroup(struct bh_bundle *b, const struct bh_cgroup *cgroup, struct bh_error *err)
+{
+	bh_auto_buf struct bh_buf text = { 0 };
+
+	b->cgroups_known = true;
+	if (cgroup) {
+		b->cgroup_unit = bh_strdup(bh_cgroup_unit(cgroup));
+		bh_cgroup_paths(cgroup, &b->cgroups);
+	}
+	bh_buf_adds(&text, b->cgroup_unit ? b->cgroup_unit : "");
+	bh_buf_addc(&text, '\0');
+	for (size_t i = 0; i < b->cgroups.count; i++)
+		bh_buf_add(&text, b->cgroups.items[i], strlen(b->cgroups.items[i]) + 1);
+	return bh_create_file_at(b->dir_fd, BH_BUNDLE_CGROUPS, text.data, text.length, 0600, err);
+}
+
+/* Missing when its maker was killed before the process had been cloned: then it is found by what it was asked for by. */
+static int read_cgroups(struct bh_bundle *b, struct bh_error *err)
+{
+	bh_auto_buf struct bh_buf text = { 0 };
+	int r = bh_read_stored_file_at(b->dir_fd, BH_BUNDLE_CGROUPS, CGROUPS_MAX, &text, err);
+	const char *at = text.data, *end = at + text.length;
+
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return r;
+	b->cgroups_known = true;
+	if (text.length && *at)
+		b->cgroup_unit = bh_strdup(at);
+	for (at += text.length ? strlen(at) + 1 : 0; at < end; at += strlen(at) + 1)
+		bh_strv_add(&b->cgroups, at);
+	return 0;
+}
+
 static bool has_file(const struct bh_bundle *b, const char *name)
 {
 	return faccessat(b->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
@@ -79,9 +122,10 @@ static bool has_file(const struct bh_bundle *b, const char *name)
 
 static bool is_paused(struct bh_bundle *b)
 {
+	const struct bh_compartment_place place = bh_bundle_place(b);
 	bool paused = false;
 
-	return b->cgroup_path && b->driver->is_paused(b->cgroup_path, &paused, NULL) == 0 && paused;
+	return b->driver->is_paused(&place, &paused, NULL) == 0 && paused;
 }
 
 static void read_status(struct bh_bundle *b)
@@ -131,6 +175,8 @@ int bh_bundle_open(const char *root, const char *id, struct bh_bundle *ret_bundl
 		r = read_record(&b, err);
 	if (r == -ENOENT)
 		r = 0;
+	if (r == 0)
+		r = read_cgroups(&b, err);
 	if (r < 0) {
 		bh_bundle_close(&b);
 		return r;
@@ -142,10 +188,11 @@ int bh_bundle_open(const char *root, const char *id, struct bh_bundle *ret_bundl
 
 void bh_bundle_close(struct bh_bundle *b)
 {
-	char **strings[] = { &b->id, &b->bundle, &b->rootfs, &b->cgroup_path, &b->oci_version };
+	char **strings[] = { &b->id, &b->bundle, &b->rootfs, &b->cgroup_path, &b->cgroup_unit, &b->oci_version };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(strings); i++)
 		bh_free_ptr(strings[i]);
+	bh_strv_clear(&b->cgroups);
 	bh_close_fd(&b->pidfd);
 	bh_close_fd(&b->dir_fd);
 	bh_close_fd(&b->root_fd);

@@ -5,6 +5,7 @@
  * Nothing of ours stays resident: a container is its processes, its cgroup, and a folder of the state root:
  *
  *	ROOT/<id>/record      one line of JSON (below), then config.json as it was read. Its rename makes the container exist
+ *	ROOT/<id>/cgroups     where its cgroup is: the systemd unit, then bh_cgroup_paths, each ended by a NUL
  *	ROOT/<id>/init        a link that leads nowhere; its text is the first process: pid and start time (BH_BUNDLE_INIT)
  *	ROOT/<id>/start.sock  where the created process waits; removed by `start`, so it tells `created` from `running`
  *
@@ -23,7 +24,11 @@
 enum bh_bundle_status { BH_BUNDLE_CREATING, BH_BUNDLE_CREATED, BH_BUNDLE_RUNNING, BH_BUNDLE_PAUSED, BH_BUNDLE_STOPPED };
 
 struct bh_bundle {
-	char *id, *bundle, *rootfs, *cgroup_path, *oci_version;
+	char *id, *bundle, *rootfs, *oci_version;
+	char *cgroup_path;       /* linux.cgroupsPath, or the id: what the cgroup was asked for by */
+	struct bh_strv cgroups;  /* where it is */
+	char *cgroup_unit;       /* of systemd, or NULL */
+	bool cgroups_known;
 	int64_t created_ns;
 	uid_t owner;
 	bool systemd_cgroup;
@@ -56,6 +61,7 @@ struct bh_bundle_create {
 	const char *root, *id, *bundle; /* `bundle` absolute */
 	const char *pid_file;           /* or NULL */
 	bool systemd_cgroup;
+	bool rootless;                  /* cgroups are used as far as this user may */
 	bool run;                       /* create and start in one: no start socket, nothing waits in between */
 	int preserve_fds;
 	struct bh_container_stdio *stdio;
@@ -85,6 +91,7 @@ struct bh_bundle_exec {
 	const char *pid_file;
 	int preserve_fds;
 	bool ignore_paused;
+	const struct bh_strv *cgroups;  /* folders below the container's (bh_cgroup_descend); may be NULL */
 };
 /* A further process inside, a child of the caller. */
 int bh_bundle_exec(struct bh_bundle *bundle, const struct bh_bundle_exec *request, struct bh_container_process *ret_process, struct bh_error *err);

@@ -8,13 +8,14 @@
  *	3 record              names the cgroup
  *	4 cgroup
  *	5 first process       ends with us until it is released; in its cgroup from its first moment
- *	6 init link, pid file, terminal
+ *	6 cgroups, init link, pid file, terminal
  *	7 release             it waits at start.sock, or runs
  */
 #include "bundle/bundle-internal.h"
 
 #include "base/file.h"
 #include "base/time.h"
+#include "linux/namespace.h"
 #include "linux/process.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@ struct making {
 	struct bh_bundle bundle;
 	struct bh_buf config;
 	struct bh_compartment compartment;
+	const struct bh_container_create *start; /* under way */
 	int start_socket;
 	bool linked; /* the init link is written */
 };
@@ -50,7 +52,7 @@ static int load_config(struct making *m, struct bh_error *err)
 	m->bundle.has_spec = true;
 	if (!m->bundle.spec.root.path)
 		return bh_error_text(err, EINVAL, "root.path: missing");
-	bh_bundle_complete_spec(&m->bundle.spec);
+	bh_cgroup_add_runtime_device_rules(&m->bundle.spec);
 	return m->request->configured ? m->request->configured(m->request->context, &m->bundle.spec, err) : 0;
 }
 
@@ -96,7 +98,7 @@ static int write_record(struct making *m, struct bh_error *err)
 
 	b->bundle = bh_strdup(m->request->bundle);
 	b->rootfs = *b->spec.root.path == '/' ? bh_strdup(b->spec.root.path) : bh_path_join(b->bundle, b->spec.root.path);
-	b->cgroup_path = b->spec.cgroups_path && *b->spec.cgroups_path ? bh_strdup(b->spec.cgroups_path) : bh_printf("/%s", b->id);
+	b->cgroup_path = bh_strdup(b->spec.cgroups_path && *b->spec.cgroups_path ? b->spec.cgroups_path : b->id);
 	b->oci_version = bh_strdup(b->spec.oci_version);
 	b->created_ns = bh_now_ns();
 	b->owner = geteuid();
@@ -122,6 +124,10 @@ static int write_init(void *context, pid_t pid, struct bh_error *err)
 	uint64_t start = 0;
 	char text[64];
 
+	int r = bh_bundle_record_cgroup(&m->bundle, m->start->cgroup, err);
+
+	if (r < 0)
+		return r;
 	m->linked = true;
 	bh_process_start_time(pid, &start); /* stays 0 if it has ended already: then nobody will take another for it */
 	snprintf(text, sizeof text, "%d:%" PRIx64, (int)pid, start);
@@ -141,6 +147,26 @@ int bh_bundle_write_pid_file(const char *path, pid_t pid, struct bh_error *err)
 	return dir < 0 ? dir : bh_write_file_at(dir, slash ? slash + 1 : path, text, (size_t)length, 0644, 0, err);
 }
 
+/* The user namespace's root manages the cgroups below its own, if it is told so by a writable cgroup mount (v2). */
+static struct bh_opt_i64 cgroup_owner(const struct bh_spec *spec)
+{
+	static const struct bh_opt_i64 nobody = { 0 };
+	const struct bh_spec_namespace *ns = spec->namespaces;
+	uint32_t uid;
+
+	if (!ns[BH_NS_USER].present || !ns[BH_NS_CGROUP].present || ns[BH_NS_CGROUP].path)
+		return nobody;
+	if (!bh_id_to_host(spec->uid_mappings, spec->uid_mapping_count, 0, &uid))
+		return nobody;
+	for (size_t i = 0; i < spec->mount_count; i++) {
+		const struct bh_spec_mount *m = &spec->mounts[i];
+
+		if ((bh_streq(m->type, "cgroup") || bh_streq(m->type, "cgroup2")) && !bh_strv_contains(&m->options, "ro"))
+			return (struct bh_opt_i64)BH_SOME(uid);
+	}
+	return nobody;
+}
+
 static int run_process(struct making *m, struct bh_error *err)
 {
 	const struct bh_bundle_create *q = m->request;
@@ -156,11 +182,24 @@ static int run_process(struct making *m, struct bh_error *err)
 		.preserve_fds = q->preserve_fds,
 		.start_socket = q->run ? 0 : m->start_socket,
 	};
+	const struct bh_cgroup_request cgroup = {
+		.path = b->spec.cgroups_path,
+		.name = b->id,
+		.resources = &b->spec.resources,
+		.every_hierarchy = true,
+		.strict = true,
+		.rootless = q->rootless,
+		.owner_uid = cgroup_owner(&b->spec),
+		.systemd = q->systemd_cgroup,
+		.annotations = &b->spec.annotations,
+	};
+	const struct bh_compartment_place place = { .request = &cgroup };
 	struct bh_container_process *p = &m->compartment.process;
 	int r = bh_isolation_driver_find(NULL, &b->driver, err);
 
+	m->start = &request;
 	if (r == 0)
-		r = (q->run ? b->driver->run : b->driver->create)(b->cgroup_path, &request, &m->compartment, err);
+		r = (q->run ? b->driver->run : b->driver->create)(&place, &request, &m->compartment, err);
 	if (r == 0 && !m->linked)
 		r = write_init(m, p->pid, err);
 	if (r == 0 && q->stdio && q->stdio->ret_terminal_fd >= 0 && q->terminal)

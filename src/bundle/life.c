@@ -66,10 +66,11 @@ int bh_bundle_start(struct bh_bundle *b, struct bh_error *err)
 
 int bh_bundle_kill(struct bh_bundle *b, int signal, bool all, struct bh_error *err)
 {
+	struct bh_compartment_place place = bh_bundle_place(b);
 	int r;
 
-	if (all && b->cgroup_path)
-		return b->driver->signal(b->cgroup_path, signal, err);
+	if (all)
+		return b->driver->signal(&place, signal, err);
 	if (b->pidfd < 0)
 		return bh_error_text(err, ESRCH, "container not running");
 	r = bh_pidfd_send_signal(b->pidfd, signal);
@@ -80,27 +81,28 @@ int bh_bundle_kill(struct bh_bundle *b, int signal, bool all, struct bh_error *e
 
 int bh_bundle_pause(struct bh_bundle *b, bool pause, struct bh_error *err)
 {
+	struct bh_compartment_place place = bh_bundle_place(b);
 	if (pause && b->status != BH_BUNDLE_RUNNING && b->status != BH_BUNDLE_CREATED)
 		return bh_error_text(err, EINVAL, "container not running");
 	if (!pause && b->status != BH_BUNDLE_PAUSED)
 		return bh_error_text(err, EINVAL, "container not paused");
-	return b->driver->pause(b->cgroup_path, pause, err);
+	return b->driver->pause(&place, pause, err);
 }
 
 int bh_bundle_update(struct bh_bundle *b, const struct bh_spec_resources *resources, struct bh_error *err)
 {
+	struct bh_compartment_place place = bh_bundle_place(b);
 	if (b->status == BH_BUNDLE_STOPPED || b->status == BH_BUNDLE_CREATING)
 		return bh_error_text(err, EINVAL, "container not running");
-	return b->driver->update(b->cgroup_path, resources, err);
+	return b->driver->update(&place, resources, err);
 }
 
 int bh_bundle_pids(struct bh_bundle *b, pid_t **ret_pids, size_t *ret_count, struct bh_error *err)
 {
+	struct bh_compartment_place place = bh_bundle_place(b);
 	int r;
 
-	if (!b->cgroup_path)
-		return bh_error_text(err, EINVAL, "container not running");
-	r = b->driver->pids(b->cgroup_path, ret_pids, ret_count, err);
+	r = b->driver->pids(&place, ret_pids, ret_count, err);
 	if (r == -ENOENT) {
 		*ret_pids = NULL;
 		*ret_count = 0;
@@ -111,7 +113,8 @@ int bh_bundle_pids(struct bh_bundle *b, pid_t **ret_pids, size_t *ret_count, str
 
 int bh_bundle_remove(struct bh_bundle *b, struct bh_error *err)
 {
-	int r = b->cgroup_path ? b->driver->destroy(b->cgroup_path, err) : 0;
+	struct bh_compartment_place place = bh_bundle_place(b);
+	int r = b->cgroups_known || b->cgroup_path ? b->driver->destroy(&place, err) : 0;
 
 	return r < 0 ? r : bh_remove_tree_at(b->root_fd, b->id, err);
 }
@@ -119,12 +122,13 @@ int bh_bundle_remove(struct bh_bundle *b, struct bh_error *err)
 /* SIGKILL, and until it is gone; a frozen one is thawed by the cgroup's end. */
 static int end_process(struct bh_bundle *b, struct bh_error *err)
 {
+	struct bh_compartment_place place = bh_bundle_place(b);
 	struct pollfd ended = { b->pidfd, POLLIN, 0 };
 
 	if (b->pidfd < 0)
 		return 0;
 	if (b->status == BH_BUNDLE_PAUSED)
-		b->driver->pause(b->cgroup_path, false, NULL);
+		b->driver->pause(&place, false, NULL);
 	bh_pidfd_send_signal(b->pidfd, SIGKILL);
 	if (poll(&ended, 1, DELETE_WAIT_MS) == 0)
 		return bh_error_text(err, EBUSY, "container init still running");
@@ -151,6 +155,7 @@ int bh_bundle_delete(struct bh_bundle *b, bool force, struct bh_error *err)
 
 int bh_bundle_exec(struct bh_bundle *b, const struct bh_bundle_exec *request, struct bh_container_process *ret_process, struct bh_error *err)
 {
+	struct bh_compartment_place place = bh_bundle_place(b);
 	struct bh_container_exec exec = {
 		.init_pid = b->pid,
 		.init_pidfd = b->pidfd,
@@ -170,7 +175,8 @@ int bh_bundle_exec(struct bh_bundle *b, const struct bh_bundle_exec *request, st
 	if (r < 0)
 		return r;
 	exec.spec = &b->spec;
-	r = b->driver->exec(b->cgroup_path, &exec, ret_process, err);
+	place.below = request->cgroups;
+	r = b->driver->exec(&place, &exec, ret_process, err);
 	if (r == 0 && request->pid_file)
 		r = bh_bundle_write_pid_file(request->pid_file, ret_process->pid, err);
 	return r;
