@@ -100,7 +100,7 @@ static int stage_time(struct bh_job *job, struct bh_error *err)
 
 static int stage_join(struct bh_job *job, struct bh_error *err)
 {
-	static const enum bh_namespace_type types[] = { BH_NS_NETWORK, BH_NS_IPC, BH_NS_UTS, BH_NS_CGROUP, BH_NS_TIME };
+	static const enum bh_namespace_type types[] = { BH_NS_NETWORK, BH_NS_IPC, BH_NS_UTS, BH_NS_CGROUP, BH_NS_TIME, BH_NS_MOUNT };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(types); i++) {
 		int fd = job->join_fds[types[i]];

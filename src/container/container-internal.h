@@ -124,6 +124,10 @@ int bh_child_mounts(struct bh_job *job, struct bh_error *err);
 int bh_child_files(struct bh_job *job, struct bh_error *err);
 int bh_child_pivot(struct bh_job *job, struct bh_error *err);
 int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *mount, const struct bh_mount_options *options, struct bh_error *err); /* cgroups.c */
+/* proc-mounts.c: what may be mounted on /proc and inside it. By the words of a destination, before anything is made; and by
+ * the target that they led to. */
+int bh_check_proc_mount(const struct bh_spec_mount *mount, const struct bh_job_mount *prepared, struct bh_error *err);
+int bh_check_proc_target(int target_fd, const char *destination, struct bh_error *err);
 enum bh_attach_kind {
 	BH_ATTACH_ANY,             /* the mount's root may be a folder or a file */
 	BH_ATTACH_DIRECTORY,       /* it is a folder */
