@@ -10,7 +10,8 @@
 #define CGROUP_WAIT_NS (5ll * 1000000000) /* for dying processes to be gone */
 
 /* The folders a cgroup can consist of. On v2 only FOLDER_UNIFIED is used; on v1 it is the hybrid layout's v2 tree, which
- * has no controllers (or a few) but the core: cgroup.freeze, cgroup.kill, cgroup.events, cpu.stat. */
+ * has no controllers (or a few) but the core: cgroup.freeze, cgroup.kill, cgroup.events, cpu.stat. The last ones are only
+ * made by request->every_hierarchy. */
 enum bh_cgroup_folder {
 	FOLDER_UNIFIED,
 	FOLDER_MEMORY,
@@ -22,9 +23,16 @@ enum bh_cgroup_folder {
 	FOLDER_HUGETLB,
 	FOLDER_DEVICES,
 	FOLDER_FREEZER,
+	FOLDER_NET_CLS,
+	FOLDER_NET_PRIO,
+	FOLDER_RDMA,
+	FOLDER_LAZY_COUNT,
+	FOLDER_PERF_EVENT = FOLDER_LAZY_COUNT,
+	FOLDER_MISC,
+	FOLDER_SYSTEMD,
 	FOLDER_COUNT,
 };
-/* Names of the v1 hierarchies, and how v2 calls the same controller (NULL: not a v2 controller). */
+/* Names of the v1 hierarchies' folders, and how v2 calls the same controller (NULL: not a v2 controller). */
 extern const char *const bh_cgroup_v1_names[FOLDER_COUNT];
 extern const char *const bh_cgroup_v2_names[FOLDER_COUNT];
 
@@ -32,10 +40,16 @@ struct bh_cgroup {
 	const struct bh_cgroup_driver *driver;
 	int root_fd; /* /sys/fs/cgroup */
 	char *path;  /* below a hierarchy's root, without leading slash */
+	bool every, strict, rootless;
+	bool path_given; /* by the caller, so that it must be there */
+	char *unit;      /* systemd's name for it, "user:NAME" on the user's manager */
 	struct {
-		int fd;    /* the folder, or -1 */
-		bool made; /* by this handle: removed again if creation fails */
+		int fd;           /* the folder, or -1 */
+		char *path;       /* below the hierarchy's root, if it isn't the one above */
+		unsigned made;    /* components of the path that this handle made, from its end: removed again if creation fails */
+		bool alias;       /* another folder by a second name: co-mounted controllers */
 	} folders[FOLDER_COUNT];
+	int placeholder_pidfd; /* keeps a systemd scope alive until the first process is inside */
 };
 
 /* One value for one file. `alternative`: only tried if the write before it found no file. `optional`: no word if there is
@@ -45,6 +59,7 @@ struct bh_cgroup_write {
 	char file[64];
 	char *value;
 	bool alternative, optional;
+	bool unified; /* from the unified map */
 	bool done;
 };
 struct bh_cgroup_writes {
@@ -53,8 +68,9 @@ struct bh_cgroup_writes {
 };
 void bh_cgroup_writes_clear(struct bh_cgroup_writes *writes);
 
-/* plan.c: what `resources` ask of one controller, as files and values of cgroup version 1 or 2. Appends to `writes`. */
-int bh_cgroup_plan(enum bh_cgroup_folder controller, int version, const struct bh_spec_resources *resources, struct bh_cgroup_writes *writes,
+/* plan.c: what `resources` ask of one controller, as files and values of cgroup version 1 or 2. Appends to `writes`. `cgroup` tells
+ * how strict to be and what is in use; NULL: neither matters. */
+int bh_cgroup_plan(enum bh_cgroup_folder controller, const struct bh_cgroup *cgroup, int version, const struct bh_spec_resources *resources, struct bh_cgroup_writes *writes,
 		   struct bh_error *err);
 /* The "unified" map of the resources: for the v2 folder. */
 int bh_cgroup_plan_unified(const struct bh_spec_resources *resources, struct bh_cgroup_writes *writes, struct bh_error *err);
@@ -68,11 +84,16 @@ struct bh_device_set {
 };
 int bh_device_set_from_rules(const struct bh_spec_device_rule *rules, size_t count, struct bh_device_set *ret_set, struct bh_error *err);
 void bh_device_set_clear(struct bh_device_set *set);
+/* The set that v1's devices.list shows. */
+int bh_device_set_from_list(const char *list, struct bh_device_set *ret_set, struct bh_error *err);
+/* Is what `rule` says within what the set's exceptions say? */
+bool bh_device_set_has(const struct bh_device_set *set, const struct bh_spec_device_rule *rule);
 /* "c 1:3 rwm", as v1's files take it. */
 void bh_device_rule_format(const struct bh_spec_device_rule *rule, char ret_text[64]);
 
-/* devices-bpf.c: loads the program for `set` and attaches it to the v2 folder. */
-int bh_cgroup_attach_device_program(int folder_fd, const struct bh_device_set *set, struct bh_error *err);
+/* devices-bpf.c: loads the program for `set` and attaches it to the v2 folder; `replace`: in one step in the place of the one that
+ * this project attached before. */
+int bh_cgroup_attach_device_program(int folder_fd, const struct bh_device_set *set, bool replace, struct bh_error *err);
 
 struct bh_cgroup_driver {
 	const char *name;
@@ -89,14 +110,42 @@ struct bh_cgroup_driver {
 };
 extern const struct bh_cgroup_driver bh_cgroup_v1, bh_cgroup_v2;
 
+/* locate.c: where the folders lie */
+int bh_cgroup_new(struct bh_cgroup **ret_cgroup, struct bh_error *err); /* all folders closed, no path yet */
+int bh_cgroup_locate(struct bh_cgroup *cgroup, const char *path, const char *name, struct bh_error *err);
+/* Opens the folders whose own path is set. */
+void bh_cgroup_open_places(struct bh_cgroup *cgroup);
+/* Below the root of its hierarchy, without leading slash. Borrowed. */
+const char *bh_cgroup_inner(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder);
+/* Below CGROUP_ROOT: "memory/a/b". Owned by the caller. */
+char *bh_cgroup_place(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder);
+/* "" on v2, else the folder's name. */
+const char *bh_cgroup_hierarchy(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder);
+void bh_cgroup_free_ptr(struct bh_cgroup **cgroup);
+#define bh_auto_cgroup __attribute__((cleanup(bh_cgroup_free_ptr)))
+
+/* processes.c */
+/* Waits until cgroup.events says "KEY VALUE". */
+int bh_cgroup_wait_for_event(int folder_fd, const char *key, uint64_t value, int64_t deadline_ns);
+/* The processes inside end or have ended; waits for them. Sets whether there were any. */
+int bh_cgroup_wait_for_pids(struct bh_cgroup *cgroup, int64_t deadline_ns, bool *ret_any);
+/* destroy.c: kills and removes the folders whose own path is set. */
+int bh_cgroup_remove_located(struct bh_cgroup *cgroup, struct bh_error *err);
+/* The container may nest cgroups as deep as it likes: what lies deeper than this is not followed, which bounds our stack
+ * and fds. */
+#define NESTING_MAX 64
+
 /* cgroup.c: shared steps */
+/* Returns -errno without words: the caller decides whether it matters. */
+int bh_cgroup_put(int folder_fd, const char *file, const char *value);
+void bh_cgroup_explain_write(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *file, const char *value);
 /* "/sys/fs/cgroup/memory/bulkhead-1" (with "/FILE" if not NULL), for words only. */
 char *bh_cgroup_words(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *file);
 /* The first folder that is there: where processes can be listed. */
 int bh_cgroup_any_fd(const struct bh_cgroup *cgroup);
 bool bh_cgroup_is_cgroupfs(int fd, int version);
 /* Makes (or takes over, if it is empty) the folder `path` below `parent_fd` and stores it. -ENOENT: no such parent. */
-int bh_cgroup_make_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *hierarchy, struct bh_error *err);
+int bh_cgroup_make_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, struct bh_error *err);
 /* Writes them in order; values that are refused because another has to be changed first are tried again at the end. */
 int bh_cgroup_apply(struct bh_cgroup *cgroup, struct bh_cgroup_writes *writes, struct bh_error *err);
 int bh_cgroup_write(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *file, const char *value, struct bh_error *err);

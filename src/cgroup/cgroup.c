@@ -31,42 +31,38 @@
 #include "base/log.h"
 #include "base/time.h"
 
-#include <dirent.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <poll.h>
-#include <sched.h>
-#include <signal.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
 
 const char *const bh_cgroup_v1_names[FOLDER_COUNT] = {
-	[FOLDER_UNIFIED] = "unified", [FOLDER_MEMORY] = "memory",   [FOLDER_CPU] = "cpu",     [FOLDER_CPUACCT] = "cpuacct",
-	[FOLDER_PIDS] = "pids",       [FOLDER_CPUSET] = "cpuset",   [FOLDER_BLKIO] = "blkio", [FOLDER_HUGETLB] = "hugetlb",
-	[FOLDER_DEVICES] = "devices", [FOLDER_FREEZER] = "freezer",
+	[FOLDER_UNIFIED] = "unified", [FOLDER_MEMORY] = "memory",         [FOLDER_CPU] = "cpu",         [FOLDER_CPUACCT] = "cpuacct",
+	[FOLDER_PIDS] = "pids",       [FOLDER_CPUSET] = "cpuset",         [FOLDER_BLKIO] = "blkio",     [FOLDER_HUGETLB] = "hugetlb",
+	[FOLDER_DEVICES] = "devices", [FOLDER_FREEZER] = "freezer",       [FOLDER_NET_CLS] = "net_cls", [FOLDER_NET_PRIO] = "net_prio",
+	[FOLDER_RDMA] = "rdma",       [FOLDER_PERF_EVENT] = "perf_event", [FOLDER_MISC] = "misc",       [FOLDER_SYSTEMD] = "systemd",
 };
 const char *const bh_cgroup_v2_names[FOLDER_COUNT] = {
-	[FOLDER_MEMORY] = "memory", [FOLDER_CPU] = "cpu",  [FOLDER_PIDS] = "pids",
-	[FOLDER_CPUSET] = "cpuset", [FOLDER_BLKIO] = "io", [FOLDER_HUGETLB] = "hugetlb",
+	[FOLDER_MEMORY] = "memory", [FOLDER_CPU] = "cpu",         [FOLDER_PIDS] = "pids", [FOLDER_CPUSET] = "cpuset",
+	[FOLDER_BLKIO] = "io",      [FOLDER_HUGETLB] = "hugetlb", [FOLDER_RDMA] = "rdma",
 };
 
-static void free_ptr(struct bh_cgroup **cgroup)
+void bh_cgroup_free_ptr(struct bh_cgroup **cgroup)
 {
 	bh_cgroup_free(*cgroup);
 	*cgroup = NULL;
 }
-#define auto_cgroup __attribute__((cleanup(free_ptr)))
 
 /* --- words and small files ------------------------------------------------------------------------------------------- */
 
 char *bh_cgroup_words(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *file)
 {
-	bool v2 = cgroup->driver->version == 2;
+	bh_auto_free char *place = bh_cgroup_place(cgroup, folder);
 
-	return bh_printf(CGROUP_ROOT "%s%s/%s%s%s", v2 ? "" : "/", v2 ? "" : bh_cgroup_v1_names[folder], cgroup->path, file ? "/" : "",
-			 file ? file : "");
+	return bh_printf(CGROUP_ROOT "/%s%s%s", place, file ? "/" : "", file ? file : "");
 }
 
 int bh_cgroup_any_fd(const struct bh_cgroup *cgroup)
@@ -93,8 +89,7 @@ bool bh_cgroup_read(int folder_fd, const char *file, char *ret_text, size_t size
 	return n >= 0;
 }
 
-/* Returns -errno without words: the caller decides whether it matters. */
-static int write_value(int folder_fd, const char *file, const char *value)
+int bh_cgroup_put(int folder_fd, const char *file, const char *value)
 {
 	bh_auto_close int fd = openat(folder_fd, file, O_WRONLY | O_CLOEXEC);
 
@@ -103,7 +98,7 @@ static int write_value(int folder_fd, const char *file, const char *value)
 	return write(fd, value, strlen(value)) < 0 ? -errno : 0;
 }
 
-static void explain_write(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *file, const char *value)
+void bh_cgroup_explain_write(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *file, const char *value)
 {
 	bh_auto_free char *words = NULL;
 
@@ -115,154 +110,168 @@ static void explain_write(const struct bh_cgroup *cgroup, enum bh_cgroup_folder 
 
 int bh_cgroup_write(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *file, const char *value, struct bh_error *err)
 {
-	int r = write_value(cgroup->folders[folder].fd, file, value);
+	int r = bh_cgroup_put(cgroup->folders[folder].fd, file, value);
 
 	if (r < 0) {
 		bh_auto_free char *words = bh_cgroup_words(cgroup, folder, file);
 
 		return bh_error_set(err, -r, "write '%s' to %s", value, words);
 	}
-	explain_write(cgroup, folder, file, value);
+	bh_cgroup_explain_write(cgroup, folder, file, value);
 	return 0;
 }
 
 /* --- folders --------------------------------------------------------------------------------------------------------- */
 
-static int path_copy(const char *path, char **ret_path, struct bh_error *err)
-{
-	bh_auto_strv struct bh_strv parts = bh_strv_split(path, '/');
-	bh_auto_buf struct bh_buf clean = { 0 };
-
-	for (size_t i = 0; i < parts.count; i++) {
-		const char *part = parts.items[i];
-
-		if (!*part)
-			continue;
-		if (bh_streq(part, ".") || bh_streq(part, "..") || strlen(part) > NAME_MAX || strchr(part, '\n'))
-			return bh_error_text(err, EINVAL, "cgroup path '%s': bad component '%s'", path, part);
-		bh_buf_addf(&clean, "%s%s", clean.length ? "/" : "", part);
-	}
-	if (clean.length == 0 || clean.length > CGROUP_PATH_MAX)
-		return bh_error_text(err, EINVAL, "cgroup path '%s': empty or too long", path);
-	*ret_path = bh_buf_take(&clean);
-	return 0;
-}
-
-static int find_driver(int root_fd, const struct bh_cgroup_driver **ret_driver, struct bh_error *err)
-{
-	struct statfs fs;
-
-	if (fstatfs(root_fd, &fs) < 0)
-		return bh_error_set(err, errno, "statfs " CGROUP_ROOT);
-	if (fs.f_type == CGROUP2_SUPER_MAGIC)
-		*ret_driver = &bh_cgroup_v2;
-	else if (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)
-		*ret_driver = &bh_cgroup_v1;
-	else
-		return bh_error_text(err, ENOTSUP, "no cgroup file system is mounted at " CGROUP_ROOT);
-	return 0;
-}
-
-static int new_cgroup(const char *path, struct bh_cgroup **ret_cgroup, struct bh_error *err)
-{
-	auto_cgroup struct bh_cgroup *cgroup = bh_calloc(1, sizeof *cgroup);
-	int r;
-
-	for (size_t i = 0; i < FOLDER_COUNT; i++)
-		cgroup->folders[i].fd = -1;
-	cgroup->root_fd = openat(AT_FDCWD, CGROUP_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (cgroup->root_fd < 0)
-		return bh_error_set(err, errno, "open " CGROUP_ROOT);
-	r = find_driver(cgroup->root_fd, &cgroup->driver, err);
-	if (r == 0)
-		r = path_copy(path, &cgroup->path, err);
-	if (r < 0)
-		return r;
-	*ret_cgroup = BH_TAKE_PTR(cgroup);
-	return 0;
-}
-
 void bh_cgroup_free(struct bh_cgroup *cgroup)
 {
 	if (!cgroup)
 		return;
-	for (size_t i = 0; i < FOLDER_COUNT; i++)
+	for (size_t i = 0; i < FOLDER_COUNT; i++) {
 		bh_close_fd(&cgroup->folders[i].fd);
+		free(cgroup->folders[i].path);
+	}
 	bh_close_fd(&cgroup->root_fd);
 	free(cgroup->path);
+	free(cgroup->unit);
 	free(cgroup);
 }
 
-/* The folder exists: it is ours by another name (co-mounted controllers), or empty and so free to take, or in use. */
-static int take_existing(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, int fd, struct bh_error *err)
+/* By another name (co-mounted controllers) it is a folder that this handle has already. */
+static bool is_alias(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, int fd)
 {
 	struct stat st, other;
-	char pids[64];
 
 	if (fstat(fd, &st) < 0)
-		return bh_error_set(err, errno, "stat cgroup %s", cgroup->path);
+		return false;
 	for (size_t i = 0; i < FOLDER_COUNT; i++)
 		if (i != folder && cgroup->folders[i].fd >= 0 && fstat(cgroup->folders[i].fd, &other) == 0 && st.st_dev == other.st_dev &&
 		    st.st_ino == other.st_ino)
-			return 0;
-	if (bh_cgroup_read(fd, "cgroup.procs", pids, sizeof pids) && *pids) {
+			return true;
+	return false;
+}
+
+static size_t count_lines(const char *text)
+{
+	size_t count = 0;
+
+	for (; text && *text; text++)
+		count += *text == '\n';
+	return count;
+}
+
+/* A folder that exists may be taken if no process is in it or below it, and it isn't frozen: a process that enters would stop
+ * for good. */
+static int take_existing(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, int fd, struct bh_error *err)
+{
+	bh_auto_buf struct bh_buf pids = { 0 };
+	char state[256] = "";
+	int r = bh_cgroup_read_pids(fd, &pids, err);
+
+	if (r < 0)
+		return r;
+	if (pids.length) {
 		bh_auto_free char *words = bh_cgroup_words(cgroup, folder, NULL);
 
-		return bh_error_text(err, EBUSY, "cgroup %s exists and has processes (pid %.*s)", words, (int)strcspn(pids, "\n"), pids);
+		return bh_error_text(err, EBUSY, "container's cgroup is not empty: %zu process(es) found (pid %.*s in %s)", count_lines(pids.data),
+				     (int)strcspn(pids.data, "\n"), pids.data, words);
 	}
+	if ((folder == FOLDER_UNIFIED && bh_cgroup_read(fd, "cgroup.freeze", state, sizeof state) && *state == '1') ||
+	    (folder == FOLDER_FREEZER && bh_cgroup_read(fd, "freezer.state", state, sizeof state) && bh_has_prefix(state, "FR")))
+		return bh_error_text(err, EBUSY, "container's cgroup unexpectedly frozen");
 	return 0;
 }
 
-static int mkdir_below(const struct bh_cgroup *cgroup, const char *hierarchy, int version, const char *path, struct bh_error *err)
+/* Callers of runc look for its words, which begin with a small letter. */
+static int mkdir_failed(const char *place, int errnum, struct bh_error *err)
 {
+	const char *words = strerror(errnum);
+
+	return bh_error_text(err, errnum, "unable to apply cgroup configuration: mkdir " CGROUP_ROOT "/%s: %c%s", place,
+			     tolower((unsigned char)*words), words + 1);
+}
+
+/* Makes `path` and what is missing above it, below the hierarchy's root. Returns how many folders that took, or -errno. */
+static int mkdir_missing(int top_fd, const char *inner, const char *place, struct bh_error *err)
+{
+	size_t length = strlen(inner);
+	int made = 0;
+
+	for (size_t i = 1; i <= length; i++) {
+		bh_auto_free char *path = NULL;
+
+		if (inner[i] != '/' && i < length)
+			continue;
+		path = bh_strndup(inner, i);
+		if (mkdirat(top_fd, path, 0755) == 0)
+			made++;
+		else if (errno != EEXIST)
+			return errno == ENOENT ? -ENOENT : mkdir_failed(place, errno, err);
+		else
+			made = 0;
+	}
+	return made;
+}
+
+/* How many folders were made (0: it was there), -ENOENT (no words): no such hierarchy. */
+static int mkdir_below(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, int version, const char *place, struct bh_error *err)
+{
+	const char *hierarchy = bh_cgroup_hierarchy(cgroup, folder);
 	bh_auto_close int top = -1;
 
-	if (mkdirat(cgroup->root_fd, path, 0755) == 0)
+	if (mkdirat(cgroup->root_fd, place, 0755) == 0)
 		return 1;
 	if (errno == EEXIST)
 		return 0;
 	if (errno != ENOENT)
-		return bh_error_set(err, errno, "mkdir " CGROUP_ROOT "/%s", path);
+		return mkdir_failed(place, errno, err);
 	/* A folder above is missing, or the hierarchy itself; the latter must not be made as a plain folder. */
 	top = openat(cgroup->root_fd, *hierarchy ? hierarchy : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (top < 0 || !bh_cgroup_is_cgroupfs(top, version))
 		return -ENOENT;
 	for (int tries = 0; tries < 3; tries++) {
 		/* Another process may remove the empty folder above at any moment: then once more. */
-		int r = bh_mkdir_all(top, cgroup->path, 0755, err);
+		int r = mkdir_missing(top, bh_cgroup_inner(cgroup, folder), place, err);
 
-		if (r == 0)
-			return 1;
 		if (r != -ENOENT)
 			return r;
 	}
-	return bh_error_set(err, ENOENT, "mkdir " CGROUP_ROOT "/%s", path);
+	return mkdir_failed(place, ENOENT, err);
 }
 
-int bh_cgroup_make_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *hierarchy, struct bh_error *err)
+/* Removes the last `made` folders of the path, from the deepest up; not what others have put something into. */
+static void remove_made(const struct bh_cgroup *cgroup, const char *place, unsigned made)
 {
-	bh_auto_free char *path = *hierarchy ? bh_printf("%s/%s", hierarchy, cgroup->path) : bh_strdup(cgroup->path);
+	bh_auto_free char *path = bh_strdup(place);
+
+	for (char *slash; made > 0 && unlinkat(cgroup->root_fd, path, AT_REMOVEDIR) == 0 && (slash = strrchr(path, '/')); made--)
+		*slash = '\0';
+}
+
+int bh_cgroup_make_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, struct bh_error *err)
+{
+	bh_auto_free char *place = bh_cgroup_place(cgroup, folder);
 	int version = folder == FOLDER_UNIFIED ? 2 : 1;
-	int made = mkdir_below(cgroup, hierarchy, version, path, err);
+	int made = mkdir_below(cgroup, folder, version, place, err);
 	bh_auto_close int fd = -1;
 	int r;
 
 	if (made < 0)
 		return made;
-	fd = openat(cgroup->root_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fd = openat(cgroup->root_fd, place, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	r = fd < 0 ? -errno : 0;
 	if (r == 0 && !bh_cgroup_is_cgroupfs(fd, version))
 		r = -ENOENT;
 	if (r < 0) {
-		if (made)
-			unlinkat(cgroup->root_fd, path, AT_REMOVEDIR);
-		return r == -ENOENT ? r : bh_error_set(err, -r, "open " CGROUP_ROOT "/%s", path);
+		remove_made(cgroup, place, (unsigned)made);
+		return r == -ENOENT ? r : bh_error_set(err, -r, "open " CGROUP_ROOT "/%s", place);
 	}
-	r = made ? 0 : take_existing(cgroup, folder, fd, err);
+	cgroup->folders[folder].alias = made == 0 && is_alias(cgroup, folder, fd);
+	r = made || cgroup->folders[folder].alias ? 0 : take_existing(cgroup, folder, fd, err);
 	if (r < 0)
 		return r;
 	cgroup->folders[folder].fd = BH_TAKE_FD(fd);
-	cgroup->folders[folder].made = made;
+	cgroup->folders[folder].made = (unsigned)made;
 	if (bh_explain_mode != BH_EXPLAIN_OFF) {
 		bh_auto_free char *words = bh_cgroup_words(cgroup, folder, NULL);
 
@@ -284,27 +293,49 @@ static void warn_missing(const struct bh_cgroup_write *write, const char *why)
 	bh_warn("%s=%s is not applied: %s", write->file, write->value, why);
 }
 
+static int refuse_missing(const struct bh_cgroup *cgroup, const struct bh_cgroup_write *write, struct bh_error *err)
+{
+	bh_auto_free char *words = NULL;
+
+	if (cgroup->folders[write->folder].fd < 0)
+		return bh_error_text(err, ENOENT, "cannot set %s limit: container could not join or create cgroup (%s=%s)",
+				     bh_cgroup_v1_names[write->folder], write->file, write->value);
+	if (write->unified)
+		return bh_error_text(err, ENOENT, "unified resource \"%s\" can't be set: controller \"%.*s\" not available, or it has no such file",
+				     write->file, (int)strcspn(write->file, "."), write->file);
+	words = bh_cgroup_words(cgroup, write->folder, write->file);
+	return bh_error_text(err, ENOENT, "cannot set '%s': %s: no such file or directory (its controller is not available, or the kernel has none)",
+			     write->value, words);
+}
+
 /* 1: try again later; 0: done or left out; negative: failed. */
 static int apply_one(struct bh_cgroup *cgroup, struct bh_cgroup_write *write, bool last_try, struct bh_error *err)
 {
 	int fd = cgroup->folders[write->folder].fd;
-	int r = fd < 0 ? -ENOENT : write_value(fd, write->file, write->value);
+	int r = fd < 0 ? -ENOENT : bh_cgroup_put(fd, write->file, write->value);
 
 	if (r == 0) {
 		write->done = true;
-		explain_write(cgroup, write->folder, write->file, write->value);
+		bh_cgroup_explain_write(cgroup, write->folder, write->file, write->value);
 		return 0;
 	}
 	if (r == -ENOENT) {
 		bool has_alternative = !last_try && write[1].alternative;
 
 		write->done = !has_alternative;
-		if (!write->optional && !has_alternative)
-			warn_missing(write, fd < 0 ? "its cgroup controller is not available" : "the kernel has no such file");
+		if (write->optional || has_alternative)
+			return 0;
+		if (cgroup->strict)
+			return refuse_missing(cgroup, write, err);
+		warn_missing(write, fd < 0 ? "its cgroup controller is not available" : "the kernel has no such file");
 		return 0;
 	}
 	if (r == -EINVAL && !last_try)
 		return 1;
+	if (r == -EBUSY && bh_streq(write->file, "memory.limit_in_bytes"))
+		return bh_error_text(err, EBUSY, "unable to set memory limit to %s (current usage: %llu, peak usage: %llu)", write->value,
+				     (unsigned long long)bh_cgroup_read_number(fd, "memory.usage_in_bytes", 0),
+				     (unsigned long long)bh_cgroup_read_number(fd, "memory.max_usage_in_bytes", 0));
 	bh_auto_free char *words = bh_cgroup_words(cgroup, write->folder, write->file);
 
 	return bh_error_set(err, -r, "write '%s' to %s", write->value, words);
@@ -349,39 +380,85 @@ int bh_cgroup_apply(struct bh_cgroup *cgroup, struct bh_cgroup_writes *writes, s
 static void undo_create(struct bh_cgroup *cgroup)
 {
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		bh_auto_free char *words = NULL;
+		bh_auto_free char *place = NULL;
 
 		if (!cgroup->folders[i].made)
 			continue;
-		words = bh_cgroup_words(cgroup, (enum bh_cgroup_folder)i, NULL);
-		unlinkat(cgroup->root_fd, words + sizeof CGROUP_ROOT, AT_REMOVEDIR);
+		place = bh_cgroup_place(cgroup, (enum bh_cgroup_folder)i);
+		remove_made(cgroup, place, cgroup->folders[i].made);
 	}
 }
 
-int bh_cgroup_create(const char *path, const struct bh_spec_resources *resources, struct bh_cgroup **ret_cgroup, struct bh_error *err)
+/*
+ * v2 delegation (kernel: cgroup-v2.rst, "Delegation"): the folder and the files that manage what is below it belong to the uid. The
+ * kernel lists the files in /sys/kernel/cgroup/delegate; one that isn't there is no error, nor is it without permission.
+ */
+static void give_to(const struct bh_cgroup *cgroup, uid_t uid)
 {
-	auto_cgroup struct bh_cgroup *cgroup = NULL;
-	int r = new_cgroup(path, &cgroup, err);
+	bh_auto_strv struct bh_strv names = { 0 };
+	char text[1024];
+	int fd = cgroup->folders[FOLDER_UNIFIED].fd;
 
+	if (fd < 0 || cgroup->driver->version != 2)
+		return;
+	if (!bh_cgroup_read(AT_FDCWD, "/sys/kernel/cgroup/delegate", text, sizeof text))
+		snprintf(text, sizeof text, "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n");
+	names = bh_strv_split(text, '\n');
+	for (size_t i = 0; i < names.count; i++)
+		if (*names.items[i] && !strchr(names.items[i], '/'))
+			(void)!fchownat(fd, names.items[i], uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW);
+	(void)!fchownat(fd, "", uid, (gid_t)-1, AT_EMPTY_PATH);
+	if (bh_explain_mode != BH_EXPLAIN_OFF) {
+		bh_auto_free char *words = bh_cgroup_words(cgroup, FOLDER_UNIFIED, NULL), *owner = bh_printf("%u", (unsigned)uid);
+
+		bh_explain("cgroup", "chown", words, "uid", owner);
+	}
+}
+
+static int make(const struct bh_cgroup_request *request, struct bh_cgroup **ret_cgroup, struct bh_error *err)
+{
+	bh_auto_cgroup struct bh_cgroup *cgroup = NULL;
+	int r = bh_cgroup_new(&cgroup, err);
+
+	if (r == 0)
+		r = bh_cgroup_locate(cgroup, request->path, request->name, err);
 	if (r < 0)
 		return r;
-	r = cgroup->driver->create(cgroup, resources, err);
+	cgroup->every = request->every_hierarchy;
+	cgroup->strict = request->strict;
+	cgroup->rootless = request->rootless;
+	r = cgroup->driver->create(cgroup, request->resources, err);
 	if (r < 0) {
 		undo_create(cgroup);
 		return r;
 	}
-	*ret_cgroup = BH_TAKE_PTR(cgroup);
+	if (request->owner_uid.set)
+		give_to(cgroup, (uid_t)request->owner_uid.value);
+	*ret_cgroup = bh_cgroup_any_fd(cgroup) < 0 && request->rootless ? NULL : BH_TAKE_PTR(cgroup);
 	return 0;
+}
+
+int bh_cgroup_make(const struct bh_cgroup_request *request, struct bh_cgroup **ret_cgroup, struct bh_error *err)
+{
+	return make(request, ret_cgroup, err);
+}
+
+int bh_cgroup_create(const char *path, const struct bh_spec_resources *resources, struct bh_cgroup **ret_cgroup, struct bh_error *err)
+{
+	struct bh_cgroup_request request = { .path = path, .name = "", .resources = resources };
+
+	return make(&request, ret_cgroup, err);
 }
 
 int bh_cgroup_open(const char *path, struct bh_cgroup **ret_cgroup, struct bh_error *err)
 {
-	auto_cgroup struct bh_cgroup *cgroup = NULL;
-	int r = new_cgroup(path, &cgroup, err);
+	bh_auto_cgroup struct bh_cgroup *cgroup = NULL;
+	int r = bh_cgroup_new(&cgroup, err);
 
-	if (r < 0)
-		return r;
-	r = cgroup->driver->open(cgroup, err);
+	if (r == 0)
+		r = bh_cgroup_locate(cgroup, path, "", err);
+	if (r == 0)
+		r = cgroup->driver->open(cgroup, err);
 	if (r < 0)
 		return r;
 	if (bh_cgroup_any_fd(cgroup) < 0)
@@ -428,409 +505,13 @@ int bh_cgroup_update(struct bh_cgroup *cgroup, const struct bh_spec_resources *r
 int bh_cgroup_mount_source(const struct bh_cgroup *cgroup, size_t index, const char **ret_name, int *ret_fd)
 {
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		if (cgroup->folders[i].fd < 0 || index-- > 0)
+		if (cgroup->folders[i].fd < 0 || cgroup->folders[i].alias || index-- > 0)
 			continue;
 		*ret_name = cgroup->driver->version == 2 ? "" : bh_cgroup_v1_names[i];
 		*ret_fd = cgroup->folders[i].fd;
 		return 0;
 	}
 	return -ENOENT;
-}
-
-/* --- processes ------------------------------------------------------------------------------------------------------- */
-
-static int walk_pids(int folder_fd, int depth, struct bh_buf *text)
-{
-	bh_auto_close int fd = openat(folder_fd, "cgroup.procs", O_RDONLY | O_CLOEXEC);
-	bh_auto_closedir DIR *dir = NULL;
-	bh_auto_buf struct bh_buf own = { 0 };
-	struct dirent *entry;
-	int r, dir_fd;
-
-	if (fd < 0)
-		return errno == ENOENT || errno == ENODEV ? 0 : -errno;
-	r = bh_read_fd(fd, CGROUP_FILE_MAX, &own);
-	/* A threaded cgroup (v2) lists its processes in the folder above; a removed one has none. */
-	if (r < 0 && r != -EOPNOTSUPP && r != -ENODEV)
-		return r;
-	bh_buf_add(text, own.data, own.length);
-	dir_fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	dir = dir_fd < 0 ? NULL : fdopendir(dir_fd);
-	while (dir && depth > 0 && (entry = readdir(dir))) {
-		bh_auto_close int child = -1;
-
-		if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
-			continue;
-		child = openat(folder_fd, entry->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (child >= 0)
-			r = walk_pids(child, depth - 1, text);
-	}
-	return r < 0 && r != -EOPNOTSUPP && r != -ENODEV ? r : 0;
-}
-
-/* The container may nest cgroups as deep as it likes: what lies deeper than this is not followed, which bounds our stack
- * and fds. */
-#define NESTING_MAX 64
-
-int bh_cgroup_read_pids(int folder_fd, struct bh_buf *ret_text, struct bh_error *err)
-{
-	int r = folder_fd < 0 ? 0 : walk_pids(folder_fd, NESTING_MAX, ret_text);
-
-	return r < 0 ? bh_error_set(err, -r, "read cgroup.procs") : 0;
-}
-
-int bh_cgroup_pids(struct bh_cgroup *cgroup, pid_t **ret_pids, size_t *ret_count, struct bh_error *err)
-{
-	bh_auto_buf struct bh_buf text = { 0 };
-	bh_auto_free pid_t *pids = NULL;
-	size_t count = 0, capacity = 0;
-	int r = bh_cgroup_read_pids(bh_cgroup_any_fd(cgroup), &text, err);
-
-	if (r < 0)
-		return r;
-	for (char *line = text.data, *end; line && *line; line = end + (*end == '\n')) {
-		long pid = strtol(line, &end, 10);
-
-		if (end == line)
-			break;
-		/* 0: a process of another pid namespace, which we can't name. */
-		if (pid <= 0)
-			continue;
-		pids = bh_grow(pids, &capacity, count + 1, sizeof *pids);
-		pids[count++] = (pid_t)pid;
-	}
-	*ret_pids = BH_TAKE_PTR(pids);
-	*ret_count = count;
-	return 0;
-}
-
-struct pidfds {
-	struct pollfd *items;
-	size_t count, capacity;
-};
-
-static void pidfds_clear(struct pidfds *p)
-{
-	for (size_t i = 0; i < p->count; i++)
-		close(p->items[i].fd);
-	free(p->items);
-	*p = (struct pidfds){ 0 };
-}
-#define auto_pidfds __attribute__((cleanup(pidfds_clear)))
-
-/* More fds than this are not held at a time; callers that want all processes gone loop. */
-#define PIDFDS_MAX 512
-
-static bool contains_pid(const pid_t *pids, size_t count, pid_t pid)
-{
-	for (size_t i = 0; i < count; i++)
-		if (pids[i] == pid)
-			return true;
-	return false;
-}
-
-/* Opens pidfds of the processes inside. A pid could be given to a stranger between reading and opening: only those that
- * the cgroup still lists afterwards are kept. Never the caller itself. */
-static int open_pidfds(struct bh_cgroup *cgroup, struct pidfds *ret, struct bh_error *err)
-{
-	bh_auto_free pid_t *before = NULL, *after = NULL;
-	auto_pidfds struct pidfds opened = { 0 };
-	size_t before_count = 0, after_count = 0, kept = 0;
-	bh_auto_free pid_t *owner = NULL;
-	int r = bh_cgroup_pids(cgroup, &before, &before_count, err);
-
-	owner = bh_calloc(before_count, sizeof *owner);
-	for (size_t i = 0; r == 0 && i < before_count && opened.count < PIDFDS_MAX; i++) {
-		int fd = before[i] == getpid() ? -1 : (int)syscall(SYS_pidfd_open, before[i], 0);
-
-		if (fd < 0)
-			continue;
-		opened.items = bh_grow(opened.items, &opened.capacity, opened.count + 1, sizeof *opened.items);
-		owner[opened.count] = before[i];
-		opened.items[opened.count++] = (struct pollfd){ .fd = fd, .events = POLLIN };
-	}
-	if (r == 0)
-		r = bh_cgroup_pids(cgroup, &after, &after_count, err);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < opened.count; i++) {
-		if (contains_pid(after, after_count, owner[i]))
-			opened.items[kept++] = opened.items[i];
-		else
-			close(opened.items[i].fd);
-	}
-	opened.count = kept;
-	*ret = opened;
-	opened = (struct pidfds){ 0 };
-	return 0;
-}
-
-static void signal_pidfds(const struct pidfds *p, int signal)
-{
-	for (size_t i = 0; i < p->count; i++)
-		syscall(SYS_pidfd_send_signal, p->items[i].fd, signal, NULL, 0);
-}
-
-/* Waits until all of them have ended or the time is over. */
-static int wait_pidfds(struct pidfds *p, int64_t deadline_ns)
-{
-	for (size_t i = 0; i < p->count; i++) {
-		int64_t left_ns = deadline_ns - bh_monotonic_ns();
-		int r = left_ns <= 0 ? 0 : poll(&p->items[i], 1, (int)(left_ns / 1000000) + 1);
-
-		if (r == 0)
-			return -ETIMEDOUT;
-		if (r < 0 && errno == EINTR)
-			i--;
-	}
-	return 0;
-}
-
-int bh_cgroup_signal(struct bh_cgroup *cgroup, int signal, struct bh_error *err)
-{
-	auto_pidfds struct pidfds pidfds = { 0 };
-	int r = open_pidfds(cgroup, &pidfds, err);
-
-	if (r < 0)
-		return r;
-	signal_pidfds(&pidfds, signal);
-	return 0;
-}
-
-static int kill_by_pidfds(struct bh_cgroup *cgroup, struct bh_error *err)
-{
-	int64_t deadline_ns = bh_monotonic_ns() + CGROUP_WAIT_NS;
-
-	/* A process that forks while the list is read leaves a child behind; each round kills its parent too, so the rounds
-	 * come to an end unless something forks faster than it's killed. Then the deadline says so. */
-	for (;;) {
-		auto_pidfds struct pidfds pidfds = { 0 };
-		int r = open_pidfds(cgroup, &pidfds, err);
-
-		if (r < 0)
-			return r;
-		if (pidfds.count == 0)
-			return 0;
-		signal_pidfds(&pidfds, SIGKILL);
-		r = wait_pidfds(&pidfds, deadline_ns);
-		if (r < 0)
-			return bh_error_set(err, -r, "kill the processes of cgroup %s", cgroup->path);
-	}
-}
-
-int bh_cgroup_kill(struct bh_cgroup *cgroup, struct bh_error *err)
-{
-	int fd = cgroup->folders[FOLDER_UNIFIED].fd;
-	bool frozen = false;
-
-	/* cgroup.kill (5.14) reaches frozen processes and leaves no gap for a fork. */
-	if (fd >= 0 && write_value(fd, "cgroup.kill", "1") == 0) {
-		explain_write(cgroup, FOLDER_UNIFIED, "cgroup.kill", "1");
-		return 0;
-	}
-	if (cgroup->driver->is_frozen(cgroup, &frozen, NULL) == 0 && frozen) {
-		/* A process frozen by v1 doesn't die of SIGKILL before it's thawed. */
-		bh_cgroup_signal(cgroup, SIGKILL, NULL);
-		cgroup->driver->freeze(cgroup, false, NULL);
-	}
-	return kill_by_pidfds(cgroup, err);
-}
-
-/* --- v2's core: freeze, and waiting on cgroup.events ----------------------------------------------------------------- */
-
-/* Waits until cgroup.events says "KEY VALUE". */
-static int wait_for_event(int folder_fd, const char *key, uint64_t value, int64_t deadline_ns)
-{
-	bh_auto_close int fd = openat(folder_fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	for (;;) {
-		struct pollfd p = { .fd = fd, .events = POLLPRI };
-		char text[256];
-		ssize_t n = pread(fd, text, sizeof text - 1, 0);
-		int64_t left_ns = deadline_ns - bh_monotonic_ns();
-
-		if (n < 0)
-			return -errno;
-		text[n] = '\0';
-		if (bh_cgroup_find_number(text, key, !value) == value)
-			return 0;
-		if (left_ns <= 0 || (poll(&p, 1, (int)(left_ns / 1000000) + 1) < 0 && errno != EINTR))
-			return left_ns <= 0 ? -ETIMEDOUT : -errno;
-	}
-}
-
-int bh_cgroup_core_freeze(struct bh_cgroup *cgroup, bool frozen, struct bh_error *err)
-{
-	int fd = cgroup->folders[FOLDER_UNIFIED].fd;
-	int r = bh_cgroup_write(cgroup, FOLDER_UNIFIED, "cgroup.freeze", frozen ? "1" : "0", err);
-
-	if (r < 0)
-		return r;
-	r = wait_for_event(fd, "frozen", frozen, bh_monotonic_ns() + CGROUP_WAIT_NS);
-	if (r == -ETIMEDOUT && frozen)
-		write_value(fd, "cgroup.freeze", "0");
-	return r < 0 ? bh_error_set(err, -r, "%s cgroup %s", frozen ? "freeze" : "thaw", cgroup->path) : 0;
-}
-
-int bh_cgroup_core_is_frozen(struct bh_cgroup *cgroup, bool *ret_frozen, struct bh_error *err)
-{
-	char text[256];
-
-	if (!bh_cgroup_read(cgroup->folders[FOLDER_UNIFIED].fd, "cgroup.events", text, sizeof text))
-		return bh_error_set(err, errno, "read cgroup.events of %s", cgroup->path);
-	*ret_frozen = bh_cgroup_find_number(text, "frozen", 0) == 1;
-	return 0;
-}
-
-int bh_cgroup_freeze(struct bh_cgroup *cgroup, bool frozen, struct bh_error *err)
-{
-	return cgroup->driver->freeze(cgroup, frozen, err);
-}
-
-int bh_cgroup_is_frozen(struct bh_cgroup *cgroup, bool *ret_frozen, struct bh_error *err)
-{
-	return cgroup->driver->is_frozen(cgroup, ret_frozen, err);
-}
-
-/* --- destroy --------------------------------------------------------------------------------------------------------- */
-
-/* Folders that the container made below its own (a nested engine, systemd): deepest first. */
-static void remove_children(int folder_fd, int depth)
-{
-	bh_auto_closedir DIR *dir = NULL;
-	int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct dirent *entry;
-
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	while (dir && depth > 0 && (entry = readdir(dir))) {
-		bh_auto_close int child = -1;
-
-		if (entry->d_type != DT_DIR || entry->d_name[0] == '.' || unlinkat(folder_fd, entry->d_name, AT_REMOVEDIR) == 0)
-			continue;
-		child = openat(folder_fd, entry->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (child >= 0)
-			remove_children(child, depth - 1);
-		unlinkat(folder_fd, entry->d_name, AT_REMOVEDIR);
-	}
-}
-
-/* The last processes are dying: waits for them. */
-static int wait_until_empty(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, int64_t deadline_ns)
-{
-	auto_pidfds struct pidfds pidfds = { 0 };
-	int r;
-
-	if (folder == FOLDER_UNIFIED)
-		return wait_for_event(cgroup->folders[folder].fd, "populated", 0, deadline_ns);
-	r = open_pidfds(cgroup, &pidfds, NULL);
-	if (r == 0)
-		r = wait_pidfds(&pidfds, deadline_ns);
-	/* Ended but not yet taken out of the cgroup by the kernel: a matter of the other core's next instructions. */
-	if (r == 0 && pidfds.count == 0)
-		sched_yield();
-	return r == 0 && bh_monotonic_ns() > deadline_ns ? -ETIMEDOUT : r;
-}
-
-static int remove_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *path, int64_t deadline_ns, struct bh_error *err)
-{
-	bool children_tried = false;
-	int r = 0;
-
-	while (unlinkat(cgroup->root_fd, path, AT_REMOVEDIR) < 0) {
-		if (errno == ENOENT)
-			return 0;
-		if (errno != EBUSY && errno != ENOTEMPTY)
-			return bh_error_set(err, errno, "remove cgroup " CGROUP_ROOT "/%s", path);
-		if (children_tried)
-			r = wait_until_empty(cgroup, folder, deadline_ns);
-		if (r < 0)
-			return bh_error_set(err, EBUSY, "remove cgroup " CGROUP_ROOT "/%s: processes are still inside", path);
-		remove_children(cgroup->folders[folder].fd, NESTING_MAX);
-		children_tried = true;
-	}
-	return 0;
-}
-
-/* "/bulkhead" above "/bulkhead/<id>" is ours: the last one out removes it. Nothing else above is. */
-static void remove_parent(struct bh_cgroup *cgroup, char *path)
-{
-	char *slash = strrchr(path, '/');
-
-	if (!slash || !bh_has_prefix(cgroup->path, "bulkhead/") || strchr(cgroup->path, '/') != strrchr(cgroup->path, '/'))
-		return;
-	*slash = '\0';
-	unlinkat(cgroup->root_fd, path, AT_REMOVEDIR);
-}
-
-int bh_cgroup_destroy(struct bh_cgroup *cgroup, struct bh_error *err)
-{
-	int64_t deadline_ns = bh_monotonic_ns() + CGROUP_WAIT_NS;
-	int result = 0;
-
-	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		bh_auto_free char *words = NULL;
-		char *path;
-		int r;
-
-		if (cgroup->folders[i].fd < 0)
-			continue;
-		words = bh_cgroup_words(cgroup, (enum bh_cgroup_folder)i, NULL);
-		path = words + sizeof CGROUP_ROOT;
-		r = remove_folder(cgroup, (enum bh_cgroup_folder)i, path, deadline_ns, result < 0 ? NULL : err);
-		if (r < 0 && result == 0)
-			result = r;
-		if (r == 0) {
-			bh_explain("cgroup", "rmdir", words);
-			remove_parent(cgroup, path);
-		}
-	}
-	return result;
-}
-
-/* Tries to remove the folders without looking at them first. Returns whether one of them is busy, or -errno. */
-static int remove_unseen(struct bh_cgroup *cgroup, struct bh_error *err)
-{
-	size_t last = cgroup->driver->version == 2 ? FOLDER_UNIFIED : FOLDER_COUNT - 1;
-	bool hybrid = false;
-	int busy = 0;
-
-	for (size_t i = 0; i <= last; i++) {
-		bh_auto_free char *words = NULL;
-		char *path;
-
-		/* Only made where there is no v2 tree. */
-		if (hybrid && (i == FOLDER_CPUACCT || i == FOLDER_FREEZER))
-			continue;
-		words = bh_cgroup_words(cgroup, (enum bh_cgroup_folder)i, NULL);
-		path = words + sizeof CGROUP_ROOT;
-		if (unlinkat(cgroup->root_fd, path, AT_REMOVEDIR) == 0) {
-			hybrid |= i == FOLDER_UNIFIED;
-			bh_explain("cgroup", "rmdir", words);
-			remove_parent(cgroup, path);
-		} else if (errno == EBUSY || errno == ENOTEMPTY) {
-			busy = 1;
-		} else if (errno != ENOENT) {
-			return bh_error_set(err, errno, "remove cgroup %s", words);
-		}
-	}
-	return busy;
-}
-
-int bh_cgroup_remove(const char *path, struct bh_error *err)
-{
-	auto_cgroup struct bh_cgroup *cgroup = NULL;
-	int r = new_cgroup(path, &cgroup, err);
-
-	if (r == 0)
-		r = remove_unseen(cgroup, err);
-	if (r <= 0)
-		return r;
-	r = cgroup->driver->open(cgroup, err);
-	if (r == 0)
-		r = bh_cgroup_kill(cgroup, err);
-	return r < 0 ? r : bh_cgroup_destroy(cgroup, err);
 }
 
 /* --- out of memory, statistics, host --------------------------------------------------------------------------------- */
@@ -888,19 +569,21 @@ static bool is_hierarchy(int root_fd, const char *name)
 
 int bh_cgroup_host(struct bh_cgroup_host *ret_host, struct bh_error *err)
 {
-	bh_auto_close int root = openat(AT_FDCWD, CGROUP_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	bh_auto_cgroup struct bh_cgroup *none = NULL;
 	struct bh_cgroup_host host = { 0 };
-	const struct bh_cgroup_driver *driver = NULL;
+	const struct bh_cgroup_driver *driver;
 	char controllers[512] = "";
-	int r = root < 0 ? bh_error_set(err, errno, "open " CGROUP_ROOT) : find_driver(root, &driver, err);
+	int root, r = bh_cgroup_new(&none, err);
 
 	if (r < 0)
 		return r;
+	driver = none->driver;
+	root = none->root_fd;
 	host.version = driver->version;
 	snprintf(host.driver, sizeof host.driver, "%s", driver->name);
 	host.hybrid = bh_cgroup_read(root, driver->version == 2 ? "cgroup.controllers" : "unified/cgroup.controllers", controllers, sizeof controllers) &&
 		      driver->version == 1;
-	for (size_t i = FOLDER_UNIFIED + 1; i < FOLDER_COUNT; i++) {
+	for (size_t i = FOLDER_UNIFIED + 1; i < FOLDER_NET_CLS; i++) {
 		bool core_of_v2 = driver->version == 2 && !bh_cgroup_v2_names[i]; /* devices, freezer, cpuacct: part of v2's core */
 		bool on_v2 = bh_cgroup_v2_names[i] && has_word(controllers, bh_cgroup_v2_names[i]);
 		bool on_v1 = driver->version == 1 && is_hierarchy(root, bh_cgroup_v1_names[i]);

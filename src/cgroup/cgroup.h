@@ -27,17 +27,62 @@ int bh_cgroup_host(struct bh_cgroup_host *ret_host, struct bh_error *err);
 void bh_cgroup_host_clear(struct bh_cgroup_host *host);
 
 /*
- * Makes the cgroup `path` ("/bulkhead-<id>", "/bulkhead/<id>": below the root of each hierarchy as it's mounted) with
- * `resources` applied and the device rules in force, before any process is in it. On failure nothing is left. Folders that
- * exist already are taken over if no process is in them (-EBUSY otherwise).
+ * What a runtime asks for. `path` is linux.cgroupsPath as it stands (runtime-spec config-linux.md): absolute paths lie below the
+ * root of each hierarchy as it is mounted, relative ones below the caller's own cgroup (v1) or beside it (v2: a folder with
+ * processes hands no controllers down), and without one `name` does, in the same place. ".." never leads above that.
+ */
+struct bh_cgroup_request {
+	const char *path;
+	const char *name; /* the container's id */
+	const struct bh_spec_resources *resources;
+	bool every_hierarchy; /* v1: a folder in each hierarchy that is mounted, also name=systemd, for callers that look there */
+	bool strict;          /* a limit that this machine can't hold is an error, not a warning */
+	bool rootless;        /* no permission is fine as long as no path and no limit was asked for; device rules may be left out */
+	struct bh_opt_i64 owner_uid; /* v2: the host's uid that may manage cgroups below (kernel: /sys/kernel/cgroup/delegate) */
+	bool systemd;         /* `path` is "slice:prefix:name" or empty: systemd makes the cgroup (systemd.c) */
+	const struct bh_strv *annotations; /* "org.systemd.property.NAME=VALUE" among others; may be NULL */
+};
+/*
+ * Makes the cgroup with the limits applied and the device rules in force, before any process is in it. On failure nothing
+ * is left. Folders that exist already are taken over if they are empty and not frozen (-EBUSY otherwise). The handle has to
+ * be kept until the first process is inside. Rootless without permission and without limits: 0 and a NULL cgroup.
+ */
+int bh_cgroup_make(const struct bh_cgroup_request *request, struct bh_cgroup **ret_cgroup, struct bh_error *err);
+/*
+ * The engine's short form: an absolute path, only the folders that do something, a limit that this machine can't hold
+ * (controller missing, no permission) is told once by bh_warn_once and skipped, unless its controller is there.
  * A path of one component is cheapest: no folder above has to be made and removed.
- * A limit that this machine can't hold (controller missing, no permission) is told once by bh_warn_once and skipped,
- * unless the limit was asked for and its controller is there: then it is an error that names file and value.
  */
 int bh_cgroup_create(const char *path, const struct bh_spec_resources *resources, struct bh_cgroup **ret_cgroup, struct bh_error *err);
 /* Opens an existing one by the same path. -ENOENT. */
 int bh_cgroup_open(const char *path, struct bh_cgroup **ret_cgroup, struct bh_error *err);
+
+/*
+ * A cgroup on record: "controller=/absolute/path" for each folder ("memory=...", "name=systemd=...", "=..." for the v2 tree), the
+ * keys and values of runc's `cgroup_paths`; and the systemd unit, if there is one ("runc-x.scope"; "user:runc-x.scope" on the
+ * user's own manager), else NULL. Both are checked when they come back.
+ */
+void bh_cgroup_paths(const struct bh_cgroup *cgroup, struct bh_strv *ret_paths);
+const char *bh_cgroup_unit(const struct bh_cgroup *cgroup);
+/* -ENOENT if no folder of it is left. */
+int bh_cgroup_open_paths(const struct bh_strv *paths, const char *unit, struct bh_cgroup **ret_cgroup, struct bh_error *err);
+/* Kills what is inside, removes the folders, stops the unit. Cheapest when all is empty. What is missing is success. */
+int bh_cgroup_remove_paths(const struct bh_strv *paths, const char *unit, struct bh_error *err);
+/* exec --cgroup: makes the handle stand for folders below, which must exist. Each item is "PATH" (all folders) or
+ * "CONTROLLER[,CONTROLLER...]:PATH". */
+int bh_cgroup_descend(struct bh_cgroup *cgroup, const struct bh_strv *where, struct bh_error *err);
+/* v2: the folder where `pid` is now; for exec into a container whose first process has moved to a folder below (the clone into
+ * the container's own then fails with EBUSY). */
+int bh_cgroup_open_of_process(pid_t pid, struct bh_cgroup **ret_cgroup, struct bh_error *err);
+
 void bh_cgroup_free(struct bh_cgroup *cgroup);
+
+/*
+ * The device rules of an OCI runtime: nothing is allowed but what the configuration's rules allow, and after them the
+ * runtime's own, which no configuration can take away (the default devices, terminals, mknod of anything). Changes
+ * spec->resources.devices in place; before bh_cgroup_make.
+ */
+void bh_cgroup_add_runtime_device_rules(struct bh_spec *spec);
 
 /* The directory fd for CLONE_INTO_CGROUP (borrowed): v2's folder, also the one of the hybrid layout's v2 tree, which nobody
  * can enter otherwise without an 8-12 ms grace period. -1: nothing to clone into. The first process *must* be cloned into it;
@@ -57,6 +102,8 @@ int bh_cgroup_mount_source(const struct bh_cgroup *cgroup, size_t index, const c
  * only, so it works in a child that shares no path with the caller. Before the cgroup namespace is unshared. */
 int bh_cgroup_enter_self(const struct bh_cgroup *cgroup, struct bh_error *err);
 
+/* Only what is set in `resources` changes. With device rules the whole list is replaced, without a moment in which a device
+ * that both lists allow is refused. */
 int bh_cgroup_update(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err);
 /* Freezes/thaws and returns when the kernel says all tasks are (cgroup.events / FROZEN), by waiting on the file, not by
  * sleeping. */
@@ -86,3 +133,20 @@ struct bh_cgroup_stats {
 	uint64_t oom_kills;
 };
 int bh_cgroup_stats(struct bh_cgroup *cgroup, struct bh_cgroup_stats *ret_stats, struct bh_error *err);
+
+/*
+ * All that is counted, as the object that `events --stats` of runc has in "data" (its types.Stats). The parts that aren't a
+ * cgroup's come from the caller as JSON: `intel_rdt` (NULL: {}) and `network_interfaces` (NULL: null).
+ */
+int bh_cgroup_write_stats(struct bh_cgroup *cgroup, const char *intel_rdt, const char *network_interfaces, struct bh_buf *out, struct bh_error *err);
+
+/* Out of memory, and the end: poll `fd` for POLLIN, then read what it was. -ENOENT without the memory controller. */
+struct bh_cgroup_watch {
+	int fd;
+	int folder_fd, control_fd, version;
+	uint64_t oom_kills;
+};
+int bh_cgroup_watch_open(const struct bh_cgroup *cgroup, struct bh_cgroup_watch *ret_watch, struct bh_error *err);
+/* `ended`: its folder was removed, or (v2) the last process has gone. v1 has no event for the latter: watch the pidfd too. */
+void bh_cgroup_watch_read(struct bh_cgroup_watch *watch, bool *ret_oom, bool *ret_ended);
+void bh_cgroup_watch_close(struct bh_cgroup_watch *watch);

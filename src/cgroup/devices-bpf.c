@@ -15,6 +15,8 @@
 #include <linux/bpf.h>
 #include <sys/syscall.h>
 
+/* By which it is found again. */
+#define PROGRAM_NAME "bulkhead_dev"
 /* Upper bound on exceptions, so that jumps (16 bits) and the program's size stay far from their limits. */
 #define EXCEPTIONS_MAX 512
 #define INSTRUCTIONS_PER_EXCEPTION 8
@@ -97,17 +99,79 @@ static int load(const struct program *p)
 	attr.insns = (uintptr_t)p->instructions;
 	attr.insn_cnt = (__u32)p->count;
 	attr.license = (uintptr_t) "Apache-2.0";
-	snprintf(attr.prog_name, sizeof attr.prog_name, "bulkhead_dev");
+	snprintf(attr.prog_name, sizeof attr.prog_name, PROGRAM_NAME);
 	/* The fd is O_CLOEXEC by birth (kernel: bpf_prog_new_fd). */
 	return (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof attr);
 }
 
-int bh_cgroup_attach_device_program(int folder_fd, const struct bh_device_set *set, struct bh_error *err)
+/* --- replacing ----------------------------------------------------------------------------------------------------------- */
+
+/* The kernel attaches at most this many to one folder (BPF_CGROUP_MAX_PROGS). */
+#define ATTACHED_MAX 64
+
+static int bpf(int command, union bpf_attr *attr)
+{
+	int r = (int)syscall(SYS_bpf, command, attr, sizeof *attr);
+
+	return r < 0 ? -errno : r;
+}
+
+static bool is_ours(int program_fd)
+{
+	struct bpf_prog_info info = { 0 };
+	union bpf_attr attr = { 0 };
+
+	attr.info.bpf_fd = (__u32)program_fd;
+	attr.info.info_len = sizeof info;
+	attr.info.info = (uintptr_t)&info;
+	return bpf(BPF_OBJ_GET_INFO_BY_FD, &attr) == 0 && bh_streq(info.name, PROGRAM_NAME);
+}
+
+/* An fd of the program that was attached before, or -1. Others (systemd's) stay as they are. */
+static int find_ours(int folder_fd)
+{
+	__u32 ids[ATTACHED_MAX];
+	union bpf_attr query = { 0 };
+
+	query.query.target_fd = (__u32)folder_fd;
+	query.query.attach_type = BPF_CGROUP_DEVICE;
+	query.query.prog_ids = (uintptr_t)ids;
+	query.query.prog_cnt = ATTACHED_MAX;
+	if (bpf(BPF_PROG_QUERY, &query) < 0)
+		return -1;
+	for (__u32 i = 0; i < query.query.prog_cnt && i < ATTACHED_MAX; i++) {
+		union bpf_attr attr = { 0 };
+		int fd;
+
+		attr.prog_id = ids[i];
+		fd = bpf(BPF_PROG_GET_FD_BY_ID, &attr);
+		if (fd >= 0 && is_ours(fd))
+			return fd;
+		bh_close_fd(&fd);
+	}
+	return -1;
+}
+
+/* BPF_F_REPLACE (5.6) swaps the program in one step: no moment without rules, none with both. */
+static int attach(int folder_fd, int program_fd, bool replace)
+{
+	bh_auto_close int old = replace ? find_ours(folder_fd) : -1;
+	union bpf_attr attr = { 0 };
+
+	attr.target_fd = (__u32)folder_fd;
+	attr.attach_bpf_fd = (__u32)program_fd;
+	attr.attach_type = BPF_CGROUP_DEVICE;
+	attr.attach_flags = BPF_F_ALLOW_MULTI | (old >= 0 ? BPF_F_REPLACE : 0u);
+	attr.replace_bpf_fd = old >= 0 ? (__u32)old : 0;
+	return bpf(BPF_PROG_ATTACH, &attr);
+}
+
+int bh_cgroup_attach_device_program(int folder_fd, const struct bh_device_set *set, bool replace, struct bh_error *err)
 {
 	bh_auto_free struct bpf_insn *instructions = bh_calloc(set->count * INSTRUCTIONS_PER_EXCEPTION + 8, sizeof *instructions);
 	struct program program = { .instructions = instructions };
-	union bpf_attr attr = { 0 };
 	bh_auto_close int fd = -1;
+	int r;
 
 	if (set->count > EXCEPTIONS_MAX)
 		return bh_error_text(err, E2BIG, "linux.resources.devices: %zu rules, at most %d are supported", set->count, EXCEPTIONS_MAX);
@@ -118,12 +182,9 @@ int bh_cgroup_attach_device_program(int folder_fd, const struct bh_device_set *s
 	fd = load(&program);
 	if (fd < 0)
 		return bh_error_set(err, errno, "load the device filter (BPF, %zu instructions)", program.count);
-	attr.target_fd = (__u32)folder_fd;
-	attr.attach_bpf_fd = (__u32)fd;
-	attr.attach_type = BPF_CGROUP_DEVICE;
-	attr.attach_flags = BPF_F_ALLOW_MULTI;
-	if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attr, sizeof attr) < 0)
-		return bh_error_set(err, errno, "attach the device filter");
+	r = attach(folder_fd, fd, replace);
+	if (r < 0)
+		return bh_error_set(err, -r, "attach the device filter");
 	if (bh_explain_mode != BH_EXPLAIN_OFF) {
 		bh_auto_free char *size = bh_printf("%zu", program.count), *rules = bh_printf("%zu", set->count);
 

@@ -112,6 +112,92 @@ void bh_device_set_clear(struct bh_device_set *set)
 	*set = (struct bh_device_set){ 0 };
 }
 
+bool bh_device_set_has(const struct bh_device_set *set, const struct bh_spec_device_rule *rule)
+{
+	for (size_t i = 0; i < set->count; i++)
+		if (covers(&set->exceptions[i], rule) && (access_bits(rule->access) & ~access_bits(set->exceptions[i].access)) == 0)
+			return true;
+	return false;
+}
+
+/* "5", "*" */
+static int parse_number_or_any(const char *text, int64_t *ret_number)
+{
+	if (bh_streq(text, "*")) {
+		*ret_number = -1;
+		return 0;
+	}
+	return bh_parse_int(text, 0, UINT32_MAX, ret_number);
+}
+
+int bh_device_set_from_list(const char *list, struct bh_device_set *ret_set, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv lines = bh_strv_split(list, '\n');
+	struct bh_device_set set = { 0 };
+
+	for (size_t i = 0; i < lines.count; i++) {
+		struct bh_spec_device_rule rule = { .allow = true };
+		char major[16], minor[16];
+
+		if (!*lines.items[i])
+			continue;
+		/* A list that allows all is one line: "a *:* rwm". */
+		if (sscanf(lines.items[i], "%c %15[0-9*]:%15[0-9*] %3[rwm]", &rule.type, major, minor, rule.access) != 4 ||
+		    !strchr("abc", rule.type) || parse_number_or_any(major, &rule.major) < 0 || parse_number_or_any(minor, &rule.minor) < 0) {
+			bh_device_set_clear(&set);
+			return bh_error_text(err, EINVAL, "devices.list: unexpected line '%.64s'", lines.items[i]);
+		}
+		if (rule.type == 'a')
+			set.allow_all = true;
+		else
+			add_exception(&set, &rule);
+	}
+	*ret_set = set;
+	return 0;
+}
+
+/*
+ * What every container of an OCI runtime gets beside its configuration (runtime-spec config-linux.md, "Default Devices"): the
+ * listed devices, its terminals; and mknod of any device, which gives access to none.
+ */
+static const struct {
+	const char *path; /* a device of the configuration at the same path takes its place */
+	struct bh_spec_device_rule rule;
+} runtime_rules[] = {
+	{ NULL, { true, 'c', -1, -1, "m" } },        { NULL, { true, 'b', -1, -1, "m" } },
+	{ "/dev/null", { true, 'c', 1, 3, "rwm" } }, { "/dev/random", { true, 'c', 1, 8, "rwm" } },
+	{ "/dev/full", { true, 'c', 1, 7, "rwm" } }, { "/dev/tty", { true, 'c', 5, 0, "rwm" } },
+	{ "/dev/zero", { true, 'c', 1, 5, "rwm" } }, { "/dev/urandom", { true, 'c', 1, 9, "rwm" } },
+	{ NULL, { true, 'c', 136, -1, "rwm" } }, /* /dev/pts */
+	{ NULL, { true, 'c', 5, 2, "rwm" } },    /* /dev/ptmx */
+};
+
+static bool has_device(const struct bh_spec *spec, const char *path)
+{
+	for (size_t i = 0; path && i < spec->device_count; i++)
+		if (bh_streq(spec->devices[i].path, path))
+			return true;
+	return false;
+}
+
+void bh_cgroup_add_runtime_device_rules(struct bh_spec *spec)
+{
+	size_t count = spec->resources.device_count, capacity = 0;
+	struct bh_spec_device_rule *rules = bh_grow(NULL, &capacity, count + BH_ARRAY_SIZE(runtime_rules) + 1, sizeof *rules);
+	size_t total = 0;
+
+	rules[total++] = (struct bh_spec_device_rule){ false, 'a', -1, -1, "rwm" };
+	if (count)
+		memcpy(rules + total, spec->resources.devices, count * sizeof *rules);
+	total += count;
+	for (size_t i = 0; i < BH_ARRAY_SIZE(runtime_rules); i++)
+		if (!has_device(spec, runtime_rules[i].path))
+			rules[total++] = runtime_rules[i].rule;
+	free(spec->resources.devices);
+	spec->resources.devices = rules;
+	spec->resources.device_count = total;
+}
+
 static const char *number_or_any(int64_t number, char text[24])
 {
 	snprintf(text, 24, "%lld", (long long)number);

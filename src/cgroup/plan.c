@@ -14,11 +14,19 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
+#include <net/if.h>
 
 /* cpu.shares range of v1, cpu.weight range of v2 (kernel: Documentation/admin-guide/cgroup-v2.rst). */
 #define SHARES_MIN 2
 #define SHARES_MAX 262144
 #define WEIGHT_MAX 10000
+
+/* What the functions below may look at. */
+struct bh_cgroup_planner {
+	const struct bh_spec_resources *resources;
+	bool strict;
+	int memory_fd; /* to compare with what is in use; -1 */
+};
 
 void bh_cgroup_writes_clear(struct bh_cgroup_writes *writes)
 {
@@ -58,12 +66,30 @@ static void warn_kernel_memory(const struct bh_spec_resources *r)
 		bh_warn_once("linux.resources.memory.kernelTCP is ignored: deprecated by the runtime specification");
 }
 
-static int memory_v1(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, struct bh_error *err)
+/* The limits that a change would break at once are refused first, if that was asked for: the kernel would reclaim and kill. */
+static int check_usage(const struct bh_cgroup_planner *p, const char *file, struct bh_error *err)
 {
+	const struct bh_spec_resources *r = p->resources;
+	const int64_t limit = r->memory.limit.set ? r->memory.limit.value : 0, swap = r->memory.swap.set ? r->memory.swap.value : 0;
+	uint64_t usage;
+
+	if (!r->memory.check_before_update || (limit <= 0 && swap <= 0) || p->memory_fd < 0)
+		return 0;
+	usage = bh_cgroup_read_number(p->memory_fd, file, 0);
+	if (swap > 0 && (uint64_t)swap <= usage)
+		return bh_error_text(err, EBUSY, "rejecting memory+swap limit %lld <= usage %llu", (long long)swap, (unsigned long long)usage);
+	if (limit > 0 && (uint64_t)limit <= usage)
+		return bh_error_text(err, EBUSY, "rejecting memory limit %lld <= usage %llu", (long long)limit, (unsigned long long)usage);
+	return 0;
+}
+
+static int memory_v1(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
+{
+	const struct bh_spec_resources *r = p->resources;
 	const int64_t limit = r->memory.limit.set ? r->memory.limit.value : 0;
 	const int64_t swap = r->memory.swap.set ? r->memory.swap.value : 0;
+	const uint64_t swappiness = r->memory.swappiness.set ? r->memory.swappiness.value : UINT64_MAX;
 
-	(void)err;
 	if (limit)
 		add_number(w, FOLDER_MEMORY, "memory.limit_in_bytes", limit);
 	/* memory + swap can't be below memory: without a limit on memory there can be none on the sum. */
@@ -71,37 +97,46 @@ static int memory_v1(const struct bh_spec_resources *r, struct bh_cgroup_writes 
 		add_number(w, FOLDER_MEMORY, "memory.memsw.limit_in_bytes", swap ? swap : -1)->optional = !swap;
 	if (r->memory.reservation.set && r->memory.reservation.value)
 		add_number(w, FOLDER_MEMORY, "memory.soft_limit_in_bytes", r->memory.reservation.value);
-	if (r->memory.swappiness.set)
-		add_number(w, FOLDER_MEMORY, "memory.swappiness", (int64_t)r->memory.swappiness.value);
+	/* -1 (unset) comes as a huge number. */
+	if (swappiness <= 100)
+		add_number(w, FOLDER_MEMORY, "memory.swappiness", (int64_t)swappiness);
+	else if (swappiness != UINT64_MAX)
+		return bh_error_text(err, EINVAL, "invalid value:%llu. valid memory swappiness range is 0-100", (unsigned long long)swappiness);
 	if (r->memory.disable_oom_killer)
 		add_number(w, FOLDER_MEMORY, "memory.oom_control", 1);
 	warn_kernel_memory(r);
-	return 0;
+	return check_usage(p, "memory.usage_in_bytes", err);
 }
 
-static int memory_v2(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, struct bh_error *err)
+static int memory_v2(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
 {
+	const struct bh_spec_resources *r = p->resources;
 	const int64_t limit = r->memory.limit.set ? r->memory.limit.value : 0;
 	const int64_t swap = r->memory.swap.set ? r->memory.swap.value : 0;
 
-	if (limit)
-		add_limit(w, FOLDER_MEMORY, "memory.max", limit);
+	/* Swap first: a lower memory limit pushes pages out as soon as it holds. A kernel without swap accounting has no such
+	 * file; to allow all or to forbid it changes nothing there. */
 	if (swap < 0 || limit < 0) {
-		add(w, FOLDER_MEMORY, "memory.swap.max", bh_strdup("max"))->optional = !swap;
+		add(w, FOLDER_MEMORY, "memory.swap.max", bh_strdup("max"))->optional = true;
 	} else if (swap > 0) {
 		/* The specification's value is memory + swap; v2 counts swap alone. */
-		if (limit <= 0 || swap < limit)
-			return bh_error_text(err, EINVAL, "linux.resources.memory.swap: %lld must not be less than memory.limit", (long long)swap);
-		add_number(w, FOLDER_MEMORY, "memory.swap.max", swap - limit);
+		if (limit <= 0)
+			return bh_error_text(err, EINVAL, "unable to set swap limit without memory limit");
+		if (swap < limit)
+			return bh_error_text(err, EINVAL, "memory+swap limit should be >= memory limit (%lld, %lld)", (long long)swap,
+					     (long long)limit);
+		add_number(w, FOLDER_MEMORY, "memory.swap.max", swap - limit)->optional = swap == limit;
 	}
+	if (limit)
+		add_limit(w, FOLDER_MEMORY, "memory.max", limit);
 	if (r->memory.reservation.set && r->memory.reservation.value)
 		add_limit(w, FOLDER_MEMORY, "memory.low", r->memory.reservation.value);
-	if (r->memory.swappiness.set)
+	if (r->memory.swappiness.set && r->memory.swappiness.value != UINT64_MAX)
 		bh_warn_once("linux.resources.memory.swappiness is ignored: cgroup v2 has no such setting");
 	if (r->memory.disable_oom_killer)
 		bh_warn_once("linux.resources.memory.disableOOMKiller is ignored: cgroup v2 has no such setting");
 	warn_kernel_memory(r);
-	return 0;
+	return check_usage(p, "memory.current", err);
 }
 
 /*
@@ -132,12 +167,31 @@ static void realtime(const struct bh_spec_resources *r, struct bh_cgroup_writes 
 		add_number(w, FOLDER_CPU, "cpu.rt_runtime_us", r->cpu.realtime_runtime.value);
 }
 
-static int cpu_v1(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, struct bh_error *err)
+/* The kernel takes what is out of range for the nearest value in it; a runtime's caller is told. */
+static int check_shares(const struct bh_cgroup_planner *p, struct bh_error *err)
 {
-	(void)err;
+	uint64_t shares = p->resources->cpu.shares.set ? p->resources->cpu.shares.value : 0;
+
+	if (!p->strict || !shares)
+		return 0;
+	if (shares > SHARES_MAX)
+		return bh_error_text(err, EINVAL, "the maximum allowed cpu-shares is %d", SHARES_MAX);
+	return shares < SHARES_MIN ? bh_error_text(err, EINVAL, "the minimum allowed cpu-shares is %d", SHARES_MIN) : 0;
+}
+
+/* An idle cgroup has no weight of its own: the kernel refuses one. */
+static bool has_weight(const struct bh_spec_resources *r)
+{
+	return r->cpu.shares.set && r->cpu.shares.value && !(r->cpu.idle.set && r->cpu.idle.value == 1);
+}
+
+static int cpu_v1(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
+{
+	const struct bh_spec_resources *r = p->resources;
+
 	if (r->cpu.idle.set)
 		add_number(w, FOLDER_CPU, "cpu.idle", r->cpu.idle.value);
-	if (r->cpu.shares.set && r->cpu.shares.value)
+	if (has_weight(r))
 		add_number(w, FOLDER_CPU, "cpu.shares", (int64_t)r->cpu.shares.value);
 	realtime(r, w);
 	if (r->cpu.period.set && r->cpu.period.value)
@@ -146,18 +200,19 @@ static int cpu_v1(const struct bh_spec_resources *r, struct bh_cgroup_writes *w,
 		add_number(w, FOLDER_CPU, "cpu.cfs_quota_us", r->cpu.quota.value < 0 ? -1 : r->cpu.quota.value);
 	if (r->cpu.burst.set)
 		add_number(w, FOLDER_CPU, "cpu.cfs_burst_us", (int64_t)r->cpu.burst.value);
-	return 0;
+	return check_shares(p, err);
 }
 
-static int cpu_v2(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, struct bh_error *err)
+static int cpu_v2(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
 {
+	const struct bh_spec_resources *r = p->resources;
 	const int64_t quota = r->cpu.quota.set ? r->cpu.quota.value : 0;
 	const uint64_t period = r->cpu.period.set ? r->cpu.period.value : 0;
 
 	(void)err;
 	if (r->cpu.idle.set)
 		add_number(w, FOLDER_CPU, "cpu.idle", r->cpu.idle.value);
-	if (r->cpu.shares.set && r->cpu.shares.value)
+	if (has_weight(r))
 		add_number(w, FOLDER_CPU, "cpu.weight", (int64_t)bh_cgroup_weight_from_shares(r->cpu.shares.value));
 	realtime(r, w);
 	if (quota || period) {
@@ -177,8 +232,10 @@ static int cpu_v2(const struct bh_spec_resources *r, struct bh_cgroup_writes *w,
 	return 0;
 }
 
-static int cpuset(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, struct bh_error *err)
+static int cpuset(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
 {
+	const struct bh_spec_resources *r = p->resources;
+
 	(void)err;
 	if (r->cpu.cpus && *r->cpu.cpus)
 		add(w, FOLDER_CPUSET, "cpuset.cpus", bh_strdup(r->cpu.cpus));
@@ -187,8 +244,10 @@ static int cpuset(const struct bh_spec_resources *r, struct bh_cgroup_writes *w,
 	return 0;
 }
 
-static int pids(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, struct bh_error *err)
+static int pids(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
 {
+	const struct bh_spec_resources *r = p->resources;
+
 	(void)err;
 	if (r->pids_limit.set && r->pids_limit.value)
 		add_limit(w, FOLDER_PIDS, "pids.max", r->pids_limit.value);
@@ -202,8 +261,10 @@ static void throttle(const struct bh_spec_throttle *items, size_t count, const c
 		    bh_printf("%lld:%lld %s%llu", (long long)items[i].major, (long long)items[i].minor, key, (unsigned long long)items[i].rate));
 }
 
-static int blkio_v1(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, struct bh_error *err)
+static int blkio_v1(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
 {
+	const struct bh_spec_resources *r = p->resources;
+
 	(void)err;
 	if (r->block_io.weight.set && r->block_io.weight.value) {
 		add_number(w, FOLDER_BLKIO, "blkio.weight", (int64_t)r->block_io.weight.value);
@@ -238,8 +299,10 @@ static unsigned long long io_weight(uint64_t weight)
 	return weight <= 10 ? 1 : 1 + (BH_MIN(weight, 1000u) - 10) * 9999 / 990;
 }
 
-static int blkio_v2(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, struct bh_error *err)
+static int blkio_v2(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
 {
+	const struct bh_spec_resources *r = p->resources;
+
 	(void)err;
 	if (r->block_io.weight.set && r->block_io.weight.value) {
 		add_number(w, FOLDER_BLKIO, "io.bfq.weight", (int64_t)r->block_io.weight.value);
@@ -289,40 +352,119 @@ static int hugetlb(const struct bh_spec_resources *r, const char *suffix, struct
 	return 0;
 }
 
-static int hugetlb_v1(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, struct bh_error *err)
+static int hugetlb_v1(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
 {
-	return hugetlb(r, "limit_in_bytes", w, err);
+	return hugetlb(p->resources, "limit_in_bytes", w, err);
 }
 
-static int hugetlb_v2(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, struct bh_error *err)
+static int hugetlb_v2(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
 {
-	return hugetlb(r, "max", w, err);
+	return hugetlb(p->resources, "max", w, err);
 }
 
-typedef int plan_function(const struct bh_spec_resources *r, struct bh_cgroup_writes *w, struct bh_error *err);
+/* The same file and format on both versions. What isn't given stays as it is ("max" in a new cgroup). */
+static int rdma(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
+{
+	(void)err;
+	for (size_t i = 0; i < p->resources->rdma_count; i++) {
+		const struct bh_spec_rdma_limit *limit = &p->resources->rdma[i];
+		bh_auto_buf struct bh_buf value = { 0 };
+
+		bh_buf_adds(&value, limit->device);
+		if (limit->hca_handles.set)
+			bh_buf_addf(&value, " hca_handle=%llu", (unsigned long long)limit->hca_handles.value);
+		if (limit->hca_objects.set)
+			bh_buf_addf(&value, " hca_object=%llu", (unsigned long long)limit->hca_objects.value);
+		if (limit->hca_handles.set || limit->hca_objects.set)
+			add(w, FOLDER_RDMA, "rdma.max", bh_buf_take(&value));
+	}
+	return 0;
+}
+
+static int net_cls_v1(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
+{
+	const struct bh_opt_u64 *class_id = &p->resources->network.class_id;
+
+	if (!class_id->set || !class_id->value)
+		return 0;
+	if (class_id->value > UINT32_MAX)
+		return bh_error_text(err, ERANGE, "linux.resources.network.classID: %llu is more than 32 bits", (unsigned long long)class_id->value);
+	add_number(w, FOLDER_NET_CLS, "net_cls.classid", (int64_t)class_id->value);
+	return 0;
+}
+
+static int net_prio_v1(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
+{
+	for (size_t i = 0; i < p->resources->network.priority_count; i++) {
+		const struct bh_spec_interface_priority *priority = &p->resources->network.priorities[i];
+		size_t length = strlen(priority->name);
+
+		/* A word of a line; the kernel looks for an interface of that name. */
+		if (length == 0 || length >= IFNAMSIZ || strcspn(priority->name, " \t\n/") != length)
+			return bh_error_text(err, EINVAL, "linux.resources.network.priorities[%zu]: '%.32s' is no interface's name", i, priority->name);
+		add(w, FOLDER_NET_PRIO, "net_prio.ifpriomap", bh_printf("%s %u", priority->name, (unsigned)priority->priority));
+	}
+	return 0;
+}
+
+/* v2 has no such controllers: packets are classified by nftables or BPF on the cgroup. */
+static int net_cls_v2(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err)
+{
+	const char *field = p->resources->network.priority_count ? "priorities" : "classID";
+
+	(void)w;
+	if (!p->resources->network.priority_count && !(p->resources->network.class_id.set && p->resources->network.class_id.value))
+		return 0;
+	if (p->strict)
+		return bh_error_text(err, ENOTSUP, "linux.resources.network.%s: cgroup v2 has no such setting", field);
+	bh_warn_once("linux.resources.network.%s is ignored: cgroup v2 has no such setting", field);
+	return 0;
+}
+
+typedef int plan_function(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *w, struct bh_error *err);
 
 static plan_function *const plans[FOLDER_COUNT][2] = {
-	[FOLDER_MEMORY] = { memory_v1, memory_v2 }, [FOLDER_CPU] = { cpu_v1, cpu_v2 },
-	[FOLDER_CPUSET] = { cpuset, cpuset },       [FOLDER_PIDS] = { pids, pids },
-	[FOLDER_BLKIO] = { blkio_v1, blkio_v2 },    [FOLDER_HUGETLB] = { hugetlb_v1, hugetlb_v2 },
+	[FOLDER_MEMORY] = { memory_v1, memory_v2 },
+	[FOLDER_CPU] = { cpu_v1, cpu_v2 },
+	[FOLDER_CPUSET] = { cpuset, cpuset },
+	[FOLDER_PIDS] = { pids, pids },
+	[FOLDER_BLKIO] = { blkio_v1, blkio_v2 },
+	[FOLDER_HUGETLB] = { hugetlb_v1, hugetlb_v2 },
+	[FOLDER_RDMA] = { rdma, rdma },
+	[FOLDER_NET_CLS] = { net_cls_v1, net_cls_v2 },
+	[FOLDER_NET_PRIO] = { net_prio_v1, NULL },
 };
 
-int bh_cgroup_plan(enum bh_cgroup_folder controller, int version, const struct bh_spec_resources *resources, struct bh_cgroup_writes *writes,
-		   struct bh_error *err)
+int bh_cgroup_plan(enum bh_cgroup_folder controller, const struct bh_cgroup *cgroup, int version, const struct bh_spec_resources *resources,
+		   struct bh_cgroup_writes *writes, struct bh_error *err)
 {
 	plan_function *plan = plans[controller][version - 1];
+	struct bh_cgroup_planner planner = {
+		.resources = resources,
+		.strict = cgroup && cgroup->strict,
+		.memory_fd = cgroup ? cgroup->folders[version == 2 ? FOLDER_UNIFIED : FOLDER_MEMORY].fd : -1,
+	};
 
-	return plan ? plan(resources, writes, err) : 0;
+	return plan ? plan(&planner, writes, err) : 0;
 }
 
 static bool key_is_valid(const char *key, size_t length)
 {
-	if (length == 0 || length >= 64 || *key == '.')
+	if (length == 0 || length >= 64 || *key == '.' || !memchr(key, '.', length))
 		return false;
 	for (size_t i = 0; i < length; i++)
 		if (!isalnum((unsigned char)key[i]) && !strchr("._-", key[i]))
 			return false;
 	return true;
+}
+
+static int bad_key(const char *item, const char *equals, struct bh_error *err)
+{
+	int length = equals ? (int)BH_MIN(equals - item, 128) : 0;
+
+	if (memchr(item, '/', (size_t)length))
+		return bh_error_text(err, EINVAL, "unified resource \"%.*s\" must be a file name (no slashes)", length, item);
+	return bh_error_text(err, EINVAL, "unified resource \"%.*s\" must be in the form CONTROLLER.PARAMETER", length, item);
 }
 
 int bh_cgroup_plan_unified(const struct bh_spec_resources *resources, struct bh_cgroup_writes *writes, struct bh_error *err)
@@ -332,9 +474,9 @@ int bh_cgroup_plan_unified(const struct bh_spec_resources *resources, struct bh_
 		char key[64];
 
 		if (!equals || !key_is_valid(item, (size_t)(equals - item)))
-			return bh_error_text(err, EINVAL, "linux.resources.unified: bad key in '%s'", item);
+			return bad_key(item, equals, err);
 		snprintf(key, sizeof key, "%.*s", (int)(equals - item), item);
-		add(writes, FOLDER_UNIFIED, key, bh_strdup(equals + 1));
+		add(writes, FOLDER_UNIFIED, key, bh_strdup(equals + 1))->unified = true;
 	}
 	return 0;
 }

@@ -20,7 +20,13 @@
 #include <poll.h>
 
 /* Order in which limits are applied. */
-static const enum bh_cgroup_folder limited[] = { FOLDER_MEMORY, FOLDER_CPU, FOLDER_CPUSET, FOLDER_PIDS, FOLDER_BLKIO, FOLDER_HUGETLB };
+static const enum bh_cgroup_folder limited[] = { FOLDER_MEMORY,  FOLDER_CPU,  FOLDER_CPUSET,  FOLDER_PIDS,    FOLDER_BLKIO,
+						 FOLDER_HUGETLB, FOLDER_RDMA, FOLDER_NET_CLS, FOLDER_NET_PRIO };
+
+static bool is_no_permission(int r)
+{
+	return r == -EACCES || r == -EPERM || r == -EROFS;
+}
 
 /* 1: there is a folder now; 0: this host has no such hierarchy. */
 static int need_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, struct bh_error *err)
@@ -29,17 +35,21 @@ static int need_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, s
 
 	if (cgroup->folders[folder].fd >= 0)
 		return 1;
-	r = bh_cgroup_make_folder(cgroup, folder, bh_cgroup_v1_names[folder], err);
+	r = bh_cgroup_make_folder(cgroup, folder, err);
+	if (is_no_permission(r) && cgroup->rootless && !cgroup->path_given) {
+		bh_error_clear(err);
+		return 0;
+	}
 	return r == -ENOENT ? 0 : r < 0 ? r : 1;
 }
 
 /* --- cpuset: a new folder has no cpus and no memory nodes, and takes no task until it has ----------------------------- */
 
-static int inherit_cpuset_file(int parent_fd, int fd, const char *file, struct bh_error *err)
+static int inherit_cpuset_file(int parent_fd, int fd, const char *file, bool is_new, struct bh_error *err)
 {
 	char own[1024], parents[1024];
 
-	if (bh_cgroup_read(fd, file, own, sizeof own) && own[0] && own[0] != '\n')
+	if (!is_new && bh_cgroup_read(fd, file, own, sizeof own) && own[0] && own[0] != '\n')
 		return 0;
 	if (!bh_cgroup_read(parent_fd, file, parents, sizeof parents))
 		return bh_error_set(err, errno, "read %s", file);
@@ -47,21 +57,23 @@ static int inherit_cpuset_file(int parent_fd, int fd, const char *file, struct b
 	return *parents ? bh_write_value_at(fd, file, parents, err) : 0;
 }
 
-static int inherit_cpuset(struct bh_cgroup *cgroup, struct bh_error *err)
+/* What `creating` sets itself isn't inherited: an exclusive cpuset beside it could forbid that. */
+static int inherit_cpuset(struct bh_cgroup *cgroup, const struct bh_spec_resources *creating, struct bh_error *err)
 {
-	bh_auto_strv struct bh_strv parts = bh_strv_split(cgroup->path, '/');
+	bh_auto_strv struct bh_strv parts = bh_strv_split(bh_cgroup_inner(cgroup, FOLDER_CPUSET), '/');
 	bh_auto_close int parent = openat(cgroup->root_fd, "cpuset", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	if (parent < 0)
 		return bh_error_set(err, errno, "open " CGROUP_ROOT "/cpuset");
 	for (size_t i = 0; i < parts.count; i++) {
+		bool last = i + 1 == parts.count, is_new = parts.count - i <= cgroup->folders[FOLDER_CPUSET].made;
 		int fd = openat(parent, parts.items[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
-		int r = fd < 0 ? bh_error_set(err, errno, "open cgroup cpuset/%s", cgroup->path) : 0;
+		int r = fd < 0 ? bh_error_set(err, errno, "open cgroup cpuset/%s", bh_cgroup_inner(cgroup, FOLDER_CPUSET)) : 0;
 
-		if (r == 0)
-			r = inherit_cpuset_file(parent, fd, "cpuset.cpus", err);
-		if (r == 0)
-			r = inherit_cpuset_file(parent, fd, "cpuset.mems", err);
+		if (r == 0 && !(last && creating && creating->cpu.cpus && *creating->cpu.cpus))
+			r = inherit_cpuset_file(parent, fd, "cpuset.cpus", is_new, err);
+		if (r == 0 && !(last && creating && creating->cpu.mems && *creating->cpu.mems))
+			r = inherit_cpuset_file(parent, fd, "cpuset.mems", is_new, err);
 		bh_close_fd(&parent);
 		parent = fd;
 		if (r < 0)
@@ -106,16 +118,20 @@ static int move_missing(int from_fd, int to_fd, struct bh_error *err)
 	return moved;
 }
 
-static int add_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, struct bh_error *err)
+/* `creating`: what is asked for when nothing can be inside yet; NULL on update. */
+static int add_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const struct bh_spec_resources *creating, struct bh_error *err)
 {
 	int from = bh_cgroup_any_fd(cgroup), r;
 
 	if (cgroup->folders[folder].fd >= 0)
 		return 1;
 	r = need_folder(cgroup, folder, err);
-	if (r > 0 && folder == FOLDER_CPUSET && inherit_cpuset(cgroup, err) < 0)
-		r = -EIO;
-	while (r > 0 && from >= 0) {
+	if (r > 0 && folder == FOLDER_CPUSET) {
+		int inherited = inherit_cpuset(cgroup, creating, err);
+
+		r = inherited < 0 ? inherited : r;
+	}
+	while (r > 0 && from >= 0 && !creating) {
 		int moved = move_missing(from, cgroup->folders[folder].fd, err);
 
 		if (moved == 0)
@@ -132,6 +148,7 @@ static bool unified_has(const struct bh_cgroup *cgroup, enum bh_cgroup_folder co
 {
 	bh_auto_free char *enable = bh_printf("+%s", bh_cgroup_v2_names[controller] ? bh_cgroup_v2_names[controller] : "");
 	char words[512], *at = words;
+	const char *inner;
 
 	if (cgroup->folders[FOLDER_UNIFIED].fd < 0 || !enable[1] || !bh_cgroup_read(cgroup->root_fd, "unified/cgroup.controllers", words, sizeof words))
 		return false;
@@ -139,9 +156,10 @@ static bool unified_has(const struct bh_cgroup *cgroup, enum bh_cgroup_folder co
 	for (char *word; (word = strsep(&at, " "));) {
 		if (!bh_streq(word, enable + 1))
 			continue;
-		for (const char *slash = cgroup->path; slash; slash = strchr(slash + 1, '/')) {
-			bh_auto_free char *file = bh_printf("unified/%.*s%scgroup.subtree_control", (int)(slash - cgroup->path), cgroup->path,
-							    slash > cgroup->path ? "/" : "");
+		inner = bh_cgroup_inner(cgroup, FOLDER_UNIFIED);
+		for (const char *slash = inner; slash; slash = strchr(slash + 1, '/')) {
+			bh_auto_free char *file = bh_printf("unified/%.*s%scgroup.subtree_control", (int)(slash - inner), inner,
+							    slash > inner ? "/" : "");
 
 			bh_write_value_at(cgroup->root_fd, file, enable, NULL);
 		}
@@ -151,21 +169,22 @@ static bool unified_has(const struct bh_cgroup *cgroup, enum bh_cgroup_folder co
 }
 
 /* Plans all limits, in v1's words where there is a hierarchy (adding its folder), in v2's where only the v2 tree has it. */
-static int plan_limits(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_cgroup_writes *writes, struct bh_error *err)
+static int plan_limits(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, bool creating, struct bh_cgroup_writes *writes,
+		       struct bh_error *err)
 {
 	for (size_t i = 0; i < BH_ARRAY_SIZE(limited); i++) {
 		size_t before = writes->count;
-		int r = bh_cgroup_plan(limited[i], 1, resources, writes, err);
+		int r = bh_cgroup_plan(limited[i], cgroup, 1, resources, writes, err);
 
 		if (r == 0 && writes->count > before)
-			r = add_folder(cgroup, limited[i], err);
+			r = add_folder(cgroup, limited[i], creating ? resources : NULL, err);
 		if (r < 0)
 			return r;
 		if (r > 0 || writes->count == before || !unified_has(cgroup, limited[i]))
 			continue;
 		while (writes->count > before)
 			free(writes->items[--writes->count].value);
-		r = bh_cgroup_plan(limited[i], 2, resources, writes, err);
+		r = bh_cgroup_plan(limited[i], cgroup, 2, resources, writes, err);
 		if (r < 0)
 			return r;
 		for (size_t n = before; n < writes->count; n++)
@@ -174,33 +193,70 @@ static int plan_limits(struct bh_cgroup *cgroup, const struct bh_spec_resources 
 	return cgroup->folders[FOLDER_UNIFIED].fd >= 0 ? bh_cgroup_plan_unified(resources, writes, err) : 0;
 }
 
-static int apply_limits(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
+static int apply_limits(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, bool creating, struct bh_error *err)
 {
 	struct bh_cgroup_writes writes = { 0 };
-	int r = plan_limits(cgroup, resources, &writes, err);
+	int r;
 
+	if (resources->unified.count && cgroup->strict)
+		return bh_error_text(err, EINVAL, "invalid configuration: cannot use unified on cgroup v1");
+	r = plan_limits(cgroup, resources, creating, &writes, err);
 	if (r == 0)
 		r = bh_cgroup_apply(cgroup, &writes, err);
 	bh_cgroup_writes_clear(&writes);
 	return r;
 }
 
-static int write_device_rules(struct bh_cgroup *cgroup, const struct bh_device_set *set, struct bh_error *err)
+static int write_rules(struct bh_cgroup *cgroup, const char *file, const struct bh_device_set *set, const struct bh_device_set *but,
+		       struct bh_error *err)
 {
-	const char *file = set->allow_all ? "devices.deny" : "devices.allow";
-	bh_auto_close int fd = -1;
-	int r = bh_cgroup_write(cgroup, FOLDER_DEVICES, set->allow_all ? "devices.allow" : "devices.deny", "a", err);
-	fd = openat(cgroup->folders[FOLDER_DEVICES].fd, file, O_WRONLY | O_CLOEXEC);
-	for (size_t i = 0; r == 0 && i < set->count; i++) {
+	bh_auto_close int fd = openat(cgroup->folders[FOLDER_DEVICES].fd, file, O_WRONLY | O_CLOEXEC);
+
+	for (size_t i = 0; i < set->count; i++) {
 		char rule[64];
 
+		if (but && bh_device_set_has(but, &set->exceptions[i]))
+			continue;
 		bh_device_rule_format(&set->exceptions[i], rule);
 		/* One rule per write: the kernel reads no further. */
 		if (write(fd, rule, strlen(rule)) < 0)
-			r = bh_error_set(err, errno, "write '%s' to " CGROUP_ROOT "/devices/%s/%s", rule, cgroup->path, file);
-		else
-			bh_explain("cgroup", "file", file, "value", rule);
+			return bh_error_set(err, errno, "write '%s' to " CGROUP_ROOT "/devices/%s/%s", rule, bh_cgroup_inner(cgroup, FOLDER_DEVICES),
+					    file);
+		bh_explain("cgroup", "file", file, "value", rule);
 	}
+	return 0;
+}
+
+static int write_device_rules(struct bh_cgroup *cgroup, const struct bh_device_set *set, struct bh_error *err)
+{
+	int r = bh_cgroup_write(cgroup, FOLDER_DEVICES, set->allow_all ? "devices.allow" : "devices.deny", "a", err);
+
+	return r < 0 ? r : write_rules(cgroup, set->allow_all ? "devices.deny" : "devices.allow", set, NULL, err);
+}
+
+/* From one list to the other with processes inside: first what is new is allowed, then what is gone is denied. When the base
+ * itself changes there is no such way, and the kernel starts over. */
+static int change_device_rules(struct bh_cgroup *cgroup, const struct bh_device_set *set, struct bh_error *err)
+{
+	bh_auto_buf struct bh_buf list = { 0 };
+	struct bh_device_set now = { 0 };
+	int r = bh_read_file_at(cgroup->folders[FOLDER_DEVICES].fd, "devices.list", CGROUP_FILE_MAX, &list, err);
+
+	if (r == 0)
+		r = bh_device_set_from_list(list.data ? list.data : "", &now, err);
+	if (r < 0)
+		return r;
+	if (now.allow_all || set->allow_all) {
+		r = write_device_rules(cgroup, set, err);
+	} else {
+		r = write_rules(cgroup, "devices.allow", set, &now, err);
+		if (r == 0)
+			r = write_rules(cgroup, "devices.deny", &now, set, err);
+		/* A wide rule that is gone took narrow ones with it. */
+		if (r == 0)
+			r = write_rules(cgroup, "devices.allow", set, NULL, err);
+	}
+	bh_device_set_clear(&now);
 	return r;
 }
 
@@ -209,7 +265,7 @@ static int write_device_rules(struct bh_cgroup *cgroup, const struct bh_device_s
  * dozen writes take 75 us, entering and removing included; to verify and translate a program takes 250 us. So the program
  * is for hosts whose v1 side has no devices hierarchy.
  */
-static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
+static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, bool creating, struct bh_error *err)
 {
 	struct bh_device_set set;
 	int r;
@@ -219,18 +275,32 @@ static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resource
 	r = bh_device_set_from_rules(resources->devices, resources->device_count, &set, err);
 	if (r < 0)
 		return r;
-	r = need_folder(cgroup, FOLDER_DEVICES, err);
+	r = add_folder(cgroup, FOLDER_DEVICES, creating ? resources : NULL, err);
 	if (r > 0)
-		r = write_device_rules(cgroup, &set, err);
+		r = creating ? write_device_rules(cgroup, &set, err) : change_device_rules(cgroup, &set, err);
 	else if (r == 0 && cgroup->folders[FOLDER_UNIFIED].fd >= 0)
-		r = bh_cgroup_attach_device_program(cgroup->folders[FOLDER_UNIFIED].fd, &set, err);
-	else if (r == 0)
+		r = bh_cgroup_attach_device_program(cgroup->folders[FOLDER_UNIFIED].fd, &set, !creating, err);
+	else if (r == 0 && !cgroup->rootless)
 		bh_warn_once("device rules are not applied: no cgroup hierarchy " CGROUP_ROOT "/devices");
 	bh_device_set_clear(&set);
+	if (is_no_permission(r) && cgroup->rootless) {
+		bh_error_clear(err);
+		return 0;
+	}
 	return r;
 }
 
-static int create(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
+/* One folder in each hierarchy that there is, in the order of enum bh_cgroup_folder. */
+static int make_every_folder(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < FOLDER_COUNT; i++)
+		r = add_folder(cgroup, (enum bh_cgroup_folder)i, resources, err);
+	return r;
+}
+
+static int make_needed_folders(struct bh_cgroup *cgroup, struct bh_error *err)
 {
 	int unified = need_folder(cgroup, FOLDER_UNIFIED, err);
 	int r = unified;
@@ -239,27 +309,36 @@ static int create(struct bh_cgroup *cgroup, const struct bh_spec_resources *reso
 		r = need_folder(cgroup, FOLDER_MEMORY, err);
 	if (r >= 0 && unified == 0)
 		r = need_folder(cgroup, FOLDER_CPUACCT, err);
+	return r;
+}
+
+static int create(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
+{
+	int r = cgroup->every ? make_every_folder(cgroup, resources, err) : make_needed_folders(cgroup, err);
+
 	if (r >= 0)
-		r = apply_limits(cgroup, resources, err);
+		r = apply_limits(cgroup, resources, true, err);
 	if (r >= 0)
-		r = apply_devices(cgroup, resources, err);
-	if (r >= 0 && bh_cgroup_any_fd(cgroup) < 0)
+		r = apply_devices(cgroup, resources, true, err);
+	if (r >= 0 && bh_cgroup_any_fd(cgroup) < 0 && !cgroup->rootless)
 		bh_warn_once("no cgroup hierarchy is mounted below " CGROUP_ROOT ": nothing is limited or counted");
 	return r < 0 ? r : 0;
 }
 
 static int update(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
 {
-	return apply_limits(cgroup, resources, err);
+	int r = apply_limits(cgroup, resources, false, err);
+
+	return r < 0 ? r : apply_devices(cgroup, resources, false, err);
 }
 
 static int open_all(struct bh_cgroup *cgroup, struct bh_error *err)
 {
 	(void)err;
-	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		bh_auto_free char *path = bh_printf("%s/%s", bh_cgroup_v1_names[i], cgroup->path);
+	for (size_t i = 0; i < FOLDER_LAZY_COUNT; i++) {
+		bh_auto_free char *place = bh_cgroup_place(cgroup, (enum bh_cgroup_folder)i);
 
-		cgroup->folders[i].fd = openat(cgroup->root_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		cgroup->folders[i].fd = openat(cgroup->root_fd, place, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	}
 	return 0;
 }
@@ -271,12 +350,12 @@ static int enter_self(const struct bh_cgroup *cgroup, struct bh_error *err)
 		int fd;
 
 		/* Born in the v2 tree's folder already, wherever the kernel can do that. */
-		if (cgroup->folders[i].fd < 0 || (i == FOLDER_UNIFIED && bh_cgroup_clone_fd(cgroup) >= 0))
+		if (cgroup->folders[i].fd < 0 || cgroup->folders[i].alias || (i == FOLDER_UNIFIED && bh_cgroup_clone_fd(cgroup) >= 0))
 			continue;
 		/* Left open: it's O_CLOEXEC, and this process is about to execve. */
 		fd = openat(cgroup->folders[i].fd, file, O_WRONLY | O_CLOEXEC);
 		if (fd < 0 || write(fd, "0", 1) != 1)
-			return bh_error_set(err, errno, "enter cgroup %s/%s", bh_cgroup_v1_names[i], cgroup->path);
+			return bh_error_set(err, errno, "enter cgroup %s/%s", bh_cgroup_v1_names[i], bh_cgroup_inner(cgroup, (enum bh_cgroup_folder)i));
 		if (bh_explain_mode != BH_EXPLAIN_OFF) {
 			bh_auto_free char *words = bh_cgroup_words(cgroup, (enum bh_cgroup_folder)i, file);
 
@@ -341,7 +420,7 @@ static int freeze(struct bh_cgroup *cgroup, bool frozen, struct bh_error *err)
 
 	if (cgroup->folders[FOLDER_UNIFIED].fd >= 0)
 		return bh_cgroup_core_freeze(cgroup, frozen, err);
-	r = add_folder(cgroup, FOLDER_FREEZER, err);
+	r = add_folder(cgroup, FOLDER_FREEZER, NULL, err);
 	if (r == 0)
 		return bh_error_text(err, ENOTSUP, "freeze cgroup %s: no hierarchy " CGROUP_ROOT "/freezer", cgroup->path);
 	return r < 0 ? r : freeze_v1(cgroup, frozen, err);

@@ -15,9 +15,10 @@
 #include <errno.h>
 #include <fcntl.h>
 
-static const enum bh_cgroup_folder limited[] = { FOLDER_MEMORY, FOLDER_CPU, FOLDER_CPUSET, FOLDER_PIDS, FOLDER_BLKIO, FOLDER_HUGETLB };
+static const enum bh_cgroup_folder limited[] = { FOLDER_MEMORY, FOLDER_CPU,     FOLDER_CPUSET, FOLDER_PIDS,
+						 FOLDER_BLKIO,  FOLDER_HUGETLB, FOLDER_RDMA,   FOLDER_NET_CLS };
 
-/* "+cpu +memory ...": all that the root has and this project uses. */
+/* "+cpu +memory ...": all that the root has and this project uses, or all. */
 static char *wanted_controllers(const struct bh_cgroup *cgroup)
 {
 	bh_auto_strv struct bh_strv words = { 0 };
@@ -28,8 +29,11 @@ static char *wanted_controllers(const struct bh_cgroup *cgroup)
 		text[strcspn(text, "\n")] = '\0';
 		words = bh_strv_split(text, ' ');
 	}
-	for (size_t i = 0; i < BH_ARRAY_SIZE(limited); i++)
-		if (bh_strv_contains(&words, bh_cgroup_v2_names[limited[i]]))
+	for (size_t i = 0; cgroup->every && i < words.count; i++)
+		if (*words.items[i])
+			bh_buf_addf(&wanted, "%s+%s", wanted.length ? " " : "", words.items[i]);
+	for (size_t i = 0; !cgroup->every && i < BH_ARRAY_SIZE(limited); i++)
+		if (bh_cgroup_v2_names[limited[i]] && bh_strv_contains(&words, bh_cgroup_v2_names[limited[i]]))
 			bh_buf_addf(&wanted, "%s+%s", wanted.length ? " " : "", bh_cgroup_v2_names[limited[i]]);
 	return bh_buf_take(&wanted);
 }
@@ -45,7 +49,7 @@ static void hand_down_in(const struct bh_cgroup *cgroup, const char *folder, con
 		bh_explain("cgroup", "file", file, "value", wanted);
 		return;
 	}
-	if (r == -EBUSY) {
+	if (r == -EBUSY && !cgroup->strict) {
 		bh_warn_once("cgroup /%s has processes of its own, so the kernel hands no controllers down from it; limits that need them "
 			     "are not applied (move the processes to a folder below it)",
 			     folder);
@@ -59,13 +63,14 @@ static void hand_down_in(const struct bh_cgroup *cgroup, const char *folder, con
 
 static void hand_down(const struct bh_cgroup *cgroup)
 {
+	const char *inner = bh_cgroup_inner(cgroup, FOLDER_UNIFIED);
 	bh_auto_free char *wanted = wanted_controllers(cgroup);
 
 	if (!*wanted)
 		return;
 	hand_down_in(cgroup, "", wanted);
-	for (const char *slash = strchr(cgroup->path, '/'); slash; slash = strchr(slash + 1, '/')) {
-		bh_auto_free char *folder = bh_strndup(cgroup->path, (size_t)(slash - cgroup->path));
+	for (const char *slash = strchr(inner, '/'); slash; slash = strchr(slash + 1, '/')) {
+		bh_auto_free char *folder = bh_strndup(inner, (size_t)(slash - inner));
 
 		hand_down_in(cgroup, folder, wanted);
 	}
@@ -81,10 +86,10 @@ static bool has_file(const struct bh_cgroup *cgroup, const char *file)
 	return faccessat(fd_of(cgroup), file, F_OK, 0) == 0;
 }
 
-static int plan_limits(const struct bh_spec_resources *resources, struct bh_cgroup_writes *writes, struct bh_error *err)
+static int plan_limits(const struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_cgroup_writes *writes, struct bh_error *err)
 {
 	for (size_t i = 0; i < BH_ARRAY_SIZE(limited); i++) {
-		int r = bh_cgroup_plan(limited[i], 2, resources, writes, err);
+		int r = bh_cgroup_plan(limited[i], cgroup, 2, resources, writes, err);
 
 		if (r < 0)
 			return r;
@@ -96,7 +101,7 @@ static int apply_limits(struct bh_cgroup *cgroup, const struct bh_spec_resources
 {
 	struct bh_cgroup_writes writes = { 0 };
 	bool handed_down = false;
-	int r = plan_limits(resources, &writes, err);
+	int r = plan_limits(cgroup, resources, &writes, err);
 
 	for (size_t i = 0; i < writes.count; i++) {
 		writes.items[i].folder = FOLDER_UNIFIED;
@@ -111,7 +116,7 @@ static int apply_limits(struct bh_cgroup *cgroup, const struct bh_spec_resources
 	return r;
 }
 
-static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
+static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, bool replace, struct bh_error *err)
 {
 	struct bh_device_set set;
 	int r;
@@ -121,24 +126,55 @@ static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resource
 	r = bh_device_set_from_rules(resources->devices, resources->device_count, &set, err);
 	if (r < 0)
 		return r;
-	r = bh_cgroup_attach_device_program(fd_of(cgroup), &set, err);
+	r = bh_cgroup_attach_device_program(fd_of(cgroup), &set, replace, err);
 	bh_device_set_clear(&set);
+	if ((r == -EPERM || r == -EACCES) && cgroup->rootless) {
+		/* Without privilege on the host there is nothing to protect: the kernel asks for the file's permissions anyway. */
+		bh_error_clear(err);
+		return 0;
+	}
 	return r;
+}
+
+static bool needs_a_controller(const struct bh_cgroup *cgroup, const struct bh_spec_resources *resources)
+{
+	struct bh_cgroup_writes writes = { 0 };
+	bool needs = plan_limits(cgroup, resources, &writes, NULL) < 0 || writes.count > 0;
+
+	bh_cgroup_writes_clear(&writes);
+	return needs;
+}
+
+/* Does the folder lack controllers that the root has? */
+static bool lacks_controllers(const struct bh_cgroup *cgroup)
+{
+	char own[512], all[512];
+
+	if (!cgroup->every)
+		/* Usage is always counted: a probe for the two controllers that `stats` and the OOM record read. */
+		return !has_file(cgroup, "memory.events") || !has_file(cgroup, "pids.current");
+	return bh_cgroup_read(fd_of(cgroup), "cgroup.controllers", own, sizeof own) &&
+	       bh_cgroup_read(cgroup->root_fd, "cgroup.controllers", all, sizeof all) && strcmp(own, all) != 0;
 }
 
 static int create(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
 {
-	int r = bh_cgroup_make_folder(cgroup, FOLDER_UNIFIED, "", err);
+	int r = bh_cgroup_make_folder(cgroup, FOLDER_UNIFIED, err);
 
 	if (r == -ENOENT)
-		return bh_error_set(err, -r, "make cgroup " CGROUP_ROOT "/%s", cgroup->path);
+		return bh_error_set(err, -r, "make cgroup " CGROUP_ROOT "/%s", bh_cgroup_inner(cgroup, FOLDER_UNIFIED));
+	if ((r == -EACCES || r == -EPERM || r == -EROFS) && cgroup->rootless && !cgroup->path_given) {
+		if (needs_a_controller(cgroup, resources))
+			return bh_error_prefix(err, "rootless needs no limits + no cgrouppath when no permission is granted for cgroups");
+		bh_error_clear(err);
+		return 0;
+	}
 	if (r < 0)
 		return r;
-	/* Usage is always counted: a probe for the two controllers that `stats` and the OOM record read. */
-	if (!has_file(cgroup, "memory.events") || !has_file(cgroup, "pids.current"))
+	if (lacks_controllers(cgroup))
 		hand_down(cgroup);
 	r = apply_limits(cgroup, resources, err);
-	return r < 0 ? r : apply_devices(cgroup, resources, err);
+	return r < 0 ? r : apply_devices(cgroup, resources, false, err);
 }
 
 /* cpu.max is one value of two numbers: a new period alone must not lift the quota. */
@@ -159,17 +195,21 @@ static int update(struct bh_cgroup *cgroup, const struct bh_spec_resources *reso
 {
 	struct bh_spec_resources copy = *resources; /* borrows all pointers */
 
+	int r;
+
 	keep_quota(cgroup, &copy);
-	return apply_limits(cgroup, &copy, err);
+	r = apply_limits(cgroup, &copy, err);
+	return r < 0 ? r : apply_devices(cgroup, resources, true, err);
 }
 
 static int open_folder(struct bh_cgroup *cgroup, struct bh_error *err)
 {
-	int fd = openat(cgroup->root_fd, cgroup->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	const char *inner = bh_cgroup_inner(cgroup, FOLDER_UNIFIED);
+	int fd = openat(cgroup->root_fd, inner, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0)
-		return errno == ENOENT ? bh_error_text(err, ENOENT, "no cgroup /%s", cgroup->path) :
-					 bh_error_set(err, errno, "open " CGROUP_ROOT "/%s", cgroup->path);
+		return errno == ENOENT ? bh_error_text(err, ENOENT, "no cgroup /%s", inner) :
+					 bh_error_set(err, errno, "open " CGROUP_ROOT "/%s", inner);
 	cgroup->folders[FOLDER_UNIFIED].fd = fd;
 	return 0;
 }

@@ -51,3 +51,7 @@ int bh_spec_check_linux(const struct bh_spec *spec, struct bh_error *err);
 
 /* spec-vm.c */
 extern const struct bh_field bh_spec_vm_fields[];
+
+/* spec-resources.c: linux.resources.network and .rdma; the codec works on the whole struct bh_spec. */
+extern const struct bh_field bh_spec_network_fields[];
+extern const struct bh_field_codec bh_spec_rdma_codec;

@@ -376,7 +376,7 @@ static const struct bh_field memory_fields[] = {
 	FIELD("swappiness", OPT_U64, bh_spec, resources.memory.swappiness),
 	FIELD("disableOOMKiller", BOOL, bh_spec, resources.memory.disable_oom_killer),
 	FIELD("useHierarchy", BOOL, bh_spec, resources.memory.use_hierarchy),
-	REFUSED("checkBeforeUpdate"),
+	FIELD("checkBeforeUpdate", BOOL, bh_spec, resources.memory.check_before_update),
 	{ 0 },
 };
 
@@ -444,8 +444,8 @@ static const struct bh_field resource_fields[] = {
 	OBJECT("blockIO", block_io_fields),
 	ARRAY("hugepageLimits", bh_spec, resources.hugepage_limits, resources.hugepage_limit_count, hugepage_fields),
 	FIELD("unified", MAP, bh_spec, resources.unified),
-	REFUSED("network"),
-	REFUSED("rdma"),
+	OBJECT("network", bh_spec_network_fields),
+	{ .name = "rdma", .type = BH_FIELD_CUSTOM, .offset = 0, .extra = BH_FIELD_NOWHERE, .codec = &bh_spec_rdma_codec },
 	{ 0 },
 };
 
@@ -712,9 +712,24 @@ int bh_spec_parse(const char *json, size_t length, struct bh_spec *ret_spec, str
 	return 0;
 }
 
+int bh_spec_parse_resources(const char *json, size_t length, struct bh_spec *spec, struct bh_error *err)
+{
+	static const struct bh_json_path path = { NULL, "resources", 0 };
+	json_object *object = NULL;
+	int r = read_json(json, length, &object, err);
+
+	if (r < 0)
+		return r;
+	r = bh_schema_parse(object, resource_fields, spec, &path, err);
+	json_object_put(object);
+	if (r < 0)
+		bh_spec_clear(spec);
+	return r;
+}
+
 int bh_spec_parse_process(const char *json, size_t length, struct bh_spec_process *ret_process, struct bh_error *err)
 {
-	const struct bh_json_path path = { .name = "process" };
+	static const struct bh_json_path path = { NULL, "process", 0 };
 	struct bh_spec_process process = { 0 };
 	json_object *object = NULL;
 	int r = read_json(json, length, &object, err);

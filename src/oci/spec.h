@@ -137,6 +137,16 @@ struct bh_spec_hugepage_limit {
 	uint64_t limit;
 };
 
+struct bh_spec_rdma_limit {
+	char *device; /* "mlx5_1" */
+	struct bh_opt_u64 hca_handles, hca_objects;
+};
+
+struct bh_spec_interface_priority {
+	char *name;
+	uint32_t priority;
+};
+
 /* linux.resources. Memory in bytes, -1 = unlimited; cpu times in microseconds. */
 struct bh_spec_resources {
 	struct bh_spec_device_rule *devices;
@@ -144,7 +154,7 @@ struct bh_spec_resources {
 	struct {
 		struct bh_opt_i64 limit, reservation, swap, kernel, kernel_tcp;
 		struct bh_opt_u64 swappiness;
-		bool disable_oom_killer, use_hierarchy;
+		bool disable_oom_killer, use_hierarchy, check_before_update;
 	} memory;
 	struct {
 		struct bh_opt_u64 shares, period, realtime_period, burst;
@@ -160,6 +170,13 @@ struct bh_spec_resources {
 	} block_io;
 	struct bh_spec_hugepage_limit *hugepage_limits;
 	size_t hugepage_limit_count;
+	struct {
+		struct bh_opt_u64 class_id; /* 32 bits */
+		struct bh_spec_interface_priority *priorities;
+		size_t priority_count;
+	} network;
+	struct bh_spec_rdma_limit *rdma;
+	size_t rdma_count;
 	struct bh_strv unified; /* "key=value" */
 };
 
@@ -302,6 +319,9 @@ int bh_spec_parse(const char *json, size_t length, struct bh_spec *ret_spec, str
 /* The process object alone (runc's exec --process). */
 int bh_spec_parse_process(const char *json, size_t length, struct bh_spec_process *ret_process, struct bh_error *err);
 void bh_spec_process_clear(struct bh_spec_process *process);
+/* A `resources` object alone (update --resources): fills spec->resources, which the caller frees with bh_spec_clear. `spec` must
+ * be all zero. */
+int bh_spec_parse_resources(const char *json, size_t length, struct bh_spec *spec, struct bh_error *err);
 /* Writes config.json. BH_SECCOMP_DEFAULT becomes the annotation "org.bulkhead.seccomp=default" and is read back. */
 void bh_spec_write(const struct bh_spec *spec, struct bh_buf *out);
 void bh_spec_clear(struct bh_spec *spec);

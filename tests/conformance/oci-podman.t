@@ -13,7 +13,9 @@ parent=/bulkhead-podman-$$
 remove_cgroups() {
 	local dir
 	for dir in /sys/fs/cgroup$parent /sys/fs/cgroup/*$parent; do
-		[ -d "$dir" ] && find "$dir" -depth -type d -exec rmdir {} \; 2>/dev/null
+		[ -d "$dir" ] || continue
+		# conmon makes ordinary folders where a hierarchy isn't mounted.
+		if [ "$(stat -f -c %T "$dir")" = tmpfs ]; then rm -rf "$dir"; else find "$dir" -depth -type d -exec rmdir {} \; 2>/dev/null; fi
 	done
 }
 p() {
