@@ -174,6 +174,8 @@ int bh_rdt_remove(int resctrl_fd, const struct bh_spec *spec, const char *id, st
 int bh_job_prepare_rdt(struct bh_job *job, const char *id, struct bh_error *err);
 int bh_job_join_rdt(struct bh_job *job, const char *id, struct bh_error *err);
 int bh_child_rdt(struct bh_job *job, struct bh_error *err);
+/* rootless.c */
+int bh_rootless_enter(const struct bh_spec *spec, struct bh_error *err);
 /* network.c: linux.netDevices, asked for by the child and done by the caller. */
 int bh_child_network(struct bh_job *job, struct bh_error *err);
 int bh_caller_network(struct bh_job *job, pid_t pid, struct bh_error *err);

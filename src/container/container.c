@@ -136,7 +136,7 @@ static int prepare_namespaces(struct bh_job *job, struct bh_error *err)
 	for (int i = 0; i < BH_NS_COUNT; i++) {
 		const struct bh_spec_namespace *n = &job->spec->namespaces[i];
 
-		if (!n->present)
+		if (!n->present || (i == BH_NS_USER && job->request->rootless))
 			continue;
 		if (n->path) {
 			job->join_fds[i] = bh_namespace_open(AT_FDCWD, n->path, (enum bh_namespace_type)i, err);
@@ -146,7 +146,7 @@ static int prepare_namespaces(struct bh_job *job, struct bh_error *err)
 			job->new_flags |= (uint64_t)bh_namespaces[i].flag;
 		}
 	}
-	job->user_namespace = job->spec->namespaces[BH_NS_USER].present;
+	job->user_namespace = job->spec->namespaces[BH_NS_USER].present || job->request->rootless;
 	return check_mount_namespace(job->join_fds[BH_NS_MOUNT], err);
 }
 
@@ -357,7 +357,9 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	job->preserve_fds = request->preserve_fds;
 	job->parent_fate = request->keep_in_parent_fate;
 	job->no_new_keyring = request->no_new_keyring;
-	r = check_spec(job->spec, request->no_pivot, err);
+	r = request->rootless ? bh_rootless_enter(job->spec, err) : 0;
+	if (r == 0)
+		r = check_spec(job->spec, request->no_pivot, err);
 	if (r == 0)
 		r = bh_check_labels(job->spec, job->process, err);
 	if (r == 0)
@@ -506,7 +508,9 @@ static int serve_user_namespace(struct bh_job *job, const struct bh_container_pr
 	/* The pid can't be another's: it is our own child and not reaped. */
 	bh_auto_close int proc = bh_open_dir(AT_FDCWD, path, 0, err);
 	bh_auto_close int userns = -1;
-	int r = proc < 0 ? proc : bh_id_maps_write(proc, spec->uid_mappings, spec->uid_mapping_count, spec->gid_mappings, spec->gid_mapping_count, err);
+	int r = proc < 0 ? proc :
+			   bh_id_maps_write(process->pid, proc, spec->uid_mappings, spec->uid_mapping_count, spec->gid_mappings,
+					    spec->gid_mapping_count, err);
 
 	if (r < 0)
 		return r;

@@ -379,6 +379,8 @@ static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, stru
 	if (source < 0)
 		bh_label_mount(job->spec, m->type, &prepared->options);
 	r = bh_mount_classic(m->type, m->source ? m->source : m->type, source, &prepared->options, target, err);
+	if (drop_gid(m->type, r, &prepared->options))
+		r = bh_mount_classic(m->type, m->source ? m->source : m->type, -1, &prepared->options, target, err);
 	if (r < 0)
 		return r;
 	mounted = bh_open_in_root(job->root_fd, m->destination, O_PATH);
