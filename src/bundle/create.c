@@ -181,6 +181,9 @@ static int run_process(struct making *m, struct bh_error *err)
 		.cloned_context = m,
 		.preserve_fds = q->preserve_fds,
 		.start_socket = q->run ? 0 : m->start_socket,
+		.rootless = b->owner != 0,
+		.no_pivot = q->no_pivot,
+		.no_new_keyring = q->no_new_keyring,
 	};
 	const struct bh_cgroup_request cgroup = {
 		.path = b->spec.cgroups_path,

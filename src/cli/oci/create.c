@@ -3,6 +3,7 @@
 #include "cli/oci/oci.h"
 
 #include "base/file.h"
+#include "linux/namespace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,6 +43,13 @@ static int configured(void *context, struct bh_spec *spec, struct bh_error *err)
 	return bh_oci_console_check(console, err);
 }
 
+static bool is_rootless(void)
+{
+	if (bh_oci.rootless && !bh_streq(bh_oci.rootless, "auto"))
+		return bh_streq(bh_oci.rootless, "true");
+	return geteuid() != 0 || bh_in_user_namespace();
+}
+
 static int make(const struct create_options *o, const char *id, bool run, struct bh_oci_console *console, struct bh_bundle *ret_bundle,
 		struct bh_error *err)
 {
@@ -52,8 +60,11 @@ static int make(const struct create_options *o, const char *id, bool run, struct
 		.bundle = bundle,
 		.pid_file = o->pid_file,
 		.systemd_cgroup = bh_oci.systemd_cgroup,
+		.rootless = is_rootless(),
 		.run = run,
 		.preserve_fds = (int)o->preserve_fds,
+		.no_pivot = o->no_pivot,
+		.no_new_keyring = o->no_new_keyring,
 		.stdio = &console->stdio,
 		.configured = configured,
 		.terminal = bh_oci_console_send,

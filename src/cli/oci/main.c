@@ -188,6 +188,7 @@ int bh_oci_main(int argc, char **argv)
 		bh_log_set_level(BH_LOG_DEBUG);
 	bh_oci.root = global.root && *global.root ? global.root : default_root();
 	bh_oci.systemd_cgroup = global.systemd_cgroup;
+	bh_oci.rootless = global.rootless;
 	command = find_command(argv[0]);
 	if (!command) {
 		bh_error_text(&err, EINVAL, "'%.100s' is not a bulkhead-oci command; see 'bulkhead-oci --help'", argv[0]);

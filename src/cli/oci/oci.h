@@ -12,6 +12,7 @@
 
 struct bh_oci {
 	const char *root;      /* --root */
+	const char *rootless;  /* --rootless: "true", "false", "auto" or NULL */
 	bool systemd_cgroup;
 };
 extern struct bh_oci bh_oci;
