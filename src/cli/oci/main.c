@@ -14,11 +14,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+
+#define FIRST_USER_NAMESPACE 0xEFFFFFFDU /* PROC_USER_INIT_INO of the kernel */
 
 struct bh_oci bh_oci;
 
 struct global_options {
-	const char *root, *log, *log_format, *rootless, *criu;
+	const char *root, *log, *log_format, *rootless, *criu, *cgroup_manager;
 	bool debug, systemd_cgroup, version;
 };
 
@@ -30,6 +33,8 @@ const struct bh_option bh_oci_global_options[] = {
 	{ 0, "debug", BH_OPTION_BOOL, offsetof(struct global_options, debug), NULL, "Tell more", NULL, false },
 	{ 0, "systemd-cgroup", BH_OPTION_BOOL, offsetof(struct global_options, systemd_cgroup), NULL,
 	  "cgroupsPath is \"slice:prefix:name\", made by systemd", NULL, false },
+	{ 0, "cgroup-manager", BH_OPTION_STRING, offsetof(struct global_options, cgroup_manager), "MANAGER",
+	  "cgroupfs or systemd (as --systemd-cgroup)", "cgroupfs|systemd", false },
 	{ 0, "rootless", BH_OPTION_STRING, offsetof(struct global_options, rootless), "true|false|auto",
 	  "Ignore what only root may do (default auto)", "true|false|auto", false },
 	{ 0, "criu", BH_OPTION_STRING, offsetof(struct global_options, criu), "PATH", "The criu program for checkpoint and restore", NULL, false },
@@ -156,6 +161,18 @@ static const char *default_root(void)
 	return geteuid() != 0 && runtime_dir && *runtime_dir ? bh_printf("%s/bulkhead-oci", runtime_dir) : "/run/bulkhead-oci";
 }
 
+/* As runc decides about cgroups: systemd gives an ordinary user some; otherwise he and the root of a user namespace have none. */
+static bool is_rootless(const char *option)
+{
+	struct stat user;
+
+	if (option && !bh_streq(option, "auto"))
+		return bh_streq(option, "true");
+	if (bh_oci.systemd_cgroup)
+		return false;
+	return geteuid() != 0 || (stat("/proc/self/ns/user", &user) == 0 && user.st_ino != FIRST_USER_NAMESPACE);
+}
+
 static const struct bh_command *find_command(const char *name)
 {
 	for (const struct bh_command *const *c = bh_oci_commands; *c; c++)
@@ -187,7 +204,8 @@ int bh_oci_main(int argc, char **argv)
 	if (global.debug)
 		bh_log_set_level(BH_LOG_DEBUG);
 	bh_oci.root = global.root && *global.root ? global.root : default_root();
-	bh_oci.systemd_cgroup = global.systemd_cgroup;
+	bh_oci.systemd_cgroup = global.systemd_cgroup || bh_streq(global.cgroup_manager, "systemd");
+	bh_oci.rootless = is_rootless(global.rootless);
 	command = find_command(argv[0]);
 	if (!command) {
 		bh_error_text(&err, EINVAL, "'%.100s' is not a bulkhead-oci command; see 'bulkhead-oci --help'", argv[0]);
