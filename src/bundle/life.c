@@ -113,6 +113,20 @@ int bh_bundle_update(struct bh_bundle *b, const struct bh_spec_resources *resour
 	return b->driver->update(&place, resources, err);
 }
 
+int bh_bundle_write_stats(struct bh_bundle *b, struct bh_buf *out, struct bh_error *err)
+{
+	struct bh_compartment_place place = bh_bundle_place(b);
+
+	return b->driver->write_stats(&place, NULL, out, err);
+}
+
+int bh_bundle_watch(struct bh_bundle *b, struct bh_cgroup_watch *ret_watch, struct bh_error *err)
+{
+	struct bh_compartment_place place = bh_bundle_place(b);
+
+	return b->driver->watch(&place, ret_watch, err);
+}
+
 int bh_bundle_pids(struct bh_bundle *b, pid_t **ret_pids, size_t *ret_count, struct bh_error *err)
 {
 	struct bh_compartment_place place = bh_bundle_place(b);

@@ -74,6 +74,17 @@ static void write_line(int fd, bool json, const char *level, const char *text)
 	bh_write_all(fd, line.data, line.length);
 }
 
+/* Of the program's own messages: to the log file if there is one, else to stderr. */
+static void log_line(enum bh_log_level level, const char *text)
+{
+	static const char *const names[] = { "error", "warning", "info", "debug" };
+
+	int fd = log_fd >= 0 ? log_fd : STDERR_FILENO;
+
+	/* The container's first process closes all but the fd that the steps are told on, and has another stderr. */
+	write_line(bh_explain_fd() >= 0 ? bh_explain_fd() : fd, log_json, names[level], text);
+}
+
 int bh_oci_fail(const struct bh_error *err, int status)
 {
 	fflush(stdout);
@@ -201,8 +212,11 @@ int bh_oci_main(int argc, char **argv)
 		printf("bulkhead-oci version %s\nspec: 1.2.0\n", BH_VERSION);
 		return 0;
 	}
-	if (global.debug)
+	bh_log_set_sink(log_line);
+	if (global.debug) {
 		bh_log_set_level(BH_LOG_DEBUG);
+		bh_explain_enable(BH_EXPLAIN_LOG, log_fd >= 0 ? log_fd : STDERR_FILENO);
+	}
 	bh_oci.root = global.root && *global.root ? global.root : default_root();
 	bh_oci.systemd_cgroup = global.systemd_cgroup || bh_streq(global.cgroup_manager, "systemd");
 	bh_oci.rootless = is_rootless(global.rootless);
