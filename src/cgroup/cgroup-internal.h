@@ -75,6 +75,8 @@ int bh_cgroup_plan(enum bh_cgroup_folder controller, const struct bh_cgroup *cgr
 /* The "unified" map of the resources: for the v2 folder. */
 int bh_cgroup_plan_unified(const struct bh_spec_resources *resources, struct bh_cgroup_writes *writes, struct bh_error *err);
 uint64_t bh_cgroup_weight_from_shares(uint64_t shares);
+/* blockIO.weight (10..1000) as io.weight (1..10000). */
+uint64_t bh_cgroup_io_weight(uint64_t weight);
 
 /* devices.c: the rules reduced to "deny (or allow) all but these". */
 struct bh_device_set {
@@ -123,6 +125,17 @@ char *bh_cgroup_place(const struct bh_cgroup *cgroup, enum bh_cgroup_folder fold
 const char *bh_cgroup_hierarchy(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder);
 void bh_cgroup_free_ptr(struct bh_cgroup **cgroup);
 #define bh_auto_cgroup __attribute__((cleanup(bh_cgroup_free_ptr)))
+
+/* Takes the paths that /proc/PID/cgroup tells for the process. */
+int bh_cgroup_locate_process(struct bh_cgroup *cgroup, pid_t pid, struct bh_error *err);
+
+/* systemd.c */
+/* Has systemd make the scope, and locates its folders. The placeholder inside lives until it is ended. */
+int bh_cgroup_start_unit(struct bh_cgroup *cgroup, const struct bh_cgroup_request *request, struct bh_error *err);
+void bh_cgroup_end_placeholder(struct bh_cgroup *cgroup);
+int bh_cgroup_update_unit(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err);
+/* A missing one is success. */
+int bh_cgroup_stop_unit(struct bh_cgroup *cgroup, struct bh_error *err);
 
 /* processes.c */
 /* Waits until cgroup.events says "KEY VALUE". */

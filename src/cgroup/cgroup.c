@@ -127,6 +127,7 @@ void bh_cgroup_free(struct bh_cgroup *cgroup)
 {
 	if (!cgroup)
 		return;
+	bh_cgroup_end_placeholder(cgroup);
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
 		bh_close_fd(&cgroup->folders[i].fd);
 		free(cgroup->folders[i].path);
@@ -267,7 +268,8 @@ int bh_cgroup_make_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder
 		return r == -ENOENT ? r : bh_error_set(err, -r, "open " CGROUP_ROOT "/%s", place);
 	}
 	cgroup->folders[folder].alias = made == 0 && is_alias(cgroup, folder, fd);
-	r = made || cgroup->folders[folder].alias ? 0 : take_existing(cgroup, folder, fd, err);
+	/* A unit's folder was made for us, and its placeholder is inside. */
+	r = made || cgroup->folders[folder].alias || cgroup->unit ? 0 : take_existing(cgroup, folder, fd, err);
 	if (r < 0)
 		return r;
 	cgroup->folders[folder].fd = BH_TAKE_FD(fd);
@@ -420,16 +422,20 @@ static int make(const struct bh_cgroup_request *request, struct bh_cgroup **ret_
 	bh_auto_cgroup struct bh_cgroup *cgroup = NULL;
 	int r = bh_cgroup_new(&cgroup, err);
 
-	if (r == 0)
-		r = bh_cgroup_locate(cgroup, request->path, request->name, err);
 	if (r < 0)
 		return r;
-	cgroup->every = request->every_hierarchy;
+	cgroup->every = request->every_hierarchy || request->systemd;
 	cgroup->strict = request->strict;
 	cgroup->rootless = request->rootless;
-	r = cgroup->driver->create(cgroup, request->resources, err);
+	r = request->systemd ? bh_cgroup_start_unit(cgroup, request, err) : bh_cgroup_locate(cgroup, request->path, request->name, err);
+	if (r == 0)
+		r = cgroup->driver->create(cgroup, request->resources, err);
 	if (r < 0) {
-		undo_create(cgroup);
+		bh_cgroup_end_placeholder(cgroup);
+		if (cgroup->path)
+			undo_create(cgroup);
+		if (cgroup->unit)
+			bh_cgroup_stop_unit(cgroup, NULL);
 		return r;
 	}
 	if (request->owner_uid.set)
@@ -499,7 +505,9 @@ int bh_cgroup_enter_self(const struct bh_cgroup *cgroup, struct bh_error *err)
 
 int bh_cgroup_update(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
 {
-	return cgroup->driver->update(cgroup, resources, err);
+	int r = cgroup->unit ? bh_cgroup_update_unit(cgroup, resources, err) : 0;
+
+	return r < 0 ? r : cgroup->driver->update(cgroup, resources, err);
 }
 
 int bh_cgroup_mount_source(const struct bh_cgroup *cgroup, size_t index, const char **ret_name, int *ret_fd)

@@ -88,6 +88,8 @@ int bh_cgroup_destroy(struct bh_cgroup *cgroup, struct bh_error *err)
 	int64_t deadline_ns = bh_monotonic_ns() + CGROUP_WAIT_NS;
 	int result = 0;
 
+	bh_cgroup_end_placeholder(cgroup);
+
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
 		bh_auto_free char *words = NULL;
 		char *path;
@@ -105,6 +107,8 @@ int bh_cgroup_destroy(struct bh_cgroup *cgroup, struct bh_error *err)
 			remove_parent(cgroup, path);
 		}
 	}
+	if (cgroup->unit && result == 0)
+		result = bh_cgroup_stop_unit(cgroup, err);
 	return result;
 }
 
@@ -144,7 +148,7 @@ int bh_cgroup_remove_located(struct bh_cgroup *cgroup, struct bh_error *err)
 		busy |= r == -EBUSY;
 	}
 	if (!busy)
-		return 0;
+		return cgroup->unit ? bh_cgroup_stop_unit(cgroup, err) : 0;
 	bh_cgroup_open_places(cgroup);
 	return remove_seen(cgroup, err);
 }

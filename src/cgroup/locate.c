@@ -160,6 +160,25 @@ int bh_cgroup_locate(struct bh_cgroup *cgroup, const char *path, const char *nam
 	return locate_relative(cgroup, err);
 }
 
+/*
+ * systemd keeps its units in one hierarchy (v2, or name=systemd on v1, pure or hybrid) and makes folders in the others only where
+ * it has something to control. A runtime's container has a folder of the same path in all of them.
+ */
+int bh_cgroup_locate_process(struct bh_cgroup *cgroup, pid_t pid, struct bh_error *err)
+{
+	bh_auto_free char *file = bh_printf("/proc/%d/cgroup", (int)pid), *own = NULL;
+	bh_auto_buf struct bh_buf text = { 0 };
+	int r = bh_read_file_at(AT_FDCWD, file, SELF_CGROUP_MAX, &text, err);
+
+	if (r < 0)
+		return r;
+	own = own_path(text.data, controller_key(cgroup->driver->version == 2 ? FOLDER_UNIFIED : FOLDER_SYSTEMD));
+	if (!own || !*own)
+		return bh_error_text(err, ENOENT, "%s: systemd's cgroup hierarchy is not there", file);
+	cgroup->path_given = true;
+	return clean(own, &cgroup->path, err);
+}
+
 /* --- to and from a record ---------------------------------------------------------------------------------------------- */
 
 void bh_cgroup_paths(const struct bh_cgroup *cgroup, struct bh_strv *ret_paths)

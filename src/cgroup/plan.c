@@ -294,7 +294,7 @@ static int blkio_v1(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *
 }
 
 /* 10..1000 to io.weight's 1..10000, as the specification's users expect it (runc, crun). */
-static unsigned long long io_weight(uint64_t weight)
+uint64_t bh_cgroup_io_weight(uint64_t weight)
 {
 	return weight <= 10 ? 1 : 1 + (BH_MIN(weight, 1000u) - 10) * 9999 / 990;
 }
@@ -306,7 +306,8 @@ static int blkio_v2(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *
 	(void)err;
 	if (r->block_io.weight.set && r->block_io.weight.value) {
 		add_number(w, FOLDER_BLKIO, "io.bfq.weight", (int64_t)r->block_io.weight.value);
-		add(w, FOLDER_BLKIO, "io.weight", bh_printf("default %llu", io_weight(r->block_io.weight.value)))->alternative = true;
+		add(w, FOLDER_BLKIO, "io.weight", bh_printf("default %llu", (unsigned long long)bh_cgroup_io_weight(r->block_io.weight.value)))
+			->alternative = true;
 	}
 	for (size_t i = 0; i < r->block_io.weight_device_count; i++) {
 		const struct bh_spec_weight_device *d = &r->block_io.weight_devices[i];
@@ -315,7 +316,8 @@ static int blkio_v2(const struct bh_cgroup_planner *p, struct bh_cgroup_writes *
 			continue;
 		add(w, FOLDER_BLKIO, "io.bfq.weight",
 		    bh_printf("%lld:%lld %llu", (long long)d->major, (long long)d->minor, (unsigned long long)d->weight.value));
-		add(w, FOLDER_BLKIO, "io.weight", bh_printf("%lld:%lld %llu", (long long)d->major, (long long)d->minor, io_weight(d->weight.value)))
+		add(w, FOLDER_BLKIO, "io.weight",
+		    bh_printf("%lld:%lld %llu", (long long)d->major, (long long)d->minor, (unsigned long long)bh_cgroup_io_weight(d->weight.value)))
 			->alternative = true;
 	}
 	throttle(r->block_io.read_bps, r->block_io.read_bps_count, "io.max", "rbps=", w);

@@ -66,7 +66,8 @@ static void hand_down(const struct bh_cgroup *cgroup)
 	const char *inner = bh_cgroup_inner(cgroup, FOLDER_UNIFIED);
 	bh_auto_free char *wanted = wanted_controllers(cgroup);
 
-	if (!*wanted)
+	/* What lies above a unit is systemd's; it hands down what it was told to. */
+	if (!*wanted || cgroup->unit)
 		return;
 	hand_down_in(cgroup, "", wanted);
 	for (const char *slash = strchr(inner, '/'); slash; slash = strchr(slash + 1, '/')) {

@@ -124,6 +124,10 @@ int bh_child_mounts(struct bh_job *job, struct bh_error *err);
 int bh_child_files(struct bh_job *job, struct bh_error *err);
 int bh_child_pivot(struct bh_job *job, struct bh_error *err);
 int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *mount, const struct bh_mount_options *options, struct bh_error *err); /* cgroups.c */
+/* proc-mounts.c: what may be mounted on /proc and inside it. By the words of a destination, before anything is made; and by
+ * the target that they led to. */
+int bh_check_proc_mount(const struct bh_spec_mount *mount, const struct bh_job_mount *prepared, struct bh_error *err);
+int bh_check_proc_target(int target_fd, const char *destination, struct bh_error *err);
 enum bh_attach_kind {
 	BH_ATTACH_ANY,             /* the mount's root may be a folder or a file */
 	BH_ATTACH_DIRECTORY,       /* it is a folder */
@@ -174,6 +178,8 @@ int bh_rdt_remove(int resctrl_fd, const struct bh_spec *spec, const char *id, st
 int bh_job_prepare_rdt(struct bh_job *job, const char *id, struct bh_error *err);
 int bh_job_join_rdt(struct bh_job *job, const char *id, struct bh_error *err);
 int bh_child_rdt(struct bh_job *job, struct bh_error *err);
+/* rootless.c */
+int bh_rootless_enter(const struct bh_spec *spec, struct bh_error *err);
 /* network.c: linux.netDevices, asked for by the child and done by the caller. */
 int bh_child_network(struct bh_job *job, struct bh_error *err);
 int bh_caller_network(struct bh_job *job, pid_t pid, struct bh_error *err);

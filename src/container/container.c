@@ -101,8 +101,8 @@ static int check_spec(const struct bh_spec *spec, bool no_pivot, struct bh_error
 		return bh_error_text(err, EINVAL, "the configuration has no process");
 	if (!spec->process.args.count)
 		return bh_error_text(err, EINVAL, "the configuration has no command to run");
-	if (!spec->namespaces[BH_NS_MOUNT].present || spec->namespaces[BH_NS_MOUNT].path)
-		return bh_error_text(err, EINVAL, "a container needs a mount namespace of its own");
+	if (!spec->namespaces[BH_NS_MOUNT].present)
+		return bh_error_text(err, EINVAL, "linux.namespaces: a container needs a mount namespace of its own");
 	if (spec->hostname && *spec->hostname && !spec->namespaces[BH_NS_UTS].present)
 		return bh_error_text(err, EINVAL, "hostname: unable to set hostname without a private UTS namespace");
 	if (spec->domainname && *spec->domainname && !spec->namespaces[BH_NS_UTS].present)
@@ -115,6 +115,20 @@ static int check_spec(const struct bh_spec *spec, bool no_pivot, struct bh_error
 	return 0;
 }
 
+/* What happens in the container's mount namespace must never happen in ours. */
+static int check_mount_namespace(int fd, struct bh_error *err)
+{
+	struct stat joined, own;
+
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &joined) < 0 || stat("/proc/self/ns/mnt", &own) < 0)
+		return bh_error_set(err, errno, "compare mount namespaces");
+	if (joined.st_ino == own.st_ino && joined.st_dev == own.st_dev)
+		return bh_error_text(err, EINVAL, "linux.namespaces: a container needs a mount namespace of its own");
+	return 0;
+}
+
 static int prepare_namespaces(struct bh_job *job, struct bh_error *err)
 {
 	bool into_cgroup = job->cgroup && bh_cgroup_is_entered_by_clone(job->cgroup);
@@ -122,7 +136,7 @@ static int prepare_namespaces(struct bh_job *job, struct bh_error *err)
 	for (int i = 0; i < BH_NS_COUNT; i++) {
 		const struct bh_spec_namespace *n = &job->spec->namespaces[i];
 
-		if (!n->present)
+		if (!n->present || (i == BH_NS_USER && job->request->rootless))
 			continue;
 		if (n->path) {
 			job->join_fds[i] = bh_namespace_open(AT_FDCWD, n->path, (enum bh_namespace_type)i, err);
@@ -132,8 +146,8 @@ static int prepare_namespaces(struct bh_job *job, struct bh_error *err)
 			job->new_flags |= (uint64_t)bh_namespaces[i].flag;
 		}
 	}
-	job->user_namespace = job->spec->namespaces[BH_NS_USER].present;
-	return 0;
+	job->user_namespace = job->spec->namespaces[BH_NS_USER].present || job->request->rootless;
+	return check_mount_namespace(job->join_fds[BH_NS_MOUNT], err);
 }
 
 static char *source_path(const struct bh_job *job, const char *path)
@@ -186,6 +200,29 @@ static int map_sources(struct bh_job *job, int userns_fd, struct bh_error *err)
 	return 0;
 }
 
+static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
+{
+	const struct bh_spec_mount *m = &job->spec->mounts[index];
+	struct bh_job_mount *prepared = &job->mounts[index];
+	struct bh_mount_options *o = &prepared->options;
+	int r = bh_mount_options_parse(&m->options, o, err);
+
+	if (r < 0)
+		return r;
+	if (!o->bind && bh_streq(m->type, "bind"))
+		o->bind = true;
+	if (o->bind && !o->remount) {
+		if (!m->source || !*m->source)
+			return bh_error_text(err, EINVAL, "a bind mount needs a source");
+		prepared->source_fd = copy_source(job, m->source, o->recursive_bind, err);
+		if (prepared->source_fd < 0)
+			return prepared->source_fd;
+	} else if (o->idmap || o->recursive_idmap || m->uid_mapping_count) {
+		return bh_error_text(err, EINVAL, "only a bind mount can be id-mapped");
+	}
+	return bh_check_proc_mount(m, prepared, err);
+}
+
 static int prepare_mounts(struct bh_job *job, struct bh_error *err)
 {
 	const struct bh_spec *spec = job->spec;
@@ -194,22 +231,10 @@ static int prepare_mounts(struct bh_job *job, struct bh_error *err)
 	for (size_t i = 0; i < spec->mount_count; i++)
 		job->mounts[i].source_fd = -1;
 	for (size_t i = 0; i < spec->mount_count; i++) {
-		const struct bh_spec_mount *m = &spec->mounts[i];
-		struct bh_mount_options *o = &job->mounts[i].options;
-		int r = bh_mount_options_parse(&m->options, o, err);
+		int r = prepare_mount(job, i, err);
 
-		if (r == 0 && !o->bind && bh_streq(m->type, "bind"))
-			o->bind = true;
-		if (r == 0 && o->bind && !o->remount) {
-			if (!m->source || !*m->source)
-				r = bh_error_text(err, EINVAL, "a bind mount needs a source");
-			else
-				r = job->mounts[i].source_fd = copy_source(job, m->source, o->recursive_bind, err);
-		} else if (r == 0 && (o->idmap || o->recursive_idmap || m->uid_mapping_count)) {
-			r = bh_error_text(err, EINVAL, "only a bind mount can be id-mapped");
-		}
 		if (r < 0) {
-			bh_error_prefix(err, "mount %s", m->destination);
+			bh_error_prefix(err, "mount %s", spec->mounts[i].destination);
 			return r;
 		}
 	}
@@ -332,7 +357,9 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	job->preserve_fds = request->preserve_fds;
 	job->parent_fate = request->keep_in_parent_fate;
 	job->no_new_keyring = request->no_new_keyring;
-	r = check_spec(job->spec, request->no_pivot, err);
+	r = request->rootless ? bh_rootless_enter(job->spec, err) : 0;
+	if (r == 0)
+		r = check_spec(job->spec, request->no_pivot, err);
 	if (r == 0)
 		r = bh_check_labels(job->spec, job->process, err);
 	if (r == 0)
@@ -481,7 +508,9 @@ static int serve_user_namespace(struct bh_job *job, const struct bh_container_pr
 	/* The pid can't be another's: it is our own child and not reaped. */
 	bh_auto_close int proc = bh_open_dir(AT_FDCWD, path, 0, err);
 	bh_auto_close int userns = -1;
-	int r = proc < 0 ? proc : bh_id_maps_write(proc, spec->uid_mappings, spec->uid_mapping_count, spec->gid_mappings, spec->gid_mapping_count, err);
+	int r = proc < 0 ? proc :
+			   bh_id_maps_write(process->pid, proc, spec->uid_mappings, spec->uid_mapping_count, spec->gid_mappings,
+					    spec->gid_mapping_count, err);
 
 	if (r < 0)
 		return r;

@@ -50,6 +50,9 @@ struct bh_container_create {
 	 * time that costs nothing. Not called when the pid is not known yet (a pid namespace is joined). */
 	int (*cloned)(void *context, pid_t pid, struct bh_error *err);
 	void *cloned_context;
+	/* The caller is an ordinary user. Then it enters a user namespace (new with the configuration's maps or the own ids
+	 * alone, or the one to join) and a mount namespace of its own, for good, and goes on there as their root. */
+	bool rootless;
 	bool no_new_keyring;          /* keep the caller's session keyring (--no-new-keyring) */
 	bool no_pivot;                /* chroot instead of pivot_root, for machines whose root is the initial ramfs (--no-pivot) */
 	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
@@ -95,6 +98,7 @@ struct bh_container_exec {
 	struct bh_cgroup *cgroup;
 	struct bh_container_stdio *stdio;
 	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
+	bool rootless;                /* as in bh_container_create; the caller stays where it is */
 	bool no_new_keyring;
 	bool privileged;
 };

@@ -36,7 +36,9 @@ static int prepare_namespaces(struct bh_job *job, const struct bh_container_exec
 	for (int i = 0; i < BH_NS_COUNT; i++)
 		if (request->spec->namespaces[i].present)
 			job->enter_flags |= bh_namespaces[i].flag;
-	job->user_namespace = request->spec->namespaces[BH_NS_USER].present;
+	if (request->rootless)
+		job->enter_flags |= CLONE_NEWUSER;
+	job->user_namespace = job->enter_flags & CLONE_NEWUSER;
 	if (!bh_linux_has(BH_CALL_SETNS_PIDFD))
 		return open_namespace_files(job, request->init_pid, request->init_pidfd, err);
 	job->enter_pidfd = fcntl(request->init_pidfd, F_DUPFD_CLOEXEC, 3);

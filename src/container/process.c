@@ -81,6 +81,9 @@ int bh_job_oom_score(struct bh_job *job, int proc_fd, const char *path, struct b
 		return bh_error_text(err, EINVAL, "process.oomScoreAdj: %lld is not between -1000 and 1000", (long long)score);
 	r = write_oom_score(proc_fd, path, score);
 	if (r == -EACCES || r == -EPERM) {
+		/* As runc: an ordinary user gets what it can have. */
+		if (job->user_namespace || bh_in_user_namespace())
+			return 0;
 		bh_job_warn(job, "oom_score_adj %lld needs CAP_SYS_RESOURCE; it stays as it is", (long long)score);
 		return 0;
 	}
@@ -174,9 +177,13 @@ int bh_child_working_directory(struct bh_job *job, struct bh_error *err)
 
 /* --- credentials -------------------------------------------------------------------------------------------------- */
 
-static int set_groups(const struct bh_spec_process *p, struct bh_error *err)
+static int set_groups(const struct bh_job *job, struct bh_error *err)
 {
-	if (setgroups(p->user.additional_gid_count, p->user.additional_gids) < 0)
+	const struct bh_spec_process *p = job->process;
+
+	/* A user namespace that an ordinary user has made denies it to everybody (user_namespaces(7)); runc goes on as well. */
+	if (setgroups(p->user.additional_gid_count, p->user.additional_gids) < 0 &&
+	    !(errno == EPERM && (job->user_namespace || bh_setgroups_is_denied())))
 		return bh_error_set(err, errno, "set the supplementary groups");
 	if (syscall(SYS_setresgid, p->user.gid, p->user.gid, p->user.gid) < 0)
 		return bh_error_set(err, errno, "become group %u", p->user.gid);
@@ -248,7 +255,7 @@ int bh_child_credentials(struct bh_job *job, struct bh_error *err)
 	int r = bh_capabilities_bound(job->capabilities.bounding, err);
 
 	if (r == 0)
-		r = set_groups(p, err);
+		r = set_groups(job, err);
 	if (r == 0 && p->user.uid)
 		r = set_user(p, err);
 	if (r == 0)

@@ -374,8 +374,7 @@ static void test_preserved_fds(void **state)
 static void test_sysctl(void **state)
 {
 	struct bh_spec *s = fixture(state);
-	static const char *const refused[] = { "kernel.core_pattern=x", "vm.swappiness=1", "net..ipv4.x=1", "net/../kernel/core_pattern=x",
-					       "kernel.hostname=x" };
+	static const char *const refused[] = { "kernel.core_pattern=x", "vm.swappiness=1", "net..ipv4.x=1", "net/../kernel/core_pattern=x" };
 
 	bh_strv_add(&s->sysctl, "net.ipv4.ip_unprivileged_port_start=77");
 	bh_strv_add(&s->sysctl, "kernel.msgmax=5000");
@@ -385,13 +384,17 @@ static void test_sysctl(void **state)
 		bh_strv_clear(&s->sysctl);
 		bh_strv_add(&s->sysctl, refused[i]);
 		assert_int_equal(run(s, "true"), 125);
-		expect_error("not a setting of a namespace");
+		expect_error("is not in a separate kernel namespace");
 	}
+	bh_strv_clear(&s->sysctl);
+	bh_strv_add(&s->sysctl, "kernel.hostname=x");
+	assert_int_equal(run(s, "true"), 125);
+	expect_error("is not allowed as it conflicts with the OCI \"hostname\" field");
 	bh_strv_clear(&s->sysctl);
 	bh_strv_add(&s->sysctl, "net.ipv4.ip_forward=1");
 	s->namespaces[BH_NS_NETWORK].present = false;
 	assert_int_equal(run(s, "true"), 125);
-	expect_error("shares the host's network namespace");
+	expect_error("not allowed in host network namespace");
 }
 
 static void test_init(void **state)
