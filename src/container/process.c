@@ -281,7 +281,7 @@ static int not_found(const char *name, struct bh_error *err)
 	return bh_error_text(err, ENOENT, "exec: \"%s\": executable file not found in $PATH", name);
 }
 
-int bh_exec_error(const char *name, int errnum, struct bh_error *err)
+static const char *exec_words(int errnum, struct bh_error *err)
 {
 	/* In the words of runc, which its callers look for. */
 	static const struct {
@@ -305,7 +305,21 @@ int bh_exec_error(const char *name, int errnum, struct bh_error *err)
 			words = known[i].words;
 	if (err)
 		err->exit_code = errnum == ENOENT || errnum == ENOTDIR ? 127 : 126;
+	return words;
+}
+
+int bh_exec_error(const char *name, int errnum, struct bh_error *err)
+{
+	const char *words = exec_words(errnum, err);
+
 	return name ? bh_error_text(err, errnum, "exec: \"%s\": %s", name, words) : bh_error_text(err, errnum, "exec: %s", words);
+}
+
+int bh_execve_error(const char *name, int errnum, struct bh_error *err)
+{
+	const char *words = exec_words(errnum, err);
+
+	return bh_error_text(err, errnum, "exec %s%s%s", name ? name : "", name ? ": " : "", words);
 }
 
 /* 0 if it can be executed, else the reason. */

@@ -54,7 +54,7 @@ static int print_state(struct bh_bundle *bundle, struct bh_error *err)
 	bh_auto_buf struct bh_buf text = { 0 };
 
 	(void)err;
-	bh_bundle_state(bundle, &text);
+	bh_bundle_state(bundle, "", true, &text);
 	printf("%s\n", text.data);
 	return 0;
 }

@@ -14,11 +14,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+
+#define FIRST_USER_NAMESPACE 0xEFFFFFFDU /* PROC_USER_INIT_INO of the kernel */
 
 struct bh_oci bh_oci;
 
 struct global_options {
-	const char *root, *log, *log_format, *rootless, *criu;
+	const char *root, *log, *log_format, *rootless, *criu, *cgroup_manager;
 	bool debug, systemd_cgroup, version;
 };
 
@@ -30,6 +33,8 @@ const struct bh_option bh_oci_global_options[] = {
 	{ 0, "debug", BH_OPTION_BOOL, offsetof(struct global_options, debug), NULL, "Tell more", NULL, false },
 	{ 0, "systemd-cgroup", BH_OPTION_BOOL, offsetof(struct global_options, systemd_cgroup), NULL,
 	  "cgroupsPath is \"slice:prefix:name\", made by systemd", NULL, false },
+	{ 0, "cgroup-manager", BH_OPTION_STRING, offsetof(struct global_options, cgroup_manager), "MANAGER",
+	  "cgroupfs or systemd (as --systemd-cgroup)", "cgroupfs|systemd", false },
 	{ 0, "rootless", BH_OPTION_STRING, offsetof(struct global_options, rootless), "true|false|auto",
 	  "Ignore what only root may do (default auto)", "true|false|auto", false },
 	{ 0, "criu", BH_OPTION_STRING, offsetof(struct global_options, criu), "PATH", "The criu program for checkpoint and restore", NULL, false },
@@ -67,6 +72,17 @@ static void write_line(int fd, bool json, const char *level, const char *text)
 		bh_buf_addc(&line, '\n');
 	}
 	bh_write_all(fd, line.data, line.length);
+}
+
+/* Of the program's own messages: to the log file if there is one, else to stderr. */
+static void log_line(enum bh_log_level level, const char *text)
+{
+	static const char *const names[] = { "error", "warning", "info", "debug" };
+
+	int fd = log_fd >= 0 ? log_fd : STDERR_FILENO;
+
+	/* The container's first process closes all but the fd that the steps are told on, and has another stderr. */
+	write_line(bh_explain_fd() >= 0 ? bh_explain_fd() : fd, log_json, names[level], text);
 }
 
 int bh_oci_fail(const struct bh_error *err, int status)
@@ -156,6 +172,18 @@ static const char *default_root(void)
 	return geteuid() != 0 && runtime_dir && *runtime_dir ? bh_printf("%s/bulkhead-oci", runtime_dir) : "/run/bulkhead-oci";
 }
 
+/* As runc decides about cgroups: systemd gives an ordinary user some; otherwise he and the root of a user namespace have none. */
+static bool is_rootless(const char *option)
+{
+	struct stat user;
+
+	if (option && !bh_streq(option, "auto"))
+		return bh_streq(option, "true");
+	if (bh_oci.systemd_cgroup)
+		return false;
+	return geteuid() != 0 || (stat("/proc/self/ns/user", &user) == 0 && user.st_ino != FIRST_USER_NAMESPACE);
+}
+
 static const struct bh_command *find_command(const char *name)
 {
 	for (const struct bh_command *const *c = bh_oci_commands; *c; c++)
@@ -184,11 +212,14 @@ int bh_oci_main(int argc, char **argv)
 		printf("bulkhead-oci version %s\nspec: 1.2.0\n", BH_VERSION);
 		return 0;
 	}
-	if (global.debug)
+	bh_log_set_sink(log_line);
+	if (global.debug) {
 		bh_log_set_level(BH_LOG_DEBUG);
+		bh_explain_enable(BH_EXPLAIN_LOG, log_fd >= 0 ? log_fd : STDERR_FILENO);
+	}
 	bh_oci.root = global.root && *global.root ? global.root : default_root();
-	bh_oci.systemd_cgroup = global.systemd_cgroup;
-	bh_oci.rootless = global.rootless;
+	bh_oci.systemd_cgroup = global.systemd_cgroup || bh_streq(global.cgroup_manager, "systemd");
+	bh_oci.rootless = is_rootless(global.rootless);
 	command = find_command(argv[0]);
 	if (!command) {
 		bh_error_text(&err, EINVAL, "'%.100s' is not a bulkhead-oci command; see 'bulkhead-oci --help'", argv[0]);
