@@ -567,7 +567,7 @@ static bool has_word(const char *list, const char *word)
 	return bh_strv_contains(&words, word);
 }
 
-/* A folder of that name may also be a plain one that somebody made on the tmpfs by mistake (podman does). */
+/* Container engines leave plain folders with a controller's name beside the mounts. */
 static bool is_hierarchy(int root_fd, const char *name)
 {
 	bh_auto_close int fd = openat(root_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -7,6 +7,8 @@
  */
 #include "cli/cli.h"
 
+#include "cli/oci/oci.h"
+
 #include <errno.h>
 #include <stdio.h>
 
@@ -157,6 +159,8 @@ int main(int argc, char **argv)
 	bool help;
 
 	bh_cli.program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+	if (bh_streq(bh_cli.program, "bulkhead-oci"))
+		return bh_oci_main(argc, argv);
 	r = bh_options_parse(global_sets, &global, true, argc - 1, argv + 1, &argc, &err);
 	argv++;
 	if (r == -ECANCELED || (r == 0 && (argc == 0 ? !global.version : bh_streq(argv[0], "help") && argc == 1))) {

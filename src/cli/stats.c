@@ -65,7 +65,7 @@ static void add_sample(struct samples *s, struct bh_container *c)
 	memcpy(item->id, c->id, sizeof item->id);
 	if (c->status != BH_STATUS_RUNNING && c->status != BH_STATUS_PAUSED)
 		return;
-	item->running = bh_container_isolation(c, &driver, NULL) == 0 && driver->stats(path, &item->stats, NULL) == 0;
+	item->running = bh_container_isolation(c, &driver, NULL) == 0 && driver->stats(BH_PLACE(path), &item->stats, NULL) == 0;
 }
 
 static int take_named(struct bh_engine *engine, int argc, char **argv, struct samples *s, struct bh_error *err)

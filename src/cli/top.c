@@ -218,7 +218,7 @@ static int print_top(struct bh_container *c, char **arguments, int argument_coun
 		return bh_error_text(err, ESRCH, "container %s is not running", c->id);
 	r = bh_container_isolation(c, &driver, err);
 	if (r == 0)
-		r = driver->pids(path, &pids, &count, err);
+		r = driver->pids(BH_PLACE(path), &pids, &count, err);
 	if (r < 0)
 		return r;
 	if (argument_count)

@@ -64,7 +64,8 @@ static int stage_user_namespace(struct bh_job *job, struct bh_error *err)
 		if (root_fd >= 0)
 			job->root_fd = root_fd;
 	}
-	if (syscall(SYS_setresgid, 0, 0, 0) < 0 || syscall(SYS_setresuid, 0, 0, 0) < 0)
+	/* EINVAL: it has no id 0. What we may do there we may do as anybody. */
+	if ((syscall(SYS_setresgid, 0, 0, 0) < 0 && errno != EINVAL) || (syscall(SYS_setresuid, 0, 0, 0) < 0 && errno != EINVAL))
 		return bh_error_set(err, errno, "become root of the user namespace");
 	/* Changing the user makes a process dumpable as fs.suid_dumpable says. */
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? bh_error_set(err, errno, "PR_SET_DUMPABLE") : 0;
@@ -100,7 +101,7 @@ static int stage_time(struct bh_job *job, struct bh_error *err)
 
 static int stage_join(struct bh_job *job, struct bh_error *err)
 {
-	static const enum bh_namespace_type types[] = { BH_NS_NETWORK, BH_NS_IPC, BH_NS_UTS, BH_NS_CGROUP, BH_NS_TIME };
+	static const enum bh_namespace_type types[] = { BH_NS_NETWORK, BH_NS_IPC, BH_NS_UTS, BH_NS_CGROUP, BH_NS_TIME, BH_NS_MOUNT };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(types); i++) {
 		int fd = job->join_fds[types[i]];
@@ -113,7 +114,7 @@ static int stage_join(struct bh_job *job, struct bh_error *err)
 
 static bool needs_private_proc(const struct bh_job *job)
 {
-	if (bh_job_has_apparmor(job))
+	if (bh_job_has_labels(job))
 		return true;
 	if (job->exec)
 		return false;
@@ -122,15 +123,22 @@ static bool needs_private_proc(const struct bh_job *job)
 
 static int stage_session(struct bh_job *job, struct bh_error *err)
 {
+	int r;
+
 	/* For exec the stub does it in the process that it clones. */
 	if (!job->exec && setsid() < 0)
 		return bh_error_set(err, errno, "setsid");
-	/* Keys of the caller's session must not be reachable. A kernel without keyrings has none to hide. */
-	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0) < 0 && errno != ENOSYS && errno != EDQUOT && errno != EPERM)
-		return bh_error_set(err, errno, "make a session keyring");
-	if (needs_private_proc(job))
+	if (needs_private_proc(job)) {
 		job->proc_fd = bh_private_proc(err);
-	return needs_private_proc(job) && job->proc_fd < 0 ? job->proc_fd : 0;
+		r = job->proc_fd < 0 ? job->proc_fd : bh_child_key_label(job, err);
+		if (r < 0)
+			return r;
+	}
+	/* Keys of the caller's session must not be reachable. A kernel without keyrings has none to hide. */
+	if (!job->no_new_keyring && syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0) < 0 && errno != ENOSYS && errno != EDQUOT &&
+	    errno != EPERM)
+		return bh_error_set(err, errno, "make a session keyring");
+	return 0;
 }
 
 static int stage_names(struct bh_job *job, struct bh_error *err)
@@ -196,39 +204,29 @@ static int run_stages(struct bh_job *job, const bh_stage *stages, struct bh_erro
 }
 
 static const bh_stage create_stages[] = {
-	stage_begin,
-	stage_cgroup,
-	stage_user_namespace,
-	stage_join,
-	stage_explain_namespaces,
-	stage_session,
-	stage_time,
-	stage_names,
-	bh_child_attach_root,
-	bh_child_mounts,
-	bh_child_files,
-	bh_child_devices,
-	bh_child_terminal,
-	bh_child_create_hooks,
-	bh_child_sysctls,
-	bh_child_protect_paths,
-	bh_child_pivot,
-	bh_child_stdio,
-	bh_child_limits,
-	bh_child_apparmor,
-	bh_child_close_fds,
-	bh_child_working_directory,
-	bh_child_credentials,
-	bh_child_find_executable,
-	bh_child_start_hooks,
-	bh_child_early,
-	bh_child_lock_down,
-	NULL,
+	stage_begin,          bh_child_rdt,
+	stage_cgroup,         stage_user_namespace,
+	stage_join,           stage_explain_namespaces,
+	stage_session,        stage_time,
+	stage_names,          bh_child_network,
+	bh_child_attach_root, bh_child_mounts,
+	bh_child_files,       bh_child_devices,
+	bh_child_terminal,    bh_child_create_hooks,
+	bh_child_sysctls,     bh_child_protect_paths,
+	bh_child_pivot,       bh_child_stdio,
+	bh_child_limits,      bh_child_schedule,
+	bh_child_labels,      bh_child_environment,
+	bh_child_close_fds,   bh_child_working_directory,
+	bh_child_credentials, bh_child_find_executable,
+	bh_child_start_hooks, bh_child_early,
+	bh_child_lock_down,   NULL,
 };
 
 static const bh_stage exec_stages[] = {
 	stage_begin,
+	bh_child_rdt,
 	stage_cgroup,
+	bh_child_affinity,
 	bh_child_oom_score_before,
 	stage_enter,
 	stage_user_namespace,
@@ -236,7 +234,9 @@ static const bh_stage exec_stages[] = {
 	bh_child_terminal,
 	bh_child_stdio,
 	bh_child_limits,
-	bh_child_apparmor,
+	bh_child_schedule,
+	bh_child_labels,
+	bh_child_environment,
 	bh_child_close_fds,
 	bh_child_working_directory,
 	bh_child_credentials,

@@ -19,6 +19,8 @@ enum bh_message_kind {
 	BH_MESSAGE_PID,      /* from a helper process or the stub: the pid of the container's process is `value` */
 	BH_MESSAGE_FAILED,   /* from the stub: the workload could not be executed, errnum says why */
 	BH_MESSAGE_WARNING,  /* from the child: `text` for the person who started it, whose stderr is no longer its own */
+	BH_MESSAGE_SECCOMP,  /* from the child: the seccomp listener is attached */
+	BH_MESSAGE_NETWORK,  /* from the child: move the host's devices into this network namespace, then GO */
 	BH_MESSAGE_HOOKS,    /* from the child: run the hooks that belong outside, then GO */
 };
 
@@ -53,6 +55,7 @@ struct bh_job {
 	bool parent_fate;
 	bool run;              /* execute without waiting for bh_container_start */
 	bool exec;             /* a further process in a running container */
+	bool no_new_keyring;
 
 	int join_fds[BH_NS_COUNT]; /* namespaces to join, or -1 */
 	uint64_t new_flags;        /* CLONE_NEW* of the namespaces to make */
@@ -70,6 +73,12 @@ struct bh_job {
 	struct bh_spec_capabilities capabilities; /* what of process->capabilities this machine can give */
 	struct bh_job_mount *mounts; /* one per spec->mounts */
 	struct bh_seccomp_filter filter;
+	bool notifies;         /* the filter has a listener */
+	bool locked_down;      /* the filter is in force */
+	int seccomp_fd;        /* in the caller: the listener, until the agent has it */
+	int rdt_fds[2];        /* `tasks` of the resctrl groups to enter, -1: none */
+	bool network_wanted;   /* in the caller: the child waits for its devices */
+	const struct bh_container_exec *exec_request; /* exec, in the caller only */
 
 	/* The child's own. Its fds are closed all at once just before the end (close_range), not one by one. */
 	int root_fd;           /* the container's root; in the caller: the detached mount */
@@ -80,6 +89,7 @@ struct bh_job {
 	int proc_fd;           /* private procfs */
 	int terminal_fd;       /* pty slave */
 	char *exec_path;       /* the workload's file as found inside */
+	struct bh_strv environment; /* instead of process->env, if something had to be added */
 };
 
 void bh_job_init(struct bh_job *job);
@@ -114,6 +124,10 @@ int bh_child_mounts(struct bh_job *job, struct bh_error *err);
 int bh_child_files(struct bh_job *job, struct bh_error *err);
 int bh_child_pivot(struct bh_job *job, struct bh_error *err);
 int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *mount, const struct bh_mount_options *options, struct bh_error *err); /* cgroups.c */
+/* proc-mounts.c: what may be mounted on /proc and inside it. By the words of a destination, before anything is made; and by
+ * the target that they led to. */
+int bh_check_proc_mount(const struct bh_spec_mount *mount, const struct bh_job_mount *prepared, struct bh_error *err);
+int bh_check_proc_target(int target_fd, const char *destination, struct bh_error *err);
 enum bh_attach_kind {
 	BH_ATTACH_ANY,             /* the mount's root may be a folder or a file */
 	BH_ATTACH_DIRECTORY,       /* it is a folder */
@@ -129,9 +143,22 @@ int bh_check_sysctls(const struct bh_job *job, struct bh_error *err);    /* sysc
 int bh_child_sysctls(struct bh_job *job, struct bh_error *err);
 int bh_child_terminal(struct bh_job *job, struct bh_error *err);         /* terminal.c */
 int bh_child_stdio(struct bh_job *job, struct bh_error *err);
+/* schedule.c: scheduler, I/O priority, affinity, memory policy, personality. The check before anything is made. */
+int bh_check_schedule(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err);
+int bh_child_schedule(struct bh_job *job, struct bh_error *err);
+/* The words of memoryPolicy, by index; NULL behind the last. */
+const char *bh_memory_policy_mode(size_t index);
+const char *bh_memory_policy_flag(size_t index);
+int bh_child_affinity(struct bh_job *job, struct bh_error *err);
+/* exec: the first clone, with execCPUAffinity.initial; and what of the scheduler only the caller can set. */
+pid_t bh_job_clone_with_affinity(struct bh_job *job, struct bh_error *err);
+int bh_caller_schedule(const struct bh_job *job, pid_t pid, struct bh_error *err);
 int bh_child_limits(struct bh_job *job, struct bh_error *err);           /* process.c */
 int bh_child_close_fds(struct bh_job *job, struct bh_error *err);
 int bh_child_working_directory(struct bh_job *job, struct bh_error *err);
+int bh_child_environment(struct bh_job *job, struct bh_error *err);     /* environment.c */
+/* The folder of the user with this number by the root's /etc/passwd; "/" without one. */
+char *bh_home_of_user(int root_fd, uint32_t uid);
 int bh_child_credentials(struct bh_job *job, struct bh_error *err);
 int bh_child_find_executable(struct bh_job *job, struct bh_error *err);
 int bh_child_early(struct bh_job *job, struct bh_error *err);
@@ -139,11 +166,33 @@ int bh_child_lock_down(struct bh_job *job, struct bh_error *err);
 /* "exec: "NAME": no such file or directory" with exit code 127 or 126; `name` NULL if it isn't known any more. */
 int bh_exec_error(const char *name, int errnum, struct bh_error *err);
 _Noreturn void bh_child_execute(struct bh_job *job);
+/* notify.c: refuses a filter under which nothing could be started, or whose listener couldn't be passed on. */
+int bh_check_seccomp(struct bh_job *job, struct bh_error *err);
+int bh_child_pass_listener(struct bh_job *job, int listener, struct bh_error *err);
+int bh_caller_send_listener(struct bh_job *job, pid_t pid, struct bh_error *err);
+/* intel-rdt.c: linux.intelRdt. The first two work on any folder that looks like resctrl, for tests. */
+int bh_rdt_prepare(int resctrl_fd, const struct bh_spec *spec, const char *id, int ret_fds[2], struct bh_error *err);
+int bh_rdt_remove(int resctrl_fd, const struct bh_spec *spec, const char *id, struct bh_error *err);
+int bh_job_prepare_rdt(struct bh_job *job, const char *id, struct bh_error *err);
+int bh_job_join_rdt(struct bh_job *job, const char *id, struct bh_error *err);
+int bh_child_rdt(struct bh_job *job, struct bh_error *err);
+/* rootless.c */
+int bh_rootless_enter(const struct bh_spec *spec, struct bh_error *err);
+/* network.c: linux.netDevices, asked for by the child and done by the caller. */
+int bh_child_network(struct bh_job *job, struct bh_error *err);
+int bh_caller_network(struct bh_job *job, pid_t pid, struct bh_error *err);
+/* Asks the caller for something and waits until it is done. */
+int bh_child_ask(struct bh_job *job, unsigned kind, struct bh_error *err);
+/* The container's state as hooks and agents get it (runtime-spec runtime.md, "State"). */
+void bh_hook_state_write(const struct bh_spec *spec, const struct bh_hook_state *state, struct bh_buf *out);
 int bh_child_create_hooks(struct bh_job *job, struct bh_error *err);     /* hooks.c */
 int bh_child_start_hooks(struct bh_job *job, struct bh_error *err);
-int bh_child_wait_for_go(struct bh_job *job, struct bh_error *err);
-bool bh_job_has_apparmor(const struct bh_job *job);
+int bh_child_wait_for_start(struct bh_job *job, struct bh_error *err);
+bool bh_job_has_labels(const struct bh_job *job);
 /* process.apparmorProfile and the labels: refused where they can't be applied. */
 int bh_check_labels(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err);
-int bh_child_apparmor(struct bh_job *job, struct bh_error *err);
+int bh_child_labels(struct bh_job *job, struct bh_error *err);
+int bh_child_key_label(struct bh_job *job, struct bh_error *err);
+/* The option that gives a new file system linux.mountLabel. */
+void bh_label_mount(const struct bh_spec *spec, const char *type, struct bh_mount_options *o);
 int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err);

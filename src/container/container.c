@@ -69,6 +69,8 @@ void bh_job_init(struct bh_job *job)
 		.proc_mount_fd = -1,
 		.terminal_fd = -1,
 		.enter_pidfd = -1,
+		.seccomp_fd = -1,
+		.rdt_fds = { -1, -1 },
 	};
 	for (int i = 0; i < BH_NS_COUNT; i++)
 		job->join_fds[i] = -1;
@@ -76,7 +78,8 @@ void bh_job_init(struct bh_job *job)
 
 void bh_job_clear(struct bh_job *job)
 {
-	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd, &job->init_fd, &job->root_fd };
+	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd,   &job->init_fd,
+		       &job->root_fd,     &job->seccomp_fd,  &job->rdt_fds[0], &job->rdt_fds[1] };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(fds); i++)
 		bh_close_fd(fds[i]);
@@ -89,22 +92,40 @@ void bh_job_clear(struct bh_job *job)
 	bh_seccomp_filter_clear(&job->filter);
 	free(job->mounts);
 	free(job->exec_path);
+	bh_strv_clear(&job->environment);
 }
 
-static int check_spec(const struct bh_spec *spec, struct bh_error *err)
+static int check_spec(const struct bh_spec *spec, bool no_pivot, struct bh_error *err)
 {
 	if (!spec->has_process && !spec->process.args.count)
 		return bh_error_text(err, EINVAL, "the configuration has no process");
 	if (!spec->process.args.count)
 		return bh_error_text(err, EINVAL, "the configuration has no command to run");
-	if (!spec->namespaces[BH_NS_MOUNT].present || spec->namespaces[BH_NS_MOUNT].path)
-		return bh_error_text(err, EINVAL, "a container needs a mount namespace of its own");
+	if (!spec->namespaces[BH_NS_MOUNT].present)
+		return bh_error_text(err, EINVAL, "linux.namespaces: a container needs a mount namespace of its own");
 	if (spec->hostname && *spec->hostname && !spec->namespaces[BH_NS_UTS].present)
-		return bh_error_text(err, EINVAL, "hostname: the container shares the host's uts namespace");
-	if (spec->seccomp.listener_path && *spec->seccomp.listener_path)
-		return bh_error_text(err, EINVAL, "linux.seccomp.listenerPath: this setting is not supported");
+		return bh_error_text(err, EINVAL, "hostname: unable to set hostname without a private UTS namespace");
+	if (spec->domainname && *spec->domainname && !spec->namespaces[BH_NS_UTS].present)
+		return bh_error_text(err, EINVAL, "domainname: unable to set domainname without a private UTS namespace");
+	if (no_pivot && spec->rootfs_propagation && bh_has_suffix(spec->rootfs_propagation, "private"))
+		return bh_error_text(err, EINVAL, "linux.rootfsPropagation: rootfsPropagation of [r]private is not safe without pivot_root");
 	if (spec->time_offsets.set && !spec->namespaces[BH_NS_TIME].present)
-		return bh_error_text(err, EINVAL, "linux.timeOffsets: given without a time namespace");
+		return bh_error_text(err, EINVAL,
+				     "linux.timeOffsets: time namespace offsets specified, but time namespace isn't enabled in the config");
+	return 0;
+}
+
+/* What happens in the container's mount namespace must never happen in ours. */
+static int check_mount_namespace(int fd, struct bh_error *err)
+{
+	struct stat joined, own;
+
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &joined) < 0 || stat("/proc/self/ns/mnt", &own) < 0)
+		return bh_error_set(err, errno, "compare mount namespaces");
+	if (joined.st_ino == own.st_ino && joined.st_dev == own.st_dev)
+		return bh_error_text(err, EINVAL, "linux.namespaces: a container needs a mount namespace of its own");
 	return 0;
 }
 
@@ -115,7 +136,7 @@ static int prepare_namespaces(struct bh_job *job, struct bh_error *err)
 	for (int i = 0; i < BH_NS_COUNT; i++) {
 		const struct bh_spec_namespace *n = &job->spec->namespaces[i];
 
-		if (!n->present)
+		if (!n->present || (i == BH_NS_USER && job->request->rootless))
 			continue;
 		if (n->path) {
 			job->join_fds[i] = bh_namespace_open(AT_FDCWD, n->path, (enum bh_namespace_type)i, err);
@@ -125,8 +146,8 @@ static int prepare_namespaces(struct bh_job *job, struct bh_error *err)
 			job->new_flags |= (uint64_t)bh_namespaces[i].flag;
 		}
 	}
-	job->user_namespace = job->spec->namespaces[BH_NS_USER].present;
-	return 0;
+	job->user_namespace = job->spec->namespaces[BH_NS_USER].present || job->request->rootless;
+	return check_mount_namespace(job->join_fds[BH_NS_MOUNT], err);
 }
 
 static char *source_path(const struct bh_job *job, const char *path)
@@ -179,6 +200,29 @@ static int map_sources(struct bh_job *job, int userns_fd, struct bh_error *err)
 	return 0;
 }
 
+static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
+{
+	const struct bh_spec_mount *m = &job->spec->mounts[index];
+	struct bh_job_mount *prepared = &job->mounts[index];
+	struct bh_mount_options *o = &prepared->options;
+	int r = bh_mount_options_parse(&m->options, o, err);
+
+	if (r < 0)
+		return r;
+	if (!o->bind && bh_streq(m->type, "bind"))
+		o->bind = true;
+	if (o->bind && !o->remount) {
+		if (!m->source || !*m->source)
+			return bh_error_text(err, EINVAL, "a bind mount needs a source");
+		prepared->source_fd = copy_source(job, m->source, o->recursive_bind, err);
+		if (prepared->source_fd < 0)
+			return prepared->source_fd;
+	} else if (o->idmap || o->recursive_idmap || m->uid_mapping_count) {
+		return bh_error_text(err, EINVAL, "only a bind mount can be id-mapped");
+	}
+	return bh_check_proc_mount(m, prepared, err);
+}
+
 static int prepare_mounts(struct bh_job *job, struct bh_error *err)
 {
 	const struct bh_spec *spec = job->spec;
@@ -187,22 +231,10 @@ static int prepare_mounts(struct bh_job *job, struct bh_error *err)
 	for (size_t i = 0; i < spec->mount_count; i++)
 		job->mounts[i].source_fd = -1;
 	for (size_t i = 0; i < spec->mount_count; i++) {
-		const struct bh_spec_mount *m = &spec->mounts[i];
-		struct bh_mount_options *o = &job->mounts[i].options;
-		int r = bh_mount_options_parse(&m->options, o, err);
+		int r = prepare_mount(job, i, err);
 
-		if (r == 0 && !o->bind && bh_streq(m->type, "bind"))
-			o->bind = true;
-		if (r == 0 && o->bind && !o->remount) {
-			if (!m->source || !*m->source)
-				r = bh_error_text(err, EINVAL, "a bind mount needs a source");
-			else
-				r = job->mounts[i].source_fd = copy_source(job, m->source, o->recursive_bind, err);
-		} else if (r == 0 && (o->idmap || o->recursive_idmap || m->uid_mapping_count)) {
-			r = bh_error_text(err, EINVAL, "only a bind mount can be id-mapped");
-		}
 		if (r < 0) {
-			bh_error_prefix(err, "mount %s", m->destination);
+			bh_error_prefix(err, "mount %s", spec->mounts[i].destination);
 			return r;
 		}
 	}
@@ -324,9 +356,14 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	job->stdio = request->stdio;
 	job->preserve_fds = request->preserve_fds;
 	job->parent_fate = request->keep_in_parent_fate;
-	r = check_spec(job->spec, err);
+	job->no_new_keyring = request->no_new_keyring;
+	r = request->rootless ? bh_rootless_enter(job->spec, err) : 0;
+	if (r == 0)
+		r = check_spec(job->spec, request->no_pivot, err);
 	if (r == 0)
 		r = bh_check_labels(job->spec, job->process, err);
+	if (r == 0)
+		r = bh_check_schedule(job->spec, job->process, err);
 	if (r == 0)
 		r = prepare_namespaces(job, err);
 	bh_job_clamp_capabilities(job);
@@ -337,6 +374,8 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	if (r == 0)
 		r = bh_seccomp_compile(&job->spec->seccomp, job->process->capabilities.bounding, &job->filter, err);
 	if (r == 0)
+		r = bh_check_seccomp(job, err);
+	if (r == 0)
 		r = request->init_path ? open_init(job, request->init_path, err) : 0;
 	if (r == 0)
 		r = bh_job_make_stub(job, err);
@@ -345,9 +384,9 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 		if (r == 0)
 			r = map_sources(job, job->join_fds[BH_NS_USER], err);
 	}
-	if (r < 0)
-		return r;
-	return bh_job_make_sync(job, err);
+	if (r == 0)
+		r = bh_job_make_sync(job, err);
+	return r < 0 ? r : bh_job_prepare_rdt(job, request->id, err);
 }
 
 /* --- cloning ------------------------------------------------------------------------------------------------------ */
@@ -469,7 +508,9 @@ static int serve_user_namespace(struct bh_job *job, const struct bh_container_pr
 	/* The pid can't be another's: it is our own child and not reaped. */
 	bh_auto_close int proc = bh_open_dir(AT_FDCWD, path, 0, err);
 	bh_auto_close int userns = -1;
-	int r = proc < 0 ? proc : bh_id_maps_write(proc, spec->uid_mappings, spec->uid_mapping_count, spec->gid_mappings, spec->gid_mapping_count, err);
+	int r = proc < 0 ? proc :
+			   bh_id_maps_write(process->pid, proc, spec->uid_mappings, spec->uid_mapping_count, spec->gid_mappings,
+					    spec->gid_mapping_count, err);
 
 	if (r < 0)
 		return r;
@@ -502,7 +543,9 @@ static int take_pid(struct bh_job *job, struct bh_container_process *process, pi
 	job->helper = 0;
 	process->pid = pid;
 	process->pidfd = bh_pidfd_open(pid);
-	return process->pidfd < 0 ? bh_error_set(err, -process->pidfd, "open a pidfd of the container's process") : 0;
+	if (process->pidfd < 0)
+		return bh_error_set(err, -process->pidfd, "open a pidfd of the container's process");
+	return bh_caller_schedule(job, pid, err);
 }
 
 static int take_failure(const struct bh_message *message, const char *command, struct bh_error *err)
@@ -535,12 +578,19 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 			bh_warn("%s", message.text);
 		if (message.kind == BH_MESSAGE_TERMINAL && job->stdio)
 			job->stdio->ret_terminal_fd = BH_TAKE_FD(fd);
+		if (message.kind == BH_MESSAGE_SECCOMP)
+			job->seccomp_fd = BH_TAKE_FD(fd);
 		bh_close_fd(&fd);
+		job->network_wanted |= message.kind == BH_MESSAGE_NETWORK;
 		r = 0;
 		if (message.kind == BH_MESSAGE_PID)
 			r = take_pid(job, process, message.value, err);
 		else if (message.kind == BH_MESSAGE_HOOKS)
 			r = bh_caller_hooks(job, process->pid, err);
+		if (r == 0 && job->seccomp_fd >= 0 && process->pid > 0)
+			r = bh_caller_send_listener(job, process->pid, err);
+		if (r == 0 && job->network_wanted && process->pid > 0)
+			r = bh_caller_network(job, process->pid, err);
 		if (r == 0 && message.kind == BH_MESSAGE_HOOKS)
 			r = bh_sync_send(job->sync_caller, &go, -1);
 		if (r < 0 || message.kind == until)
@@ -593,6 +643,8 @@ static int create(const struct bh_container_create *request, bool run, struct bh
 		*ret_process = process;
 	} else {
 		bh_job_kill(&job, &process);
+		if (job.rdt_fds[0] >= 0)
+			bh_container_remove_rdt(job.spec, request->id, NULL);
 		if (err && !err->exit_code)
 			err->exit_code = 125;
 	}
@@ -608,6 +660,25 @@ int bh_container_create(const struct bh_container_create *request, struct bh_con
 int bh_container_run(const struct bh_container_create *request, struct bh_container_process *ret_process, struct bh_error *err)
 {
 	return create(request, true, ret_process, err);
+}
+
+int bh_container_release(struct bh_container_process *process, struct bh_error *err)
+{
+	const struct bh_message go = { .kind = BH_MESSAGE_GO };
+	int r = bh_sync_send(process->sync_fd, &go, -1);
+
+	bh_close_fd(&process->sync_fd);
+	return r < 0 ? bh_error_set(err, -r, "leave the container's process waiting") : 0;
+}
+
+int bh_container_start_remote(int connection, struct bh_error *err)
+{
+	struct bh_message message = { 0 };
+	int r = bh_sync_receive(connection, &message, NULL);
+
+	if (r == 0)
+		return 0;
+	return r < 0 ? bh_error_set(err, -r, "hear how the start went") : take_failure(&message, NULL, err);
 }
 
 int bh_container_start(struct bh_container_process *process, struct bh_error *err)

@@ -50,7 +50,15 @@ struct bh_container_create {
 	 * time that costs nothing. Not called when the pid is not known yet (a pid namespace is joined). */
 	int (*cloned)(void *context, pid_t pid, struct bh_error *err);
 	void *cloned_context;
+	/* The caller is an ordinary user. Then it enters a user namespace (new with the configuration's maps or the own ids
+	 * alone, or the one to join) and a mount namespace of its own, for good, and goes on there as their root. */
+	bool rootless;
+	bool no_new_keyring;          /* keep the caller's session keyring (--no-new-keyring) */
+	bool no_pivot;                /* chroot instead of pivot_root, for machines whose root is the initial ramfs (--no-pivot) */
 	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
+	/* bh_container_create only, 0 = none: a listening SOCK_SEQPACKET socket that outlives the caller. The process goes on
+	 * waiting there after bh_container_release, until somebody connects (bh_container_start_remote). */
+	int start_socket;
 };
 
 /* A container between create and exec, or running. Plain data; nothing to free but the fds. */
@@ -70,6 +78,13 @@ int bh_container_create(const struct bh_container_create *request, struct bh_con
 /* Lets it execve and returns when that has happened (or failed: as above, child reaped). */
 int bh_container_start(struct bh_container_process *process, struct bh_error *err);
 
+/* Leaves the process waiting at its start socket; the caller may end. Closes sync_fd. Until this is called the process
+ * ends with the caller. */
+int bh_container_release(struct bh_container_process *process, struct bh_error *err);
+/* Starts a released process over a connection to its start socket: returns when it has executed, or with its own words
+ * for why it didn't; then it is ending. */
+int bh_container_start_remote(int connection, struct bh_error *err);
+
 /* Create and start in one: nothing waits in between, and process->sync_fd is at its end already. The child's own words
  * for every failure, as above. */
 int bh_container_run(const struct bh_container_create *request, struct bh_container_process *ret_process, struct bh_error *err);
@@ -78,13 +93,23 @@ struct bh_container_exec {
 	pid_t init_pid;               /* whose namespaces to join; verified through the pidfd */
 	int init_pidfd;
 	const struct bh_spec *spec;   /* the container's: seccomp, user namespace */
+	const char *id, *bundle;      /* for the state that a seccomp agent gets; may be NULL */
 	const struct bh_spec_process *process;
 	struct bh_cgroup *cgroup;
 	struct bh_container_stdio *stdio;
+	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
+	bool rootless;                /* as in bh_container_create; the caller stays where it is */
+	bool no_new_keyring;
 	bool privileged;
 };
 /* Runs a further process inside; the process is a direct child of the caller (in the joined pid namespace). */
 int bh_container_exec(const struct bh_container_exec *request, struct bh_container_process *ret_process, struct bh_error *err);
+
+/* The features document (runtime-spec features.md): what of the specification is understood, indented for people. */
+void bh_spec_features_write(struct bh_buf *out);
+
+/* Removes what linux.intelRdt left outside: to be called when the container is deleted and no process is left. */
+int bh_container_remove_rdt(const struct bh_spec *spec, const char *id, struct bh_error *err);
 
 /* What a hook is told about its container. */
 struct bh_hook_state {

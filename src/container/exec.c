@@ -36,7 +36,9 @@ static int prepare_namespaces(struct bh_job *job, const struct bh_container_exec
 	for (int i = 0; i < BH_NS_COUNT; i++)
 		if (request->spec->namespaces[i].present)
 			job->enter_flags |= bh_namespaces[i].flag;
-	job->user_namespace = request->spec->namespaces[BH_NS_USER].present;
+	if (request->rootless)
+		job->enter_flags |= CLONE_NEWUSER;
+	job->user_namespace = job->enter_flags & CLONE_NEWUSER;
 	if (!bh_linux_has(BH_CALL_SETNS_PIDFD))
 		return open_namespace_files(job, request->init_pid, request->init_pidfd, err);
 	job->enter_pidfd = fcntl(request->init_pidfd, F_DUPFD_CLOEXEC, 3);
@@ -49,22 +51,31 @@ static int prepare(struct bh_job *job, const struct bh_container_exec *request, 
 	int r;
 
 	job->exec = true;
+	job->exec_request = request;
 	job->run = true;
 	job->spec = request->spec;
 	job->process = request->process;
 	job->cgroup = request->cgroup;
 	job->stdio = request->stdio;
+	job->preserve_fds = request->preserve_fds;
+	job->no_new_keyring = request->no_new_keyring;
 	if (!request->process->args.count)
 		return bh_error_text(err, EINVAL, "no command to run");
 	r = bh_check_labels(request->spec, request->process, err);
+	if (r == 0)
+		r = bh_check_schedule(request->spec, request->process, err);
 	if (r == 0)
 		r = prepare_namespaces(job, request, err);
 	if (r == 0)
 		r = bh_seccomp_compile(request->privileged ? &none : &request->spec->seccomp, request->process->capabilities.bounding, &job->filter,
 				       err);
+	if (r == 0)
+		r = bh_check_seccomp(job, err);
 	bh_job_clamp_capabilities(job);
 	if (r == 0)
 		r = bh_job_make_stub(job, err);
+	if (r == 0)
+		r = bh_job_join_rdt(job, request->id, err);
 	return r < 0 ? r : bh_job_make_sync(job, err);
 }
 
@@ -79,11 +90,11 @@ int bh_container_exec(const struct bh_container_exec *request, struct bh_contain
 		request->stdio->ret_terminal_fd = -1;
 	r = prepare(&job, request, err);
 	if (r == 0) {
-		job.helper = bh_job_clone(&job, 0, NULL);
+		job.helper = bh_job_clone_with_affinity(&job, err);
 		if (job.helper == 0)
 			bh_child_main(&job);
 		if (job.helper < 0)
-			r = bh_error_set(err, -job.helper, "clone");
+			r = job.helper;
 		bh_close_fd(&job.sync_child);
 	}
 	if (r == 0)

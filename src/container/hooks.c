@@ -5,24 +5,29 @@
  * prestart and createRuntime run in the caller when the container's namespaces and mounts are there and pivot_root has
  * not happened; createContainer then in the container's namespaces; startContainer just before the workload, inside its
  * root; poststart and poststop by whoever starts and deletes. A hook gets the container's state as JSON on stdin, no fd
- * beside its standard streams, and the time its configuration gives it: the wait is bounded by poll on its pidfd.
+ * beside its standard streams, no environment but its own, and the time its configuration gives it: the wait is bounded by
+ * poll on its pidfd. What it prints is kept for the words of its failure, which are those of runc.
  */
 #include "container/container-internal.h"
 
 #include "base/log.h"
+#include "base/time.h"
 #include "linux/syscall.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
-static void write_state(const struct bh_spec *spec, const struct bh_hook_state *state, struct bh_buf *out)
+void bh_hook_state_write(const struct bh_spec *spec, const struct bh_hook_state *state, struct bh_buf *out)
 {
 	bh_buf_adds(out, "{\"ociVersion\":");
-	bh_buf_add_json(out, spec->oci_version ? spec->oci_version : "1.2.0");
+	bh_buf_add_json(out, spec->oci_version ? spec->oci_version : BH_SPEC_VERSION);
 	bh_buf_adds(out, ",\"id\":");
 	bh_buf_add_json(out, state->id ? state->id : "");
 	bh_buf_adds(out, ",\"status\":");
@@ -31,16 +36,9 @@ static void write_state(const struct bh_spec *spec, const struct bh_hook_state *
 		bh_buf_addf(out, ",\"pid\":%d", (int)state->pid);
 	bh_buf_adds(out, ",\"bundle\":");
 	bh_buf_add_json(out, state->bundle ? state->bundle : "");
-	bh_buf_adds(out, ",\"annotations\":{");
-	for (size_t i = 0; i < spec->annotations.count; i++) {
-		const char *item = spec->annotations.items[i], *equals = strchrnul(item, '=');
-
-		bh_buf_adds(out, i ? "," : "");
-		bh_buf_add_jsonn(out, item, (size_t)(equals - item));
-		bh_buf_addc(out, ':');
-		bh_buf_add_json(out, *equals ? equals + 1 : "");
-	}
-	bh_buf_adds(out, "}}");
+	bh_buf_adds(out, ",\"annotations\":");
+	bh_map_write(&spec->annotations, out);
+	bh_buf_addc(out, '}');
 }
 
 /* stdin of a hook: a memfd, so that a hook that doesn't read can't hold us up. */
@@ -57,35 +55,162 @@ static int state_fd(const struct bh_buf *state)
 	return fd;
 }
 
-static _Noreturn void execute_hook(const struct bh_spec_hook *hook, int stdin_fd)
+/* A hook while it runs. What it prints is for the error's words if it fails; more than that is read and forgotten. */
+#define SAID_MAX 4096
+
+struct running {
+	pid_t pid;
+	int pidfd;
+	int outputs[2]; /* its stdout and stderr, -1 at their end */
+	int failed_fd;  /* gives an errno if it could not be executed */
+	struct bh_buf said[2];
+	bool late;
+};
+
+static void running_clear(struct running *r)
+{
+	for (int i = 0; i < 2; i++) {
+		bh_close_fd(&r->outputs[i]);
+		bh_buf_clear(&r->said[i]);
+	}
+	bh_close_fd(&r->pidfd);
+	bh_close_fd(&r->failed_fd);
+}
+
+/* A folder to begin in: the bundle, or for what runs inside the container's root, that. */
+static void enter_folder(const char *kind, const char *bundle)
+{
+	const char *folder = bh_streq(kind, "startContainer") || !bundle ? "/" : bundle;
+
+	if (chdir(folder) < 0)
+		bh_debug("hook: enter %s: %s", folder, strerror(errno));
+}
+
+static _Noreturn void execute_hook(const struct bh_spec_hook *hook, int stdin_fd, int stdout_fd, int stderr_fd, int failed_fd)
 {
 	static char *const nothing[] = { NULL };
 	char *arguments[] = { hook->path, NULL };
-	int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	int errnum;
 
-	if (dup2(stdin_fd, 0) < 0 || (null_fd >= 0 && dup2(null_fd, 1) < 0) || bh_close_range(3, ~0U, 0) < 0)
-		_exit(126);
-	execve(hook->path, hook->args.count ? hook->args.items : arguments, hook->env.count ? hook->env.items : nothing);
-	_exit(127);
+	if (dup2(stdin_fd, 0) >= 0 && dup2(stdout_fd, 1) >= 0 && dup2(stderr_fd, 2) >= 0 && bh_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
+		execve(hook->path, hook->args.count ? hook->args.items : arguments, hook->env.count ? hook->env.items : nothing);
+	errnum = errno;
+	_exit(write(failed_fd, &errnum, sizeof errnum) == sizeof errnum ? 127 : 126);
 }
 
-static int wait_for_hook(const struct bh_spec_hook *hook, const char *kind, pid_t pid, struct bh_error *err)
+/* The ends that the hook gets lie above the standard streams, so that one dup2 can't undo another. */
+static int make_pipe(int *ret_read, int *ret_write)
 {
-	int timeout = hook->timeout_s > 0 ? (int)BH_MIN(hook->timeout_s, INT32_MAX / 1000) * 1000 : -1;
-	bh_auto_close int pidfd = bh_pidfd_open(pid);
-	struct pollfd ended = { pidfd, POLLIN, 0 };
-	int status = 0, n = pidfd < 0 ? 1 : poll(&ended, 1, timeout);
+	int ends[2], moved;
 
-	if (n == 0)
-		kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
+	moved = fcntl(ends[1], F_DUPFD_CLOEXEC, 3);
+	close(ends[1]);
+	if (moved < 0) {
+		close(ends[0]);
+		return -EMFILE;
+	}
+	*ret_read = ends[0];
+	*ret_write = moved;
+	return 0;
+}
+
+static int begin_hook(const struct bh_spec_hook *hook, const char *kind, const char *bundle, const struct bh_buf *json, struct running *ret)
+{
+	bh_auto_close int stdin_fd = state_fd(json), stdout_fd = -1, stderr_fd = -1, failed_fd = -1;
+	int r = stdin_fd < 0 ? stdin_fd : make_pipe(&ret->outputs[0], &stdout_fd);
+
+	if (r == 0)
+		r = make_pipe(&ret->outputs[1], &stderr_fd);
+	if (r == 0)
+		r = make_pipe(&ret->failed_fd, &failed_fd);
+	if (r < 0)
+		return r;
+	ret->pid = fork();
+	if (ret->pid == 0) {
+		enter_folder(kind, bundle);
+		execute_hook(hook, stdin_fd, stdout_fd, stderr_fd, failed_fd);
+	}
+	if (ret->pid < 0)
+		return -errno;
+	ret->pidfd = bh_pidfd_open(ret->pid);
+	return 0;
+}
+
+static void take_output(struct running *r, int which)
+{
+	char bytes[SAID_MAX];
+	ssize_t n = read(r->outputs[which], bytes, sizeof bytes);
+
+	if (n > 0)
+		bh_buf_add(&r->said[which], bytes, BH_MIN((size_t)n, SAID_MAX - BH_MIN(r->said[which].length, (size_t)SAID_MAX)));
+	else if (n == 0 || errno != EINTR)
+		bh_close_fd(&r->outputs[which]);
+}
+
+/* Until it has ended, whoever else still holds its streams; or until its time is over. */
+static void watch_hook(struct running *r, int64_t timeout_s)
+{
+	int64_t end_ns = bh_monotonic_ns() + BH_MIN(timeout_s, INT32_MAX / 1000) * 1000000000;
+
+	for (;;) {
+		struct pollfd fds[] = { { r->pidfd, POLLIN, 0 }, { r->outputs[0], POLLIN, 0 }, { r->outputs[1], POLLIN, 0 } };
+		int64_t left_ms = (end_ns - bh_monotonic_ns() + 999999) / 1000000;
+		bool ended;
+
+		if (poll(fds, BH_ARRAY_SIZE(fds), timeout_s ? (int)BH_MAX(left_ms, 0) : -1) == 0) {
+			r->late = true;
+			kill(r->pid, SIGKILL);
+			return;
+		}
+		ended = r->pidfd < 0 || fds[0].revents;
+		for (int i = 0; i < 2; i++)
+			if (fds[i + 1].revents)
+				take_output(r, i);
+		if (ended && !fds[1].revents && !fds[2].revents)
+			return;
+	}
+}
+
+static const char *trimmed(struct bh_buf *said)
+{
+	while (said->length && strchr(" \t\r\n", said->data[said->length - 1]))
+		said->data[--said->length] = '\0';
+	return said->length ? said->data : "";
+}
+
+/* As Go's os/exec tells it, for that is what callers of runc have always seen. */
+static int hook_error(const struct bh_spec_hook *hook, struct running *r, int status, struct bh_error *err)
+{
+	char what[64];
+	int errnum;
+
+	if (r->late)
+		return bh_error_text(err, ETIMEDOUT, "hook ran past specified timeout of %lld.0s", (long long)hook->timeout_s);
+	if (read(r->failed_fd, &errnum, sizeof errnum) == sizeof errnum)
+		return bh_error_set(err, errnum, "fork/exec %s", hook->path);
+	if (WIFSIGNALED(status)) {
+		snprintf(what, sizeof what, "signal: %s", strsignal(WTERMSIG(status)));
+		what[8] = (char)tolower((unsigned char)what[8]);
+	} else {
+		snprintf(what, sizeof what, "exit status %d", WEXITSTATUS(status));
+	}
+	return bh_error_text(err, ECHILD, "%s, stdout: %s, stderr: %s", what, trimmed(&r->said[0]), trimmed(&r->said[1]));
+}
+
+static int run_hook(const struct bh_spec_hook *hook, const char *kind, const char *bundle, const struct bh_buf *json, struct bh_error *err)
+{
+	bh_auto(running_clear) struct running running = { .pidfd = -1, .outputs = { -1, -1 }, .failed_fd = -1 };
+	int status = 0, r = begin_hook(hook, kind, bundle, json, &running);
+
+	if (r < 0)
+		return bh_error_set(err, -r, "run %s", hook->path);
+	watch_hook(&running, hook->timeout_s);
+	while (waitpid(running.pid, &status, 0) < 0 && errno == EINTR)
 		continue;
-	if (n == 0)
-		return bh_error_text(err, ETIMEDOUT, "%s hook %s did not end within %lld s", kind, hook->path, (long long)hook->timeout_s);
-	if (WIFSIGNALED(status))
-		return bh_error_text(err, ECHILD, "%s hook %s was killed by signal %d", kind, hook->path, WTERMSIG(status));
-	if (WEXITSTATUS(status))
-		return bh_error_text(err, ECHILD, "%s hook %s ended with status %d", kind, hook->path, WEXITSTATUS(status));
+	if (status || running.late)
+		return hook_error(hook, &running, status, err);
 	bh_explain("hook", "kind", kind, "path", hook->path);
 	return 0;
 }
@@ -97,19 +222,14 @@ int bh_container_hooks(const struct bh_spec *spec, const struct bh_spec_hooks *h
 
 	if (!hooks->count)
 		return 0;
-	write_state(spec, state, &json);
+	bh_hook_state_write(spec, state, &json);
 	for (size_t i = 0; i < hooks->count; i++) {
-		bh_auto_close int stdin_fd = state_fd(&json);
-		pid_t pid = stdin_fd < 0 ? stdin_fd : fork();
-		int r;
+		int r = run_hook(&hooks->items[i], kind, state->bundle, &json, err);
 
-		if (pid == 0)
-			execute_hook(&hooks->items[i], stdin_fd);
-		if (pid < 0)
-			return bh_error_set(err, stdin_fd < 0 ? -stdin_fd : errno, "run the %s hook %s", kind, hooks->items[i].path);
-		r = wait_for_hook(&hooks->items[i], kind, pid, err);
-		if (r < 0)
+		if (r < 0) {
+			bh_error_prefix(err, "error running %s hook #%zu", kind, i);
 			return r;
+		}
 	}
 	return 0;
 }
@@ -127,7 +247,7 @@ int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err)
 	return r < 0 ? r : bh_container_hooks(job->spec, &job->spec->hooks.create_runtime, "createRuntime", &state, err);
 }
 
-static int ask_and_wait(struct bh_job *job, unsigned kind, struct bh_error *err)
+int bh_child_ask(struct bh_job *job, unsigned kind, struct bh_error *err)
 {
 	struct bh_message message = { .kind = kind };
 	int r = bh_sync_send(job->sync_child, &message, -1);
@@ -140,9 +260,23 @@ static int ask_and_wait(struct bh_job *job, unsigned kind, struct bh_error *err)
 	return 0;
 }
 
-int bh_child_wait_for_go(struct bh_job *job, struct bh_error *err)
+/* For the word to start: through the sync socket, or with a start socket by the first connection there, which then
+ * takes the sync socket's place. */
+int bh_child_wait_for_start(struct bh_job *job, struct bh_error *err)
 {
-	return ask_and_wait(job, BH_MESSAGE_READY, err);
+	int listener = job->request->start_socket;
+	int r = bh_child_ask(job, BH_MESSAGE_READY, err);
+	bh_auto_close int connection = -1;
+
+	if (r < 0 || listener <= 0)
+		return r;
+	do
+		connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	while (connection < 0 && errno == EINTR);
+	if (connection < 0 || dup3(connection, job->sync_child, O_CLOEXEC) < 0)
+		return bh_error_set(err, errno, "wait for the start");
+	close(listener);
+	return 0;
 }
 
 int bh_child_create_hooks(struct bh_job *job, struct bh_error *err)
@@ -151,7 +285,7 @@ int bh_child_create_hooks(struct bh_job *job, struct bh_error *err)
 	int r = 0;
 
 	if (job->spec->hooks.prestart.count || job->spec->hooks.create_runtime.count)
-		r = ask_and_wait(job, BH_MESSAGE_HOOKS, err);
+		r = bh_child_ask(job, BH_MESSAGE_HOOKS, err);
 	if (r < 0 || !job->spec->hooks.create_container.count)
 		return r;
 	state = state_of(job, "creating", getpid());
@@ -167,8 +301,11 @@ int bh_child_start_hooks(struct bh_job *job, struct bh_error *err)
 	if (!job->spec->hooks.start_container.count)
 		return 0;
 	state = state_of(job, "created", getpid());
-	if (!job->run)
-		r = bh_child_wait_for_go(job, err);
+	/* The listener is passed to the one who creates, so the filter can't wait for the one who starts. */
+	if (!job->run && job->notifies)
+		r = bh_child_lock_down(job, err);
+	if (r == 0 && !job->run)
+		r = bh_child_wait_for_start(job, err);
 	job->run = true;
 	return r < 0 ? r : bh_container_hooks(job->spec, &job->spec->hooks.start_container, "startContainer", &state, err);
 }

@@ -2,9 +2,10 @@
 /*
  * Labels of security modules.
  *
- * An AppArmor profile takes force with the next execution, which is the stub's; the workload inherits it from there. It
- * is asked for through the private procfs (a /proc prepared by somebody else could swallow the write: CVE-2019-16884,
- * CVE-2025-52881) and read back. SELinux labels are refused.
+ * An AppArmor profile or an SELinux label takes force with the next execution, which is the stub's; the workload inherits
+ * it from there. It is asked for through the private procfs (a /proc prepared by somebody else could swallow the write:
+ * CVE-2019-16884, CVE-2025-52881) and read back. File systems that are made for the container get linux.mountLabel as
+ * their context. Where the module is off, a label is refused.
  */
 #include "container/container-internal.h"
 
@@ -13,52 +14,107 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 
-static bool wants_apparmor(const struct bh_spec_process *process)
+#define LABEL_MAX 4096
+
+static bool is_set(const char *label)
 {
-	return process->apparmor_profile && *process->apparmor_profile;
+	return label && *label;
 }
 
-bool bh_job_has_apparmor(const struct bh_job *job)
+bool bh_job_has_labels(const struct bh_job *job)
 {
-	return wants_apparmor(job->process);
+	return is_set(job->process->apparmor_profile) || is_set(job->process->selinux_label);
 }
 
-int bh_check_labels(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err)
+static bool selinux_is_on(void)
+{
+	struct statfs fs;
+
+	return statfs("/sys/fs/selinux", &fs) == 0 && fs.f_type == SELINUX_MAGIC;
+}
+
+static bool apparmor_is_on(void)
 {
 	bh_auto_buf struct bh_buf enabled = { 0 };
 
-	if (process->selinux_label && *process->selinux_label)
-		return bh_error_text(err, EINVAL, "process.selinuxLabel: this setting is not supported");
-	if (spec->mount_label && *spec->mount_label)
-		return bh_error_text(err, EINVAL, "linux.mountLabel: this setting is not supported");
-	if (!wants_apparmor(process))
-		return 0;
-	if (bh_read_file_at(AT_FDCWD, "/sys/module/apparmor/parameters/enabled", 16, &enabled, NULL) < 0 || enabled.data[0] != 'Y')
-		return bh_error_text(err, ENOTSUP, "process.apparmorProfile: AppArmor is not enabled on this machine");
+	return bh_read_file_at(AT_FDCWD, "/sys/module/apparmor/parameters/enabled", 16, &enabled, NULL) == 0 && enabled.data[0] == 'Y';
+}
+
+/* In runc's words. */
+int bh_check_labels(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err)
+{
+	const char *field = is_set(process->selinux_label) ? "process.selinuxLabel" : is_set(spec->mount_label) ? "linux.mountLabel" : NULL;
+
+	if (field && !selinux_is_on())
+		return bh_error_text(err, ENOTSUP, "%s: selinux label is specified in config, but selinux is disabled or not supported", field);
+	if (is_set(process->apparmor_profile) && !apparmor_is_on())
+		return bh_error_text(err, ENOTSUP, "process.apparmorProfile: apparmor: config provided but apparmor not supported");
 	return 0;
 }
 
-int bh_child_apparmor(struct bh_job *job, struct bh_error *err)
+/* `expected` is what the file then begins with. */
+static int write_label(const struct bh_job *job, const char *file, const char *value, const char *expected, struct bh_error *err)
+{
+	bh_auto_buf struct bh_buf now = { 0 };
+	int r = bh_write_value_at(job->proc_fd, file, value, err);
+
+	if (r == 0)
+		r = bh_read_file_at(job->proc_fd, file, LABEL_MAX, &now, err);
+	if (r == 0 && !bh_has_prefix(now.data ? now.data : "", expected))
+		r = bh_error_text(err, EINVAL, "the label %s did not take effect", expected);
+	return r;
+}
+
+static int apply_apparmor(const struct bh_job *job, struct bh_error *err)
 {
 	static const char *const files[] = { "self/attr/apparmor/exec", "self/attr/exec" };
-	bh_auto_free char *value = NULL;
+	const char *profile = job->process->apparmor_profile;
+	bh_auto_free char *value = bh_printf("exec %s", profile);
 	int r = -ENOENT;
 
-	if (!wants_apparmor(job->process))
-		return 0;
-	value = bh_printf("exec %s", job->process->apparmor_profile);
-	for (size_t i = 0; r == -ENOENT && i < BH_ARRAY_SIZE(files); i++) {
-		bh_auto_buf struct bh_buf now = { 0 };
+	for (size_t i = 0; r == -ENOENT && i < BH_ARRAY_SIZE(files); i++)
+		r = write_label(job, files[i], value, profile, err);
+	if (r < 0)
+		return bh_error_prefix(err, "unable to apply apparmor profile");
+	bh_explain("apparmor", "profile", profile);
+	return 0;
+}
 
-		r = bh_write_value_at(job->proc_fd, files[i], value, err);
-		if (r < 0)
-			continue;
-		r = bh_read_file_at(job->proc_fd, files[i], 4096, &now, err);
-		if (r == 0 && !bh_has_prefix(now.data, job->process->apparmor_profile))
-			r = bh_error_text(err, EINVAL, "the AppArmor profile %s did not take effect", job->process->apparmor_profile);
-	}
-	if (r == 0)
-		bh_explain("apparmor", "profile", job->process->apparmor_profile);
-	return r;
+int bh_child_labels(struct bh_job *job, struct bh_error *err)
+{
+	const char *label = job->process->selinux_label;
+	int r = is_set(job->process->apparmor_profile) ? apply_apparmor(job, err) : 0;
+
+	if (r < 0 || !is_set(label))
+		return r;
+	r = write_label(job, "self/attr/exec", label, label, err);
+	if (r < 0)
+		return bh_error_prefix(err, "can't set process label");
+	bh_explain("selinux", "label", label);
+	return 0;
+}
+
+/* The session keyring would have the label of this program, and the workload could not use it. */
+int bh_child_key_label(struct bh_job *job, struct bh_error *err)
+{
+	const char *label = job->process->selinux_label;
+
+	if (!is_set(label) || job->no_new_keyring)
+		return 0;
+	return bh_write_value_at(job->proc_fd, "self/attr/keycreate", label, err);
+}
+
+void bh_label_mount(const struct bh_spec *spec, const char *type, struct bh_mount_options *o)
+{
+	/* These label their files themselves. */
+	static const char *const without[] = { "proc", "sysfs", "mqueue", "cgroup", "cgroup2" };
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(without); i++)
+		if (bh_streq(type, without[i]))
+			return;
+	if (is_set(spec->mount_label))
+		bh_strv_addf(&o->data, "context=%s", spec->mount_label);
 }

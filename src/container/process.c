@@ -81,6 +81,9 @@ int bh_job_oom_score(struct bh_job *job, int proc_fd, const char *path, struct b
 		return bh_error_text(err, EINVAL, "process.oomScoreAdj: %lld is not between -1000 and 1000", (long long)score);
 	r = write_oom_score(proc_fd, path, score);
 	if (r == -EACCES || r == -EPERM) {
+		/* As runc: an ordinary user gets what it can have. */
+		if (job->user_namespace || bh_in_user_namespace())
+			return 0;
 		bh_job_warn(job, "oom_score_adj %lld needs CAP_SYS_RESOURCE; it stays as it is", (long long)score);
 		return 0;
 	}
@@ -122,7 +125,8 @@ static int compare(const void *a, const void *b)
 /* Closes everything above the standard streams and the preserved fds but the few that the end still needs. */
 int bh_child_close_fds(struct bh_job *job, struct bh_error *err)
 {
-	int keep[] = { 2 + job->preserve_fds, job->sync_child, job->stub_fd, job->init_fd, bh_explain_mode ? bh_explain_fd() : -1 };
+	int start_socket = job->exec || job->run || job->request->start_socket <= 0 ? -1 : job->request->start_socket;
+	int keep[] = { 2 + job->preserve_fds, job->sync_child, job->stub_fd, job->init_fd, start_socket, bh_explain_mode ? bh_explain_fd() : -1 };
 	int r, last = -1;
 
 	for (int fd = 3; fd < 3 + job->preserve_fds; fd++)
@@ -173,9 +177,13 @@ int bh_child_working_directory(struct bh_job *job, struct bh_error *err)
 
 /* --- credentials -------------------------------------------------------------------------------------------------- */
 
-static int set_groups(const struct bh_spec_process *p, struct bh_error *err)
+static int set_groups(const struct bh_job *job, struct bh_error *err)
 {
-	if (setgroups(p->user.additional_gid_count, p->user.additional_gids) < 0)
+	const struct bh_spec_process *p = job->process;
+
+	/* A user namespace that an ordinary user has made denies it to everybody (user_namespaces(7)); runc goes on as well. */
+	if (setgroups(p->user.additional_gid_count, p->user.additional_gids) < 0 &&
+	    !(errno == EPERM && (job->user_namespace || bh_setgroups_is_denied())))
 		return bh_error_set(err, errno, "set the supplementary groups");
 	if (syscall(SYS_setresgid, p->user.gid, p->user.gid, p->user.gid) < 0)
 		return bh_error_set(err, errno, "become group %u", p->user.gid);
@@ -195,6 +203,8 @@ void bh_job_clamp_capabilities(struct bh_job *job)
 	uint64_t own, missing;
 
 	*c = job->process->capabilities;
+	/* The kernel's rule (capabilities(7)); buildah gives ambient ones that are not inheritable. */
+	c->ambient &= c->permitted & c->inheritable;
 	/* A user namespace's root has them all there; and nearly every machine gives the usual ones. */
 	if (job->user_namespace || !(c->permitted & ~bh_capability_default_set()))
 		return;
@@ -245,7 +255,7 @@ int bh_child_credentials(struct bh_job *job, struct bh_error *err)
 	int r = bh_capabilities_bound(job->capabilities.bounding, err);
 
 	if (r == 0)
-		r = set_groups(p, err);
+		r = set_groups(job, err);
 	if (r == 0 && p->user.uid)
 		r = set_user(p, err);
 	if (r == 0)
@@ -358,6 +368,8 @@ static bool filter_stops_stub(const struct bh_job *job)
 		return false;
 	if (!job->run && !(bh_seccomp_allows(f, SYS_read, 3) && bh_seccomp_allows(f, SYS_write, 3)))
 		return true;
+	if (!job->run && job->request->start_socket > 0 && !bh_seccomp_allows(f, SYS_accept4, 3))
+		return true;
 	if (!job->exec)
 		return false;
 	return !bh_seccomp_allows(f, SYS_clone, CLONE_PARENT) || !bh_seccomp_allows(f, SYS_setsid, 0) ||
@@ -392,7 +404,7 @@ int bh_child_early(struct bh_job *job, struct bh_error *err)
 		if (job->exec)
 			r = clone_early(job, err);
 		else if (!job->run)
-			r = bh_child_wait_for_go(job, err);
+			r = bh_child_wait_for_start(job, err);
 	}
 	if (r == 0 && job->stub_by_path && fchdir(job->stub_fd) < 0)
 		r = bh_error_set(err, errno, "enter the stub's folder");
@@ -409,7 +421,7 @@ static int install_filter(struct bh_job *job, struct bh_error *err)
 		return 0;
 	r = bh_seccomp_install(&job->filter, err);
 	if (r > 0)
-		return bh_error_text(err, EINVAL, "seccomp: SCMP_ACT_NOTIFY is not supported");
+		r = bh_child_pass_listener(job, r, err);
 	if (r < 0)
 		return r;
 	snprintf(count, sizeof count, "%zu", job->filter.count);
@@ -421,6 +433,9 @@ int bh_child_lock_down(struct bh_job *job, struct bh_error *err)
 {
 	int r;
 
+	if (job->locked_down)
+		return 0;
+	job->locked_down = true;
 	if (job->process->no_new_privileges) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 			return bh_error_set(err, errno, "set no_new_privs");
@@ -444,19 +459,21 @@ static void explain_exec(const struct bh_job *job)
 static void stub_letters(const struct bh_job *job, char *text, size_t size)
 {
 	bool clones = job->exec && !job->stub_only_executes, waits = !job->run && !job->stub_only_executes;
-	char init[16] = "";
+	char init[16] = "", start[16] = "";
 
 	if (job->init_fd >= 0)
 		snprintf(init, sizeof init, "i%d", job->init_fd);
-
-	snprintf(text, size, "%d%s%s%s%s%s%s", job->sync_child, clones ? "f" : "", clones ? "s" : "", clones && job->terminal_fd >= 0 ? "t" : "",
-		 waits ? "w" : "", job->stub_by_path ? "c" : "", init);
+	if (waits && job->request->start_socket > 0)
+		snprintf(start, sizeof start, "a%d", job->request->start_socket);
+	snprintf(text, size, "%d%s%s%s%s%s%s%s", job->sync_child, clones ? "f" : "", clones ? "s" : "", clones && job->terminal_fd >= 0 ? "t" : "",
+		 waits ? "w" : "", start, job->stub_by_path ? "c" : "", init);
 }
 
 _Noreturn void bh_child_execute(struct bh_job *job)
 {
 	static char *const no_environment[] = { NULL };
-	char *const *environment = job->process->env.items ? job->process->env.items : no_environment;
+	const struct bh_strv *wanted = job->environment.count ? &job->environment : &job->process->env;
+	char *const *environment = wanted->items ? wanted->items : no_environment;
 	size_t count = job->process->args.count, n = 0;
 	char **argv = bh_calloc(count + 5, sizeof *argv);
 	struct bh_error err = BH_ERROR_INIT;
@@ -475,6 +492,8 @@ _Noreturn void bh_child_execute(struct bh_job *job)
 	fcntl(job->sync_child, F_SETFD, 0);
 	if (job->init_fd >= 0)
 		fcntl(job->init_fd, F_SETFD, 0);
+	if (!job->exec && !job->run && job->request->start_socket > 0)
+		fcntl(job->request->start_socket, F_SETFD, 0);
 	if (job->stub_by_path)
 		execve("exec", argv, environment);
 	else

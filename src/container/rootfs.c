@@ -17,9 +17,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+
+#define MOUNTINFO_MAX (16u << 20)
 
 static int attach_root_classic(struct bh_job *job, struct bh_error *err)
 {
@@ -89,7 +92,8 @@ static int open_parent(struct bh_job *job, const char *destination, const char *
 	folder = bh_strndup(destination, (size_t)(slash - destination));
 	if (job->dev_is_fresh && bh_streq(folder, "/dev"))
 		return job->dev_fd;
-	fd = bh_open_in_root(job->root_fd, folder, O_PATH | O_DIRECTORY);
+	/* Where no link is on the way, the words are the place, and those have been checked. */
+	fd = bh_openat2(job->root_fd, folder, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
 	*ret_own = fd;
 	return fd;
 }
@@ -151,6 +155,9 @@ int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, 
 	target = open_target(job, mount_fd, destination, kind, err);
 	if (target < 0)
 		return target;
+	r = bh_check_proc_target(target, destination, err);
+	if (r < 0)
+		return r;
 	r = bh_mount_attach(mount_fd, target, "");
 	if (r == -EINVAL && is_directory(mount_fd) != is_directory(target))
 		return bh_error_text(err, ENOTDIR, "mount on %s: one is a folder, the other is not", destination);
@@ -244,6 +251,43 @@ static void drop_unmapped_gid(const struct bh_job *job, struct bh_mount_options 
 	}
 }
 
+static bool has_option(const struct bh_mount_options *o, const char *prefix)
+{
+	for (size_t i = 0; i < o->data.count; i++)
+		if (bh_has_prefix(o->data.items[i], prefix))
+			return true;
+	return false;
+}
+
+/* As runc: a tmpfs without a mode of its own has that of the folder it covers. */
+static void take_mode_from_below(struct bh_job *job, const char *destination, struct bh_mount_options *o)
+{
+	bh_auto_close int below = -1;
+	struct stat st;
+
+	if (has_option(o, "mode="))
+		return;
+	below = bh_open_in_root(job->root_fd, destination, O_PATH | O_DIRECTORY);
+	if (below >= 0 && fstat(below, &st) == 0)
+		bh_strv_addf(&o->data, "mode=%04o", st.st_mode & 07777);
+}
+
+/* gid=5 where the user namespace we are in has no such group, and the configuration could not tell. */
+static bool drop_gid(const char *type, int why, struct bh_mount_options *o)
+{
+	bool dropped = false;
+
+	if (why != -EINVAL || !bh_streq(type, "devpts"))
+		return false;
+	for (size_t i = o->data.count; i-- > 0;) {
+		if (!bh_has_prefix(o->data.items[i], "gid="))
+			continue;
+		bh_strv_remove(&o->data, i);
+		dropped = true;
+	}
+	return dropped;
+}
+
 static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct bh_mount_options *o, struct bh_error *err)
 {
 	bool is_tmpfs = bh_streq(m->type, "tmpfs"), is_dev = is_tmpfs && bh_streq(m->destination, "/dev");
@@ -255,7 +299,12 @@ static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct b
 		o->set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
 	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
 		drop_unmapped_gid(job, o);
+	bh_label_mount(job->spec, m->type, o);
+	if (is_tmpfs && !o->copy_up)
+		take_mode_from_below(job, m->destination, o);
 	fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
+	if (drop_gid(m->type, fd, o))
+		fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
 	if (fd == -EPERM || fd == -EACCES) {
 		int copy = copy_of_hosts(job, m->type, o, err);
 
@@ -322,11 +371,16 @@ static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, stru
 		bh_close_fd(&target);
 	}
 	target = bh_make_in_root(job->root_fd, m->destination, file ? BH_NODE_FILE : BH_NODE_DIRECTORY, err);
-	if (target < 0)
-		return target;
+	r = target < 0 ? target : bh_check_proc_target(target, m->destination, err);
+	if (r < 0)
+		return r;
 	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
 		drop_unmapped_gid(job, &prepared->options);
+	if (source < 0)
+		bh_label_mount(job->spec, m->type, &prepared->options);
 	r = bh_mount_classic(m->type, m->source ? m->source : m->type, source, &prepared->options, target, err);
+	if (drop_gid(m->type, r, &prepared->options))
+		r = bh_mount_classic(m->type, m->source ? m->source : m->type, -1, &prepared->options, target, err);
 	if (r < 0)
 		return r;
 	mounted = bh_open_in_root(job->root_fd, m->destination, O_PATH);
@@ -470,14 +524,45 @@ static int make_root_readonly(struct bh_job *job, struct bh_error *err)
 	return r;
 }
 
-int bh_child_pivot(struct bh_job *job, struct bh_error *err)
+/* A chroot leaves the old tree in the mount namespace. Its procfs and sysfs, which hide nothing, must not be reachable by a
+ * process that gets out; and with them there the container could mount new ones in its user namespace. */
+static int hide_kernel_file_systems(struct bh_error *err)
 {
-	const char *propagation = job->spec->rootfs_propagation;
-	int r;
+	bh_auto_buf struct bh_buf mounts = { 0 };
+	int r = bh_read_file_at(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &mounts, err);
+	bh_auto_strv struct bh_strv lines = { 0 };
 
-	r = job->spec->root.readonly ? make_root_readonly(job, err) : 0;
 	if (r < 0)
 		return r;
+	lines = bh_strv_split(mounts.data, '\n');
+	for (size_t i = lines.count; i-- > 0;) {
+		bh_auto_strv struct bh_strv fields = bh_strv_split(lines.items[i], ' ');
+		const char *type = strstr(lines.items[i], " - ");
+
+		if (fields.count < 5 || !type || !(bh_has_prefix(type, " - proc ") || bh_has_prefix(type, " - sysfs ")))
+			continue;
+		/* Those of the container have paths like the host's, but from the old root only the host's are found. */
+		if (umount2(fields.items[4], MNT_DETACH) < 0 && errno != EINVAL && errno != ENOENT)
+			return bh_error_set(err, errno, "detach the host's %s", fields.items[4]);
+	}
+	return 0;
+}
+
+/* The root lies on top of "/" already, where whoever climbs out of a chroot arrives. */
+static int enter_by_chroot(struct bh_job *job, struct bh_error *err)
+{
+	int r = hide_kernel_file_systems(err);
+
+	if (r < 0)
+		return r;
+	if (fchdir(job->root_fd) < 0 || chroot(".") < 0 || chdir("/") < 0)
+		return bh_error_set(err, errno, "chroot");
+	bh_explain("chroot", "new_root", ".");
+	return 0;
+}
+
+static int enter_by_pivot(struct bh_job *job, struct bh_error *err)
+{
 	/* pivot_root(".", "."): the old root comes to lie on top of the new one, and is taken off as a whole. */
 	if (fchdir(job->root_fd) < 0)
 		return bh_error_set(err, errno, "enter the root file system");
@@ -487,5 +572,15 @@ int bh_child_pivot(struct bh_job *job, struct bh_error *err)
 	if (umount2(".", MNT_DETACH) < 0)
 		return bh_error_set(err, errno, "detach the host's file systems");
 	bh_explain("pivot_root", "new_root", ".", "put_old", ".", "old", "detached");
-	return propagation && *propagation ? set_root_propagation(propagation, err) : 0;
+	return 0;
+}
+
+int bh_child_pivot(struct bh_job *job, struct bh_error *err)
+{
+	const char *propagation = job->spec->rootfs_propagation;
+	int r = job->spec->root.readonly ? make_root_readonly(job, err) : 0;
+
+	if (r == 0)
+		r = job->request->no_pivot ? enter_by_chroot(job, err) : enter_by_pivot(job, err);
+	return r == 0 && propagation && *propagation ? set_root_propagation(propagation, err) : r;
 }

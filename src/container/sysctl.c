@@ -58,6 +58,18 @@ static bool is_own(const struct bh_job *job, enum bh_namespace_type type)
 	return joined.st_ino != host.st_ino || joined.st_dev != host.st_dev;
 }
 
+/* In runc's words. */
+static int refuse(const char *key, const char *path, bool known, enum bh_namespace_type owner, struct bh_error *err)
+{
+	if (bh_streq(path, "kernel/hostname"))
+		return bh_error_text(err, EINVAL, "linux.sysctl: sysctl \"%s\" is not allowed as it conflicts with the OCI \"hostname\" field", key);
+	if (known && owner == BH_NS_NETWORK)
+		return bh_error_text(err, EINVAL, "linux.sysctl: sysctl \"%s\" not allowed in host network namespace", key);
+	if (known && owner == BH_NS_IPC)
+		return bh_error_text(err, EINVAL, "linux.sysctl: sysctl \"%s\" is not allowed in the hosts ipc namespace", key);
+	return bh_error_text(err, EINVAL, "linux.sysctl: sysctl \"%s\" is not in a separate kernel namespace", key);
+}
+
 static int check_key(const struct bh_job *job, const char *key, struct bh_error *err)
 {
 	bh_auto_free char *path = to_path(key);
@@ -65,12 +77,9 @@ static int check_key(const struct bh_job *job, const char *key, struct bh_error 
 	for (size_t i = 0; !has_bad_part(path) && i < BH_ARRAY_SIZE(namespaced); i++) {
 		if (namespaced[i].exact ? !bh_streq(path, namespaced[i].prefix) : !bh_has_prefix(path, namespaced[i].prefix))
 			continue;
-		if (is_own(job, namespaced[i].owner))
-			return 0;
-		return bh_error_text(err, EINVAL, "sysctl %s: the container shares the host's %s namespace", key,
-				     bh_namespaces[namespaced[i].owner].name);
+		return is_own(job, namespaced[i].owner) ? 0 : refuse(key, path, true, namespaced[i].owner, err);
 	}
-	return bh_error_text(err, EINVAL, "sysctl %s: not a setting of a namespace", key);
+	return refuse(key, path, false, BH_NS_COUNT, err);
 }
 
 int bh_check_sysctls(const struct bh_job *job, struct bh_error *err)

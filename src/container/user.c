@@ -6,7 +6,7 @@
  * can't be parsed is skipped. Numbers are strict: what is not exactly a number up to 2^31-1 is a name (CVE-2026-30892:
  * an overlong number must not wrap to another user).
  */
-#include "container/container.h"
+#include "container/container-internal.h"
 
 #include "base/file.h"
 #include "linux/path.h"
@@ -126,6 +126,25 @@ static int find_account(int root_fd, const char *wanted, struct account *ret, st
 				     wanted);
 	ret->uid = number;
 	return 0;
+}
+
+char *bh_home_of_user(int root_fd, uint32_t uid)
+{
+	bh_auto_buf struct bh_buf passwd = { 0 };
+	char *text;
+	struct line line;
+
+	/* What can't be read is no reason to fail. */
+	if (read_database(root_fd, "/etc/passwd", &passwd, NULL) < 0)
+		return bh_strdup("/");
+	text = passwd.data;
+	while (next_line(&text, &line)) {
+		uint32_t number;
+
+		if (line.count >= 6 && parse_id(line.fields[2], &number) && number == uid && *line.fields[5])
+			return bh_strdup(line.fields[5]);
+	}
+	return bh_strdup("/");
 }
 
 static int find_group(char *database, const char *wanted, uint32_t *ret_gid, struct bh_error *err)

@@ -4,6 +4,8 @@
 
 #include "engine/engine.h"
 
+#include "linux/process.h"
+
 #include <inttypes.h>
 #include <sys/file.h>
 
@@ -14,8 +16,6 @@
  */
 #define BH_RUN_FORMAT "%d:%" SCNx64 ":%d:%" SCNx64 ":%" SCNx64 ":%" SCNx64
 
-/* Field 22 of /proc/<pid>/stat; -ESRCH if there is no such process or it is a zombie. */
-int bh_process_start_time(pid_t pid, uint64_t *ret_start);
 /* NULL if the file is missing or no JSON. */
 json_object *bh_engine_read_json(int dirfd, const char *path);
 /* What the link of a name holds (see record.c). */

@@ -22,11 +22,11 @@
 #include "base/string.h"
 #include "engine/options.h"
 #include "image/image.h"
+#include "oci/json.h"
 #include "oci/spec.h"
 #include "runtime/runtime.h"
 #include "storage/snapshot.h"
 
-#include <json-c/json.h>
 
 struct bh_engine {
 	char *root, *state;
@@ -144,12 +144,3 @@ char *bh_container_compartment_path(const struct bh_container *container);
 /* The isolation driver that the record names. */
 int bh_container_isolation(struct bh_container *container, const struct bh_isolation_driver **ret_driver, struct bh_error *err);
 int bh_container_snapshot(struct bh_engine *engine, const struct bh_container *container, struct bh_snapshot *ret_snapshot, struct bh_error *err);
-
-/* json-c helpers: a dotted path, with a default when it is missing or of another type. */
-json_object *bh_json_at(json_object *object, const char *path);
-const char *bh_json_text(json_object *object, const char *path, const char *fallback);
-int64_t bh_json_int(json_object *object, const char *path, int64_t fallback);
-bool bh_json_bool(json_object *object, const char *path, bool fallback);
-/* An array of strings into a vector. */
-void bh_json_strv(json_object *object, const char *path, struct bh_strv *ret_list);
-json_object *bh_json_from_strv(const struct bh_strv *list);

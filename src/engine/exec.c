@@ -114,7 +114,7 @@ static int run_exec(struct bh_container *c, const struct bh_exec_options *o, str
 	if (r == 0)
 		r = bh_container_isolation(c, &driver, err);
 	if (r == 0)
-		r = driver->exec(path, &request, &process, err);
+		r = driver->exec(BH_PLACE(path), &request, &process, err);
 	bh_close_fd(&request.init_pidfd);
 	bh_close_fd(&stdio.stdin_fd);
 	bh_close_fd(&stdio.stdout_fd);

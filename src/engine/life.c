@@ -32,7 +32,7 @@ int bh_engine_destroy_compartment(struct bh_container *c, struct bh_error *err)
 	const struct bh_isolation_driver *driver;
 	int r = bh_container_isolation(c, &driver, err);
 
-	return r < 0 ? r : driver->destroy(path, err);
+	return r < 0 ? r : driver->destroy(BH_PLACE(path), err);
 }
 
 int bh_engine_remove_files(struct bh_engine *engine, struct bh_container *c, struct bh_error *err)
@@ -145,7 +145,7 @@ static int set_paused(struct bh_container *c, bool pause, struct bh_error *err)
 	if (r == 0 && pause)
 		mark(c, "paused");
 	if (r == 0)
-		r = driver->pause(path, pause, err);
+		r = driver->pause(BH_PLACE(path), pause, err);
 	if ((r < 0) == pause)
 		unlinkat(c->state_fd, "paused", 0);
 	return r;

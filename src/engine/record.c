@@ -68,30 +68,6 @@ const char *bh_status_name(enum bh_status status)
 	return names[status];
 }
 
-int bh_process_start_time(pid_t pid, uint64_t *ret_start)
-{
-	char path[32], text[512];
-	bh_auto_close int fd = -1;
-	const char *p;
-	ssize_t n;
-
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	n = read(fd, text, sizeof text - 1);
-	if (n <= 0)
-		return -ESRCH;
-	text[n] = '\0';
-	p = strrchr(text, ')'); /* the name before may hold anything */
-	if (!p || !p[1] || p[2] == 'Z')
-		return -ESRCH;
-	/* behind ")": state is field 3, starttime is field 22 */
-	for (int field = 2; field < 22 && p; field++)
-		p = strchr(p + 1, ' ');
-	return p && sscanf(p, "%" SCNu64, ret_start) == 1 ? 0 : -EINVAL;
-}
-
 json_object *bh_engine_read_json(int dirfd, const char *path)
 {
 	bh_auto_buf struct bh_buf text = { 0 };

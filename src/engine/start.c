@@ -293,7 +293,7 @@ static int run_process(struct stage *s, struct bh_error *err)
 	int r = bh_container_isolation(s->c, &s->driver, err);
 
 	if (r == 0)
-		r = s->driver->run(path, &request, &s->compartment, err);
+		r = s->driver->run(BH_PLACE(path), &request, &s->compartment, err);
 	/* The pid was not known early. */
 	if (r == 0 && !s->started.pid)
 		r = write_state(s, s->compartment.process.pid, err);

@@ -95,6 +95,11 @@ static const struct option_word option_words[] = {
 	{ "ridmap", SWITCH, SWITCH_AT(recursive_idmap), 0, false },
 };
 
+const char *bh_mount_option_name(size_t index)
+{
+	return index < BH_ARRAY_SIZE(option_words) ? option_words[index].name : NULL;
+}
+
 static const struct option_word *find_word(const char *name)
 {
 	for (size_t i = 0; i < BH_ARRAY_SIZE(option_words); i++)

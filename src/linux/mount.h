@@ -24,6 +24,8 @@ struct bh_mount_options {
 	struct bh_strv data;                      /* "size=64k", for the file system itself */
 };
 int bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options *ret_options, struct bh_error *err);
+/* The words that are understood, by index; NULL behind the last. */
+const char *bh_mount_option_name(size_t index);
 void bh_mount_options_clear(struct bh_mount_options *options);
 
 /* A process that closes all its fds at once before it ends or executes need not close each helper fd of a mount. */

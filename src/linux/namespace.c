@@ -14,8 +14,10 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 
@@ -49,29 +51,97 @@ int bh_namespace_open(int dirfd, const char *path, enum bh_namespace_type type, 
 	return BH_TAKE_FD(fd);
 }
 
-static int write_map(int proc_fd, const char *file, const struct bh_id_map *maps, size_t count, struct bh_error *err)
+/* The two maps of a user namespace. */
+struct map_kind {
+	const char *file, *program;
+};
+static const struct map_kind uid_map = { "uid_map", "newuidmap" }, gid_map = { "gid_map", "newgidmap" };
+
+#define SAID_MAX 512
+
+/* Runs a set-uid program of the system; what it says goes into the error. */
+static int run_program(const char *path, char *const *argv, struct bh_error *err)
+{
+	static char *const no_environment[] = { NULL };
+	bh_auto_close int said = memfd_create("said", MFD_CLOEXEC);
+	char text[SAID_MAX] = "";
+	int status = 0;
+	pid_t pid = said < 0 ? -1 : fork();
+
+	if (pid == 0) {
+		if (dup2(said, 1) >= 0 && dup2(said, 2) >= 0)
+			execve(path, argv, no_environment);
+		_exit(127);
+	}
+	if (pid < 0)
+		return bh_error_set(err, errno, "run %s", path);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		continue;
+	if (status == 0)
+		return 0;
+	if (pread(said, text, sizeof text - 1, 0) > 0)
+		text[strcspn(text, "\n")] = '\0';
+	return bh_error_text(err, EPERM, "%s failed: %s", path, *text ? text : "it says nothing");
+}
+
+static int map_by_program(pid_t pid, const struct map_kind *kind, const struct bh_id_map *maps, size_t count, struct bh_error *err)
+{
+	static const char *const folders[] = { "/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin" };
+	bh_auto_strv struct bh_strv argv = { 0 };
+	bh_auto_free char *path = NULL;
+
+	bh_strv_add(&argv, kind->program);
+	bh_strv_addf(&argv, "%d", (int)pid);
+	for (size_t i = 0; i < count; i++) {
+		bh_strv_addf(&argv, "%u", maps[i].container_id);
+		bh_strv_addf(&argv, "%u", maps[i].host_id);
+		bh_strv_addf(&argv, "%u", maps[i].size);
+	}
+	for (size_t i = 0; i < BH_ARRAY_SIZE(folders); i++) {
+		free(path);
+		path = bh_printf("%s/%s", folders[i], kind->program);
+		if (access(path, X_OK) == 0)
+			return run_program(path, argv.items, err);
+	}
+	return bh_error_text(err, EPERM, "an ordinary user needs the program %s for this %s", kind->program, kind->file);
+}
+
+static bool is_own_id(const struct map_kind *kind, const struct bh_id_map *maps, size_t count)
+{
+	return count == 1 && maps->size == 1 && maps->host_id == (kind == &uid_map ? (uint32_t)geteuid() : (uint32_t)getegid());
+}
+
+static int write_map(pid_t pid, int proc_fd, const struct map_kind *kind, const struct bh_id_map *maps, size_t count, struct bh_error *err)
 {
 	bh_auto_buf struct bh_buf text = { 0 };
+	struct bh_error why = BH_ERROR_INIT;
 	int r;
 
 	if (!count)
-		return bh_error_text(err, EINVAL, "the user namespace has no %s", file);
+		return bh_error_text(err, EINVAL, "the user namespace has no %s", kind->file);
 	for (size_t i = 0; i < count; i++)
 		bh_buf_addf(&text, "%u %u %u\n", maps[i].container_id, maps[i].host_id, maps[i].size);
-	r = bh_write_value_at(proc_fd, file, text.data, err);
+	r = bh_write_value_at(proc_fd, kind->file, text.data, &why);
+	if (r == -EPERM && kind == &gid_map && is_own_id(kind, maps, count)) {
+		r = bh_write_value_at(proc_fd, "setgroups", "deny", &why);
+		if (r == 0)
+			r = bh_write_value_at(proc_fd, kind->file, text.data, &why);
+	} else if (r == -EPERM && geteuid() != 0) {
+		r = map_by_program(pid, kind, maps, count, &why);
+	}
 	if (r < 0)
-		return r;
+		return bh_error_text(err, why.errnum, "%s", why.message);
 	text.data[text.length - 1] = '\0';
-	bh_explain("id-map", "file", file, "map", text.data);
+	bh_explain("id-map", "file", kind->file, "map", text.data);
 	return 0;
 }
 
-int bh_id_maps_write(int proc_fd, const struct bh_id_map *uid_maps, size_t uid_count, const struct bh_id_map *gid_maps, size_t gid_count,
+int bh_id_maps_write(pid_t pid, int proc_fd, const struct bh_id_map *uid_maps, size_t uid_count, const struct bh_id_map *gid_maps, size_t gid_count,
 		     struct bh_error *err)
 {
-	int r = write_map(proc_fd, "uid_map", uid_maps, uid_count, err);
+	int r = write_map(pid, proc_fd, &uid_map, uid_maps, uid_count, err);
 
-	return r < 0 ? r : write_map(proc_fd, "gid_map", gid_maps, gid_count, err);
+	return r < 0 ? r : write_map(pid, proc_fd, &gid_map, gid_maps, gid_count, err);
 }
 
 int bh_user_namespace_new(const struct bh_id_map *uid_maps, size_t uid_count, const struct bh_id_map *gid_maps, size_t gid_count, struct bh_error *err)
@@ -92,7 +162,7 @@ int bh_user_namespace_new(const struct bh_id_map *uid_maps, size_t uid_count, co
 		return bh_error_set(err, -pid, "make a user namespace");
 	path = bh_printf("/proc/%d", (int)pid);
 	proc = bh_open_dir(AT_FDCWD, path, 0, err);
-	r = proc < 0 ? proc : bh_id_maps_write(proc, uid_maps, uid_count, gid_maps, gid_count, err);
+	r = proc < 0 ? proc : bh_id_maps_write(pid, proc, uid_maps, uid_count, gid_maps, gid_count, err);
 	if (r == 0)
 		r = bh_namespace_open(proc, "ns/user", BH_NS_USER, err);
 	bh_pidfd_send_signal(pidfd, SIGKILL);
@@ -100,6 +170,22 @@ int bh_user_namespace_new(const struct bh_id_map *uid_maps, size_t uid_count, co
 		continue;
 	close(pidfd);
 	return r;
+}
+
+#define INITIAL_USER_NAMESPACE 0xEFFFFFFDU /* its inode number is fixed: linux/nsfs.h, USER_NS_INIT_INO */
+
+bool bh_in_user_namespace(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/user", &st) == 0 && st.st_ino != INITIAL_USER_NAMESPACE;
+}
+
+bool bh_setgroups_is_denied(void)
+{
+	bh_auto_buf struct bh_buf text = { 0 };
+
+	return bh_read_file_at(AT_FDCWD, "/proc/self/setgroups", 16, &text, NULL) == 0 && bh_has_prefix(text.data, "deny");
 }
 
 bool bh_id_to_host(const struct bh_id_map *maps, size_t count, uint32_t container_id, uint32_t *ret_host_id)

@@ -58,13 +58,16 @@ static uint32_t evaluate(const struct bh_seccomp_filter *filter, const struct se
 	return SECCOMP_RET_KILL_PROCESS;
 }
 
-bool bh_seccomp_allows(const struct bh_seccomp_filter *filter, int number, uint64_t first_argument)
+uint32_t bh_seccomp_action(const struct bh_seccomp_filter *filter, int number, uint64_t first_argument)
 {
 	struct seccomp_data data = { .nr = number, .arch = AUDIT_ARCH_X86_64, .args = { first_argument } };
-	uint32_t action;
 
-	if (!filter->count)
-		return true;
-	action = evaluate(filter, &data) & SECCOMP_RET_ACTION_FULL;
+	return filter->count ? evaluate(filter, &data) & SECCOMP_RET_ACTION_FULL : SECCOMP_RET_ALLOW;
+}
+
+bool bh_seccomp_allows(const struct bh_seccomp_filter *filter, int number, uint64_t first_argument)
+{
+	uint32_t action = bh_seccomp_action(filter, number, first_argument);
+
 	return action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_LOG;
 }

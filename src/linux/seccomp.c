@@ -56,13 +56,48 @@ static const struct word flags[] = {
 	{ 0 },
 };
 
-/* Other architectures may be listed: their calls can't reach this machine. */
+/* Calls of the other architectures can't reach this machine. */
 static const struct word architectures[] = {
 	{ "SCMP_ARCH_X86_64", 1u << BH_ARCH_X86_64 },
 	{ "SCMP_ARCH_X86", 1u << BH_ARCH_I386 },
 	{ "SCMP_ARCH_X32", 1u << BH_ARCH_X32 },
+	{ "SCMP_ARCH_AARCH64", 0 },
+	{ "SCMP_ARCH_ARM", 0 },
+	{ "SCMP_ARCH_LOONGARCH64", 0 },
+	{ "SCMP_ARCH_M68K", 0 },
+	{ "SCMP_ARCH_MIPS", 0 },
+	{ "SCMP_ARCH_MIPS64", 0 },
+	{ "SCMP_ARCH_MIPS64N32", 0 },
+	{ "SCMP_ARCH_MIPSEL", 0 },
+	{ "SCMP_ARCH_MIPSEL64", 0 },
+	{ "SCMP_ARCH_MIPSEL64N32", 0 },
+	{ "SCMP_ARCH_PARISC", 0 },
+	{ "SCMP_ARCH_PARISC64", 0 },
+	{ "SCMP_ARCH_PPC", 0 },
+	{ "SCMP_ARCH_PPC64", 0 },
+	{ "SCMP_ARCH_PPC64LE", 0 },
+	{ "SCMP_ARCH_RISCV64", 0 },
+	{ "SCMP_ARCH_S390", 0 },
+	{ "SCMP_ARCH_S390X", 0 },
+	{ "SCMP_ARCH_SH", 0 },
+	{ "SCMP_ARCH_SHEB", 0 },
 	{ 0 },
 };
+
+const char *bh_seccomp_word(enum bh_seccomp_words kind, size_t index)
+{
+	static const struct {
+		const struct word *words;
+		size_t count;
+	} tables[] = {
+		[BH_SECCOMP_ACTIONS] = { actions, BH_ARRAY_SIZE(actions) },
+		[BH_SECCOMP_OPERATORS] = { operators, BH_ARRAY_SIZE(operators) },
+		[BH_SECCOMP_ARCHITECTURES] = { architectures, BH_ARRAY_SIZE(architectures) },
+		[BH_SECCOMP_FLAGS] = { flags, BH_ARRAY_SIZE(flags) },
+	};
+
+	return index < tables[kind].count ? tables[kind].words[index].name : NULL;
+}
 
 static const struct word *find_word(const struct word *words, const char *name)
 {
@@ -78,7 +113,7 @@ static int parse_action(const char *name, bool errno_set, uint32_t errno_ret, ui
 	uint32_t data = errno_set ? errno_ret : EPERM;
 
 	if (!word)
-		return bh_error_text(err, EINVAL, "linux.seccomp: unknown action '%s'", name ? name : "");
+		return bh_error_text(err, EINVAL, "linux.seccomp: string %.40s is not a valid action for seccomp", name ? name : "");
 	if (word->value != SECCOMP_RET_ERRNO && word->value != SECCOMP_RET_TRACE)
 		data = 0;
 	if (data > SECCOMP_RET_DATA)
@@ -92,7 +127,7 @@ static int parse_condition(const struct bh_spec_seccomp_arg *arg, struct bh_secc
 	const struct word *op = find_word(operators, arg->op);
 
 	if (!op)
-		return bh_error_text(err, EINVAL, "linux.seccomp: unknown operator '%s'", arg->op ? arg->op : "");
+		return bh_error_text(err, EINVAL, "linux.seccomp: string %.40s is not a valid operator for seccomp", arg->op ? arg->op : "");
 	if (arg->index >= BH_SECCOMP_ARGS)
 		return bh_error_text(err, EINVAL, "linux.seccomp: argument index %u, a system call has six arguments", arg->index);
 	*ret_condition = (struct bh_seccomp_condition){
@@ -129,6 +164,8 @@ static int add_rule(struct bh_seccomp_rules *rules, const struct bh_spec_seccomp
 		r = parse_condition(&rule->args[i], &conditions[i], err);
 	if (r < 0)
 		return r;
+	if (action == SECCOMP_RET_USER_NOTIF && bh_strv_contains(&rule->names, "write"))
+		return bh_error_text(err, EINVAL, "linux.seccomp: SCMP_ACT_NOTIFY cannot be used for the write syscall");
 	if (action == rules->default_action) {
 		for (size_t i = 0; i < rule->names.count; i++)
 			bh_seccomp_rules_mention(rules, rule->names.items[i], strlen(rule->names.items[i]));
@@ -155,13 +192,16 @@ static int compile_rules(const struct bh_spec_seccomp *spec, struct bh_seccomp_f
 
 	if (r < 0)
 		return r;
+	/* Our own last steps would wait for an answer of somebody who has not got the listener yet. */
+	if (default_action == SECCOMP_RET_USER_NOTIF)
+		return bh_error_text(err, EINVAL, "linux.seccomp: SCMP_ACT_NOTIFY cannot be used as default action");
 	for (size_t i = 0; i < spec->architectures.count; i++) {
 		const struct word *word = find_word(architectures, spec->architectures.items[i]);
 
 		if (word)
 			arch_mask |= word->value;
-		else if (!bh_has_prefix(spec->architectures.items[i], "SCMP_ARCH_"))
-			return bh_error_text(err, EINVAL, "linux.seccomp: unknown architecture '%s'", spec->architectures.items[i]);
+		else
+			return bh_error_text(err, EINVAL, "linux.seccomp: string %.40s is not a valid arch for seccomp", spec->architectures.items[i]);
 	}
 	bh_seccomp_rules_init(&rules, arch_mask, default_action);
 	for (size_t i = 0; r == 0 && i < spec->rule_count; i++)
@@ -202,7 +242,7 @@ int bh_seccomp_compile(const struct bh_spec_seccomp *spec, uint64_t capabilities
 		const struct word *word = find_word(flags, spec->flags.items[i]);
 
 		if (!word)
-			return bh_error_text(err, EINVAL, "linux.seccomp: unknown flag '%s'", spec->flags.items[i]);
+			return bh_error_text(err, EINVAL, "linux.seccomp: seccomp flag \"%.60s\" is not known", spec->flags.items[i]);
 		filter.flags |= word->value;
 	}
 	if (spec->source == BH_SECCOMP_DEFAULT)
@@ -222,9 +262,9 @@ void bh_seccomp_filter_clear(struct bh_seccomp_filter *filter)
 	*filter = (struct bh_seccomp_filter){ 0 };
 }
 
-static bool notifies(const struct bh_seccomp_filter *filter)
+bool bh_seccomp_notifies(const struct bh_seccomp_filter *filter)
 {
-	for (size_t i = 0; i < filter->count; i++)
+	for (size_t i = 0; !filter->builtin && i < filter->count; i++)
 		if (filter->instructions[i].code == (BPF_RET | BPF_K) && (filter->instructions[i].k & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_USER_NOTIF)
 			return true;
 	return false;
@@ -238,7 +278,7 @@ int bh_seccomp_install(const struct bh_seccomp_filter *filter, struct bh_error *
 
 	if (filter->count == 0)
 		return 0;
-	if (!filter->builtin && notifies(filter)) {
+	if (bh_seccomp_notifies(filter)) {
 		set |= SECCOMP_FILTER_FLAG_NEW_LISTENER;
 		/* Threads that can't be synchronised are told by an error then, not by a thread id that looks like an fd. */
 		if (set & SECCOMP_FILTER_FLAG_TSYNC)

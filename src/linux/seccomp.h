@@ -31,6 +31,16 @@ void bh_seccomp_filter_clear(struct bh_seccomp_filter *filter);
  * CAP_SYS_ADMIN. An empty filter is success. Returns 0, or the listener's fd (> 0, O_CLOEXEC) if an action is NOTIFY. */
 int bh_seccomp_install(const struct bh_seccomp_filter *filter, struct bh_error *err);
 
+/* Has it an answer that asks a listener? */
+bool bh_seccomp_notifies(const struct bh_seccomp_filter *filter);
+
+/* What it answers to this x86-64 system call with this first argument (and zeros): SECCOMP_RET_... without data. */
+uint32_t bh_seccomp_action(const struct bh_seccomp_filter *filter, int number, uint64_t first_argument);
+
+/* The words of the specification that are understood, by index; NULL behind the last. */
+enum bh_seccomp_words { BH_SECCOMP_ACTIONS, BH_SECCOMP_OPERATORS, BH_SECCOMP_ARCHITECTURES, BH_SECCOMP_FLAGS };
+const char *bh_seccomp_word(enum bh_seccomp_words kind, size_t index);
+
 /* Would it let this x86-64 system call with this first argument (and zeros) through? */
 bool bh_seccomp_allows(const struct bh_seccomp_filter *filter, int number, uint64_t first_argument);
 

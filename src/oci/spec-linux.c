@@ -191,7 +191,8 @@ static int check_intel_rdt(const struct bh_spec *spec, struct bh_error *err)
 {
 	const char *id = spec->intel_rdt.clos_id;
 
-	if (id && (bh_streq(id, ".") || bh_streq(id, "..") || strchr(id, '/')))
+	/* "/" is the default group. */
+	if (id && !bh_streq(id, "/") && (bh_streq(id, ".") || bh_streq(id, "..") || strchr(id, '/')))
 		return bh_error_text(err, EINVAL, "linux.intelRdt: invalid intelRdt.ClosID \"%.100s\"", id);
 	return 0;
 }

@@ -12,14 +12,10 @@
 #include <errno.h>
 
 const struct bh_field bh_spec_scheduler_fields[] = {
-	FIELD("policy", STRING, bh_spec_process, scheduler.policy),
-	FIELD("nice", I64, bh_spec_process, scheduler.nice),
-	FIELD("priority", I64, bh_spec_process, scheduler.priority),
-	FIELD("flags", STRINGS, bh_spec_process, scheduler.flags),
-	FIELD("runtime", U64, bh_spec_process, scheduler.runtime_ns),
-	FIELD("deadline", U64, bh_spec_process, scheduler.deadline_ns),
-	FIELD("period", U64, bh_spec_process, scheduler.period_ns),
-	{ 0 },
+	FIELD("policy", STRING, bh_spec_process, scheduler.policy),   FIELD("nice", I64, bh_spec_process, scheduler.nice),
+	FIELD("priority", I64, bh_spec_process, scheduler.priority),  FIELD("flags", STRINGS, bh_spec_process, scheduler.flags),
+	FIELD("runtime", U64, bh_spec_process, scheduler.runtime_ns), FIELD("deadline", U64, bh_spec_process, scheduler.deadline_ns),
+	FIELD("period", U64, bh_spec_process, scheduler.period_ns),   { 0 },
 };
 
 const struct bh_field bh_spec_io_priority_fields[] = {

@@ -63,7 +63,7 @@ void bh_spec_default(struct bh_spec *spec)
 {
 	struct bh_spec_capabilities *caps = &spec->process.capabilities;
 
-	spec->oci_version = bh_strdup("1.2.0");
+	spec->oci_version = bh_strdup(BH_SPEC_VERSION);
 	spec->has_process = true;
 	spec->process.cwd = bh_strdup("/");
 	caps->set = true;

@@ -309,21 +309,21 @@ struct bh_spec {
 	struct bh_spec_vm vm;
 };
 
+#define BH_SPEC_VERSION "1.2.0" /* of the specification, as this program writes it */
+#define BH_SPEC_VERSION_MAX "1.3.0" /* the newest whose fields are understood */
 #define BH_SPEC_JSON_MAX (4u << 20) /* bytes of a config.json */
 #define BH_SPEC_JSON_DEPTH 32
 
 /* Parses and checks. An error names the JSON path ("linux.resources.memory.limit: expected an integer"). */
 int bh_spec_parse(const char *json, size_t length, struct bh_spec *ret_spec, struct bh_error *err);
-/* A `resources` object alone (update --resources): fills spec->resources, which the caller frees with bh_spec_clear. `spec` must
- * be all zero. */
-int bh_spec_parse_resources(const char *json, size_t length, struct bh_spec *spec, struct bh_error *err);
+/* The process object alone (runc's exec --process). */
+int bh_spec_parse_process(const char *json, size_t length, struct bh_spec_process *ret_process, struct bh_error *err);
+void bh_spec_process_clear(struct bh_spec_process *process);
+/* The object linux.resources alone (runc's update --resources) into ret_spec->resources; all else of it is zero. */
+int bh_spec_parse_resources(const char *json, size_t length, struct bh_spec *ret_spec, struct bh_error *err);
 /* Writes config.json. BH_SECCOMP_DEFAULT becomes the annotation "org.bulkhead.seccomp=default" and is read back. */
 void bh_spec_write(const struct bh_spec *spec, struct bh_buf *out);
 void bh_spec_clear(struct bh_spec *spec);
-
-/* A `process` object alone (`exec --process`), with the same checks. */
-int bh_spec_process_parse(const char *json, size_t length, struct bh_spec_process *ret_process, struct bh_error *err);
-void bh_spec_process_clear(struct bh_spec_process *process);
 
 /*
  * Maps (annotations, sysctl, unified) are lists of "key=value". A '=' inside a key is kept as the byte 0xff, which no

@@ -15,32 +15,61 @@ static void end_cgroup(struct bh_cgroup *cgroup)
 	bh_cgroup_free(cgroup);
 }
 
-static int make(const char *path, struct bh_container_create *request, bool run, struct bh_compartment *ret_compartment, struct bh_error *err)
+/* 0 and NULL: there is none. */
+static int open_cgroup(const struct bh_compartment_place *place, struct bh_cgroup **ret_cgroup, struct bh_error *err)
+{
+	if (!place->folders)
+		return bh_cgroup_open(place->path, ret_cgroup, err);
+	if (!place->folders->count) {
+		*ret_cgroup = NULL;
+		return 0;
+	}
+	return bh_cgroup_open_paths(place->folders, place->unit, ret_cgroup, err);
+}
+
+static int need_cgroup(const struct bh_compartment_place *place, struct bh_cgroup **ret_cgroup, struct bh_error *err)
+{
+	int r = open_cgroup(place, ret_cgroup, err);
+
+	return r == 0 && !*ret_cgroup ? bh_error_text(err, ENOENT, "the container has no cgroup") : r;
+}
+
+static int make_cgroup(const struct bh_compartment_place *place, const struct bh_spec_resources *resources, struct bh_cgroup **ret_cgroup,
+		       struct bh_error *err)
+{
+	return place->request ? bh_cgroup_make(place->request, ret_cgroup, err) : bh_cgroup_create(place->path, resources, ret_cgroup, err);
+}
+
+static int make(const struct bh_compartment_place *place, struct bh_container_create *request, bool run, struct bh_compartment *ret_compartment,
+		struct bh_error *err)
 {
 	struct bh_compartment compartment = BH_COMPARTMENT_INIT;
-	int r = bh_cgroup_create(path, &request->spec->resources, &compartment.cgroup, err);
+	int r = make_cgroup(place, &request->spec->resources, &compartment.cgroup, err);
 
 	if (r < 0)
 		return r;
 	request->cgroup = compartment.cgroup;
 	r = run ? bh_container_run(request, &compartment.process, err) : bh_container_create(request, &compartment.process, err);
 	if (r < 0) {
-		end_cgroup(compartment.cgroup);
+		if (compartment.cgroup)
+			end_cgroup(compartment.cgroup);
 		return r;
 	}
-	compartment.oom_fd = bh_cgroup_oom_fd(compartment.cgroup);
+	compartment.oom_fd = compartment.cgroup && !place->request ? bh_cgroup_oom_fd(compartment.cgroup) : -1;
 	*ret_compartment = compartment;
 	return 0;
 }
 
-static int create(const char *path, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err)
+static int create(const struct bh_compartment_place *place, struct bh_container_create *request, struct bh_compartment *ret_compartment,
+		  struct bh_error *err)
 {
-	return make(path, request, false, ret_compartment, err);
+	return make(place, request, false, ret_compartment, err);
 }
 
-static int run(const char *path, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err)
+static int run(const struct bh_compartment_place *place, struct bh_container_create *request, struct bh_compartment *ret_compartment,
+	       struct bh_error *err)
 {
-	return make(path, request, true, ret_compartment, err);
+	return make(place, request, true, ret_compartment, err);
 }
 
 static int start(struct bh_compartment *compartment, struct bh_error *err)
@@ -61,22 +90,39 @@ static void abandon(struct bh_compartment *compartment)
 	*compartment = (struct bh_compartment)BH_COMPARTMENT_INIT;
 }
 
-static int exec(const char *path, struct bh_container_exec *request, struct bh_container_process *ret_process, struct bh_error *err)
+static int exec(const struct bh_compartment_place *place, struct bh_container_exec *request, struct bh_container_process *ret_process,
+		struct bh_error *err)
 {
-	int r = bh_cgroup_open(path, &request->cgroup, err);
+	struct bh_error first = BH_ERROR_INIT;
+	int r = open_cgroup(place, &request->cgroup, err);
 
-	if (r < 0)
+	if (r == 0 && place->below && place->below->count && request->cgroup)
+		r = bh_cgroup_descend(request->cgroup, place->below, err);
+	if (r < 0) {
+		bh_cgroup_free(request->cgroup);
+		request->cgroup = NULL;
 		return r;
-	r = bh_container_exec(request, ret_process, err);
+	}
+	r = bh_container_exec(request, ret_process, &first);
+	/* v2: nobody can enter a folder that hands controllers down. Its first process has gone below, so that is the place. */
+	if (r == -EBUSY && request->cgroup && place->folders && !(place->below && place->below->count)) {
+		bh_cgroup_free(request->cgroup);
+		request->cgroup = NULL;
+		r = bh_cgroup_open_of_process(request->init_pid, &request->cgroup, err);
+		if (r == 0)
+			r = bh_container_exec(request, ret_process, &first);
+	}
+	if (r < 0 && err)
+		*err = first;
 	bh_cgroup_free(request->cgroup);
 	request->cgroup = NULL;
 	return r;
 }
 
-static int pause_or_resume(const char *path, bool frozen, struct bh_error *err)
+static int pause_or_resume(const struct bh_compartment_place *place, bool frozen, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
-	int r = bh_cgroup_open(path, &cgroup, err);
+	int r = need_cgroup(place, &cgroup, err);
 
 	if (r < 0)
 		return r;
@@ -87,10 +133,46 @@ static int pause_or_resume(const char *path, bool frozen, struct bh_error *err)
 	return r;
 }
 
-static int stats(const char *path, struct bh_cgroup_stats *ret_stats, struct bh_error *err)
+static int is_paused(const struct bh_compartment_place *place, bool *ret_paused, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
-	int r = bh_cgroup_open(path, &cgroup, err);
+	int r = need_cgroup(place, &cgroup, err);
+
+	if (r < 0)
+		return r;
+	r = bh_cgroup_is_frozen(cgroup, ret_paused, err);
+	bh_cgroup_free(cgroup);
+	return r;
+}
+
+static int send_signal(const struct bh_compartment_place *place, int signal, struct bh_error *err)
+{
+	struct bh_cgroup *cgroup;
+	int r = need_cgroup(place, &cgroup, err);
+
+	if (r < 0)
+		return r;
+	r = bh_cgroup_signal(cgroup, signal, err);
+	bh_cgroup_free(cgroup);
+	return r;
+}
+
+static int update(const struct bh_compartment_place *place, const struct bh_spec_resources *resources, struct bh_error *err)
+{
+	struct bh_cgroup *cgroup;
+	int r = need_cgroup(place, &cgroup, err);
+
+	if (r < 0)
+		return r;
+	r = bh_cgroup_update(cgroup, resources, err);
+	bh_cgroup_free(cgroup);
+	return r;
+}
+
+static int stats(const struct bh_compartment_place *place, struct bh_cgroup_stats *ret_stats, struct bh_error *err)
+{
+	struct bh_cgroup *cgroup;
+	int r = need_cgroup(place, &cgroup, err);
 
 	if (r < 0)
 		return r;
@@ -99,14 +181,46 @@ static int stats(const char *path, struct bh_cgroup_stats *ret_stats, struct bh_
 	return r;
 }
 
-static int pids(const char *path, pid_t **ret_pids, size_t *ret_count, struct bh_error *err)
+static int pids(const struct bh_compartment_place *place, pid_t **ret_pids, size_t *ret_count, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
-	int r = bh_cgroup_open(path, &cgroup, err);
+	int r = need_cgroup(place, &cgroup, err);
 
 	if (r < 0)
 		return r;
 	r = bh_cgroup_pids(cgroup, ret_pids, ret_count, err);
+	bh_cgroup_free(cgroup);
+	return r;
+}
+
+static int destroy(const struct bh_compartment_place *place, struct bh_error *err)
+{
+	if (!place->folders)
+		return bh_cgroup_remove(place->path, err);
+	return place->folders->count ? bh_cgroup_remove_paths(place->folders, place->unit, err) : 0;
+}
+
+/* What `events --stats` has in "data". */
+static int write_stats(const struct bh_compartment_place *place, const char *network_interfaces, struct bh_buf *out, struct bh_error *err)
+{
+	struct bh_cgroup *cgroup;
+	int r = need_cgroup(place, &cgroup, err);
+
+	if (r < 0)
+		return r;
+	r = bh_cgroup_write_stats(cgroup, NULL, network_interfaces, out, err);
+	bh_cgroup_free(cgroup);
+	return r;
+}
+
+static int watch(const struct bh_compartment_place *place, struct bh_cgroup_watch *ret_watch, struct bh_error *err)
+{
+	struct bh_cgroup *cgroup;
+	int r = need_cgroup(place, &cgroup, err);
+
+	if (r < 0)
+		return r;
+	r = bh_cgroup_watch_open(cgroup, ret_watch, err);
 	bh_cgroup_free(cgroup);
 	return r;
 }
@@ -119,7 +233,12 @@ const struct bh_isolation_driver bh_isolation_container = {
 	.abandon = abandon,
 	.exec = exec,
 	.pause = pause_or_resume,
+	.is_paused = is_paused,
+	.signal = send_signal,
+	.update = update,
 	.stats = stats,
 	.pids = pids,
-	.destroy = bh_cgroup_remove,
+	.write_stats = write_stats,
+	.watch = watch,
+	.destroy = destroy,
 };

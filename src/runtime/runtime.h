@@ -3,8 +3,8 @@
  * The isolation seam: what the engine asks of a technology that runs a workload in a compartment of its own.
  *
  * One const table per driver, chosen by `--isolation` and kept in the container's record. `container` (namespaces and
- * cgroups) is the first; a microVM takes its place in the same table. A compartment is named by `path` ("/bulkhead-<id>"):
- * for a container that is its cgroup. Everything that must outlive the process which created it can be found by that
+ * cgroups) is the first; a microVM takes its place in the same table. A compartment is named by its place:
+ * for a container that is its cgroup ("/bulkhead-<id>"). Everything that must outlive the process which created it can be found by that
  * name alone, so that any later command can clean up after a kill.
  */
 #pragma once
@@ -20,25 +20,47 @@ struct bh_compartment {
 };
 #define BH_COMPARTMENT_INIT { .process = { .pidfd = -1, .sync_fd = -1 }, .cgroup = NULL, .oom_fd = -1 }
 
+/*
+ * Where a compartment is. An absolute path of one's own choosing is all that the engine needs. An OCI runtime has its callers'
+ * wishes: it makes a cgroup by a request, and keeps on record where that has put it.
+ */
+struct bh_compartment_place {
+	const char *path;
+	const struct bh_cgroup_request *request; /* create, run: instead of `path`; may end without a cgroup (rootless) */
+	const struct bh_strv *folders;           /* the rest: instead of `path`, from bh_cgroup_paths; empty: there is no cgroup */
+	const char *unit;                        /* with `folders`: bh_cgroup_unit */
+	const struct bh_strv *below;             /* exec: in folders below it (bh_cgroup_descend); may be NULL */
+};
+#define BH_PLACE(at) (&(const struct bh_compartment_place){ .path = (at) })
+
 struct bh_isolation_driver {
 	const char *name;
 	/* Makes the compartment with its limits, and the first process in it, which waits. request->cgroup is filled in. On
 	 * failure nothing is left. */
-	int (*create)(const char *path, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err);
+	int (*create)(const struct bh_compartment_place *place, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err);
 	/* Create and start in one, without the wait between: request->cloned is the place for what must be done early. */
-	int (*run)(const char *path, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err);
+	int (*run)(const struct bh_compartment_place *place, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err);
 	/* Lets the process run; returns when it has executed, or with the reason why not (then the compartment is to be ended). */
 	int (*start)(struct bh_compartment *compartment, struct bh_error *err);
 	/* Ends what `create` made, after a failure before or at start. */
 	void (*abandon)(struct bh_compartment *compartment);
 	/* A further process inside, a child of the caller. request->cgroup is filled in. */
-	int (*exec)(const char *path, struct bh_container_exec *request, struct bh_container_process *ret_process, struct bh_error *err);
-	int (*pause)(const char *path, bool pause, struct bh_error *err);
-	int (*stats)(const char *path, struct bh_cgroup_stats *ret_stats, struct bh_error *err);
+	int (*exec)(const struct bh_compartment_place *place, struct bh_container_exec *request, struct bh_container_process *ret_process, struct bh_error *err);
+	int (*pause)(const struct bh_compartment_place *place, bool pause, struct bh_error *err);
+	int (*is_paused)(const struct bh_compartment_place *place, bool *ret_paused, struct bh_error *err);
+	/* To every process in it. */
+	int (*signal)(const struct bh_compartment_place *place, int signal, struct bh_error *err);
+	/* New limits for it; what `resources` doesn't set stays. */
+	int (*update)(const struct bh_compartment_place *place, const struct bh_spec_resources *resources, struct bh_error *err);
+	int (*stats)(const struct bh_compartment_place *place, struct bh_cgroup_stats *ret_stats, struct bh_error *err);
+	/* As runc's `events` has it; network_interfaces is JSON (NULL: null). */
+	int (*write_stats)(const struct bh_compartment_place *place, const char *network_interfaces, struct bh_buf *out, struct bh_error *err);
+	/* Out of memory, and its end; see bh_cgroup_watch_read. */
+	int (*watch)(const struct bh_compartment_place *place, struct bh_cgroup_watch *ret_watch, struct bh_error *err);
 	/* Pids on the host of all its processes; the array is the caller's. */
-	int (*pids)(const char *path, pid_t **ret_pids, size_t *ret_count, struct bh_error *err);
+	int (*pids)(const struct bh_compartment_place *place, pid_t **ret_pids, size_t *ret_count, struct bh_error *err);
 	/* Kills what is left in it and removes it. One that isn't there is success. */
-	int (*destroy)(const char *path, struct bh_error *err);
+	int (*destroy)(const struct bh_compartment_place *place, struct bh_error *err);
 };
 
 extern const struct bh_isolation_driver bh_isolation_container;

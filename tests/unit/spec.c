@@ -200,7 +200,7 @@ static void test_ignored(void **state)
 	struct bh_spec s = { 0 };
 
 	(void)state;
-	/* Unknown names, other platforms, empty values of settings we refuse, and null. */
+	/* Unknown names, other platforms, empty objects, and null. */
 	assert_int_equal(
 		parse("{" MINIMAL
 		      ",\"unknown\":{},\"windows\":{\"x\":1},\"hostname\":null,\"linux\":{\"intelRdt\":{},\"personality\":null},\"zos\":{\"x\":1},\"solaris\":{},\"process\":{\"cwd\":\"/\",\"commandLine\":\"x\",\"user\":{\"uid\":0,\"gid\":0,\"username\":\"x\"}}}",
@@ -250,13 +250,13 @@ static void test_process_alone(void **state)
 	struct bh_spec_process p = { 0 };
 
 	(void)state;
-	assert_int_equal(bh_spec_process_parse(json, strlen(json), &p, &err), 0);
+	assert_int_equal(bh_spec_parse_process(json, strlen(json), &p, &err), 0);
 	assert_string_equal(p.args.items[0], "sh");
 	assert_int_equal(p.scheduler.priority, 5);
 	bh_spec_process_clear(&p);
-	assert_true(bh_spec_process_parse(bad, strlen(bad), &p, &err) < 0);
+	assert_true(bh_spec_parse_process(bad, strlen(bad), &p, &err) < 0);
 	assert_string_equal(err.message, "process.cwd: 'x' is not absolute");
-	assert_true(bh_spec_process_parse("{}", 2, &p, &err) < 0);
+	assert_true(bh_spec_parse_process("{}", 2, &p, &err) < 0);
 	assert_string_equal(err.message, "process.cwd: is missing");
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "engine/engine.h"
+#include "oci/json.h"
 
 json_object *bh_json_at(json_object *object, const char *path)
 {

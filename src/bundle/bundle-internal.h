@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared between this folder's files. */
+#pragma once
+
+#include "bundle/bundle.h"
+
+#define BH_BUNDLE_RECORD "record"
+#define BH_BUNDLE_INIT "init"
+#define BH_BUNDLE_CGROUPS "cgroups"
+#define BH_BUNDLE_SOCKET "start.sock"
+
+/* Where its cgroup is. Borrows from the bundle. */
+struct bh_compartment_place bh_bundle_place(const struct bh_bundle *bundle);
+/* Takes down where the cgroup is, in memory and in the state folder. `cgroup` may be NULL. */
+int bh_bundle_record_cgroup(struct bh_bundle *bundle, const struct bh_cgroup *cgroup, struct bh_error *err);
+/* Hooks of one kind, told the bundle's status and pid. */
+int bh_bundle_run_hooks(struct bh_bundle *bundle, const struct bh_spec_hooks *hooks, const char *kind, struct bh_error *err);
+/* Kills what is left in the cgroup, removes it and the state folder. */
+int bh_bundle_remove(struct bh_bundle *bundle, struct bh_error *err);

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Making a container of a bundle.
+ *
+ * Order, with what each step leaves if we are killed right after it (bh_bundle_delete finds all of it):
+ *	1 ROOT/<id>/          taken exclusively, locked by us until the end
+ *	2 start.sock          for `create`
+ *	3 record              names the cgroup
+ *	4 cgroup
+ *	5 first process       ends with us until it is released; in its cgroup from its first moment
+ *	6 cgroups, init link, pid file, terminal
+ *	7 release             it waits at start.sock, or runs
+ */
+#include "bundle/bundle-internal.h"
+
+#include "base/file.h"
+#include "base/time.h"
+#include "linux/namespace.h"
+#include "linux/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+struct making {
+	const struct bh_bundle_create *request;
+	struct bh_bundle bundle;
+	struct bh_buf config;
+	struct bh_compartment compartment;
+	const struct bh_container_create *start; /* under way */
+	int start_socket;
+	bool linked; /* the init link is written */
+};
+
+static int load_config(struct making *m, struct bh_error *err)
+{
+	bh_auto_close int dir = bh_open_dir(AT_FDCWD, m->request->bundle, O_PATH, err);
+	int r;
+
+	if (dir < 0)
+		return dir;
+	r = bh_read_file_at(dir, "config.json", BH_SPEC_JSON_MAX, &m->config, err);
+	if (r == -ENOENT)
+		return bh_error_text(err, ENOENT, "JSON specification file config.json not found");
+	if (r == 0)
+		r = bh_spec_parse(m->config.data, m->config.length, &m->bundle.spec, err);
+	if (r < 0)
+		return r;
+	m->bundle.has_spec = true;
+	if (!m->bundle.spec.root.path)
+		return bh_error_text(err, EINVAL, "root.path: missing");
+	bh_cgroup_add_runtime_device_rules(&m->bundle.spec);
+	return m->request->configured ? m->request->configured(m->request->context, &m->bundle.spec, err) : 0;
+}
+
+/* Its making is what makes the id unique. */
+static int take_id(struct making *m, struct bh_error *err)
+{
+	struct bh_bundle *b = &m->bundle;
+	const char *root = m->request->root, *id = m->request->id;
+
+	b->root_fd = bh_make_dir(AT_FDCWD, root, 0700, err);
+	if (b->root_fd < 0)
+		return b->root_fd;
+	if (mkdirat(b->root_fd, id, 0711) < 0)
+		return errno == EEXIST ? bh_error_text(err, EEXIST, "container with given ID already exists") :
+					 bh_error_set(err, errno, "make %s/%s", root, id);
+	b->id = bh_strdup(id);
+	b->dir_fd = openat(b->root_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (b->dir_fd < 0)
+		return bh_error_set(err, errno, "open %s/%s", root, id);
+	bh_lock_fd(b->dir_fd, true, true);
+	return 0;
+}
+
+/* The name is reached through the folder's fd: the path may be longer than a socket's address holds. */
+static int make_socket(struct making *m, struct bh_error *err)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	bh_auto_close int fd = -1;
+
+	if (m->request->run)
+		return 0;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/" BH_BUNDLE_SOCKET, m->bundle.dir_fd);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 1) < 0)
+		return bh_error_set(err, errno, "make the socket %s/%s/" BH_BUNDLE_SOCKET, m->request->root, m->request->id);
+	m->start_socket = BH_TAKE_FD(fd);
+	return 0;
+}
+
+static int write_record(struct making *m, struct bh_error *err)
+{
+	struct bh_bundle *b = &m->bundle;
+
+	b->bundle = bh_strdup(m->request->bundle);
+	b->rootfs = *b->spec.root.path == '/' ? bh_strdup(b->spec.root.path) : bh_path_join(b->bundle, b->spec.root.path);
+	b->cgroup_path = bh_strdup(b->spec.cgroups_path && *b->spec.cgroups_path ? b->spec.cgroups_path : b->id);
+	b->oci_version = bh_strdup(b->spec.oci_version);
+	b->created_ns = bh_now_ns();
+	b->owner = geteuid();
+	bh_buf_adds(&b->record, "{\"ociVersion\":");
+	bh_buf_add_json(&b->record, b->oci_version);
+	bh_buf_adds(&b->record, ",\"bundle\":");
+	bh_buf_add_json(&b->record, b->bundle);
+	bh_buf_adds(&b->record, ",\"rootfs\":");
+	bh_buf_add_json(&b->record, b->rootfs);
+	bh_buf_adds(&b->record, ",\"cgroup\":");
+	bh_buf_add_json(&b->record, b->cgroup_path);
+	bh_buf_addf(&b->record, ",\"systemd\":%s,\"created\":%" PRId64 ",\"owner\":%u}\n", m->request->systemd_cgroup ? "true" : "false",
+		    b->created_ns, (unsigned)b->owner);
+	b->config_offset = b->record.length;
+	bh_buf_add(&b->record, m->config.data, m->config.length);
+	return bh_write_file_at(b->dir_fd, BH_BUNDLE_RECORD, b->record.data, b->record.length, 0600, 0, err);
+}
+
+/* Called while the process prepares itself, as soon as its pid is known. */
+static int write_init(void *context, pid_t pid, struct bh_error *err)
+{
+	struct making *m = context;
+	uint64_t start = 0;
+	char text[64];
+
+	int r = bh_bundle_record_cgroup(&m->bundle, m->start->cgroup, err);
+
+	if (r < 0)
+		return r;
+	m->linked = true;
+	bh_process_start_time(pid, &start); /* stays 0 if it has ended already: then nobody will take another for it */
+	snprintf(text, sizeof text, "%d:%" PRIx64, (int)pid, start);
+	if (symlinkat(text, m->bundle.dir_fd, BH_BUNDLE_INIT) < 0)
+		return bh_error_set(err, errno, "make %s/%s/" BH_BUNDLE_INIT, m->request->root, m->request->id);
+	return m->request->pid_file ? bh_bundle_write_pid_file(m->request->pid_file, pid, err) : 0;
+}
+
+int bh_bundle_write_pid_file(const char *path, pid_t pid, struct bh_error *err)
+{
+	const char *slash = strrchr(path, '/');
+	bh_auto_free char *folder = slash ? bh_strndup(path, (size_t)(slash - path) + 1) : bh_strdup(".");
+	bh_auto_close int dir = bh_open_dir(AT_FDCWD, folder, O_PATH, err);
+	char text[16];
+	int length = snprintf(text, sizeof text, "%d", (int)pid);
+
+	return dir < 0 ? dir : bh_write_file_at(dir, slash ? slash + 1 : path, text, (size_t)length, 0644, 0, err);
+}
+
+/* The user namespace's root manages the cgroups below its own, if it is told so by a writable cgroup mount (v2). */
+static struct bh_opt_i64 cgroup_owner(const struct bh_spec *spec)
+{
+	static const struct bh_opt_i64 nobody = { 0 };
+	const struct bh_spec_namespace *ns = spec->namespaces;
+	uint32_t uid;
+
+	if (!ns[BH_NS_USER].present || !ns[BH_NS_CGROUP].present || ns[BH_NS_CGROUP].path)
+		return nobody;
+	if (!bh_id_to_host(spec->uid_mappings, spec->uid_mapping_count, 0, &uid))
+		return nobody;
+	for (size_t i = 0; i < spec->mount_count; i++) {
+		const struct bh_spec_mount *m = &spec->mounts[i];
+
+		if ((bh_streq(m->type, "cgroup") || bh_streq(m->type, "cgroup2")) && !bh_strv_contains(&m->options, "ro"))
+			return (struct bh_opt_i64)BH_SOME(uid);
+	}
+	return nobody;
+}
+
+static int run_process(struct making *m, struct bh_error *err)
+{
+	const struct bh_bundle_create *q = m->request;
+	struct bh_bundle *b = &m->bundle;
+	struct bh_container_create request = {
+		.spec = &b->spec,
+		.rootfs = { .mount_fd = -1, .path = b->rootfs },
+		.stdio = q->stdio,
+		.bundle = b->bundle,
+		.id = b->id,
+		.cloned = write_init,
+		.cloned_context = m,
+		.preserve_fds = q->preserve_fds,
+		.start_socket = q->run ? 0 : m->start_socket,
+		.rootless = b->owner != 0,
+		.no_pivot = q->no_pivot,
+		.no_new_keyring = q->no_new_keyring,
+	};
+	const struct bh_cgroup_request cgroup = {
+		.path = b->spec.cgroups_path,
+		.name = b->id,
+		.resources = &b->spec.resources,
+		.every_hierarchy = true,
+		.strict = true,
+		.rootless = q->rootless,
+		.owner_uid = cgroup_owner(&b->spec),
+		.systemd = q->systemd_cgroup,
+		.annotations = &b->spec.annotations,
+	};
+	const struct bh_compartment_place place = { .request = &cgroup };
+	struct bh_container_process *p = &m->compartment.process;
+	int r = bh_isolation_driver_find(NULL, &b->driver, err);
+
+	m->start = &request;
+	if (r == 0)
+		r = (q->run ? b->driver->run : b->driver->create)(&place, &request, &m->compartment, err);
+	if (r == 0 && !m->linked)
+		r = write_init(m, p->pid, err);
+	if (r == 0 && q->stdio && q->stdio->ret_terminal_fd >= 0 && q->terminal)
+		r = q->terminal(q->context, q->stdio->ret_terminal_fd, err);
+	b->pid = p->pid;
+	if (r == 0 && !q->run)
+		return bh_container_release(p, err);
+	b->status = BH_BUNDLE_RUNNING;
+	return r == 0 ? bh_bundle_run_hooks(b, &b->spec.hooks.poststart, "poststart", err) : r;
+}
+
+static void undo(struct making *m)
+{
+	/* The folder is ours only if take_id got it. */
+	if (m->compartment.process.pidfd >= 0 && m->bundle.driver)
+		m->bundle.driver->abandon(&m->compartment);
+	if (m->bundle.id)
+		bh_remove_tree_at(m->bundle.root_fd, m->bundle.id, NULL);
+	if (m->linked && m->request->pid_file)
+		unlink(m->request->pid_file);
+}
+
+int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *ret_bundle, struct bh_error *err)
+{
+	struct making m = { .request = request, .bundle = BH_BUNDLE_INIT_VALUE, .compartment = BH_COMPARTMENT_INIT, .start_socket = -1 };
+	static int (*const steps[])(struct making *, struct bh_error *) = { load_config, take_id, make_socket, write_record, run_process };
+	int r = bh_bundle_check_id(request->id, err);
+
+	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(steps); i++)
+		r = steps[i](&m, err);
+	if (r < 0) {
+		undo(&m);
+		bh_bundle_close(&m.bundle);
+	} else {
+		m.bundle.pidfd = m.compartment.process.pidfd;
+		*ret_bundle = m.bundle;
+		bh_close_fd(&m.compartment.process.sync_fd);
+		bh_close_fd(&m.compartment.oom_fd);
+		bh_cgroup_free(m.compartment.cgroup);
+	}
+	bh_close_fd(&m.start_socket);
+	bh_buf_clear(&m.config);
+	return r;
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What happens to a container after its creation: start, kill, pause, exec, delete (runtime-spec, runtime.md "Operations"). */
+#include "bundle/bundle-internal.h"
+
+#include "base/file.h"
+#include "linux/syscall.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define DELETE_WAIT_MS 10000 /* for a killed process to be gone */
+
+int bh_bundle_run_hooks(struct bh_bundle *b, const struct bh_spec_hooks *hooks, const char *kind, struct bh_error *err)
+{
+	struct bh_hook_state state = { b->id, b->bundle, bh_bundle_status_name(b->status), b->status == BH_BUNDLE_STOPPED ? 0 : b->pid };
+
+	return bh_container_hooks(&b->spec, hooks, kind, &state, err);
+}
+
+/* ECONNREFUSED: nobody holds the other end any more. */
+static int connect_start(struct bh_bundle *b, struct bh_error *err)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	bh_auto_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/" BH_BUNDLE_SOCKET, b->dir_fd);
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+		return BH_TAKE_FD(fd);
+	if (errno == ECONNREFUSED)
+		return bh_error_text(err, ECONNREFUSED, "cannot start a container that has stopped");
+	return bh_error_set(err, errno, "connect to the container's process");
+}
+
+int bh_bundle_start(struct bh_bundle *b, struct bh_error *err)
+{
+	bh_auto_close int connection = -1;
+	int r;
+
+	if (b->status == BH_BUNDLE_STOPPED)
+		return bh_error_text(err, EINVAL, "cannot start a container that has stopped");
+	if (b->status != BH_BUNDLE_CREATED)
+		return bh_error_text(err, EINVAL, "cannot start an already running container");
+	r = bh_bundle_spec(b, err);
+	if (r == 0)
+		r = connection = connect_start(b, err);
+	if (r < 0)
+		return r;
+	/* From here nobody else can start it. */
+	if (unlinkat(b->dir_fd, BH_BUNDLE_SOCKET, 0) < 0)
+		return bh_error_text(err, EINVAL, "cannot start an already running container");
+	r = bh_container_start_remote(connection, err);
+	if (r < 0) {
+		bh_pidfd_send_signal(b->pidfd, SIGKILL);
+		return r;
+	}
+	b->status = BH_BUNDLE_RUNNING;
+	r = bh_bundle_run_hooks(b, &b->spec.hooks.poststart, "poststart", err);
+	if (r < 0)
+		bh_pidfd_send_signal(b->pidfd, SIGKILL);
+	return r;
+}
+
+int bh_bundle_kill(struct bh_bundle *b, int signal, bool all, struct bh_error *err)
+{
+	struct bh_compartment_place place = bh_bundle_place(b);
+	int r;
+
+	if (all)
+		return b->driver->signal(&place, signal, err);
+	if (b->pidfd < 0)
+		return bh_error_text(err, ESRCH, "container not running");
+	r = bh_pidfd_send_signal(b->pidfd, signal);
+	if (r == -ESRCH)
+		return bh_error_text(err, ESRCH, "container not running");
+	return r < 0 ? bh_error_set(err, -r, "send signal %d", signal) : 0;
+}
+
+int bh_bundle_pause(struct bh_bundle *b, bool pause, struct bh_error *err)
+{
+	struct bh_compartment_place place = bh_bundle_place(b);
+	if (pause && b->status != BH_BUNDLE_RUNNING && b->status != BH_BUNDLE_CREATED)
+		return bh_error_text(err, EINVAL, "container not running");
+	if (!pause && b->status != BH_BUNDLE_PAUSED)
+		return bh_error_text(err, EINVAL, "container not paused");
+	return b->driver->pause(&place, pause, err);
+}
+
+int bh_bundle_update(struct bh_bundle *b, const struct bh_spec_resources *resources, struct bh_error *err)
+{
+	struct bh_compartment_place place = bh_bundle_place(b);
+	if (b->status == BH_BUNDLE_STOPPED || b->status == BH_BUNDLE_CREATING)
+		return bh_error_text(err, EINVAL, "container not running");
+	return b->driver->update(&place, resources, err);
+}
+
+int bh_bundle_pids(struct bh_bundle *b, pid_t **ret_pids, size_t *ret_count, struct bh_error *err)
+{
+	struct bh_compartment_place place = bh_bundle_place(b);
+	int r;
+
+	r = b->driver->pids(&place, ret_pids, ret_count, err);
+	if (r == -ENOENT) {
+		*ret_pids = NULL;
+		*ret_count = 0;
+		return 0;
+	}
+	return r;
+}
+
+int bh_bundle_remove(struct bh_bundle *b, struct bh_error *err)
+{
+	struct bh_compartment_place place = bh_bundle_place(b);
+	int r = b->cgroups_known || b->cgroup_path ? b->driver->destroy(&place, err) : 0;
+
+	return r < 0 ? r : bh_remove_tree_at(b->root_fd, b->id, err);
+}
+
+/* SIGKILL, and until it is gone; a frozen one is thawed by the cgroup's end. */
+static int end_process(struct bh_bundle *b, struct bh_error *err)
+{
+	struct bh_compartment_place place = bh_bundle_place(b);
+	struct pollfd ended = { b->pidfd, POLLIN, 0 };
+
+	if (b->pidfd < 0)
+		return 0;
+	if (b->status == BH_BUNDLE_PAUSED)
+		b->driver->pause(&place, false, NULL);
+	bh_pidfd_send_signal(b->pidfd, SIGKILL);
+	if (poll(&ended, 1, DELETE_WAIT_MS) == 0)
+		return bh_error_text(err, EBUSY, "container init still running");
+	b->status = BH_BUNDLE_STOPPED;
+	return 0;
+}
+
+int bh_bundle_delete(struct bh_bundle *b, bool force, struct bh_error *err)
+{
+	int r;
+
+	if (!force && (b->status == BH_BUNDLE_RUNNING || b->status == BH_BUNDLE_PAUSED || b->status == BH_BUNDLE_CREATING))
+		return bh_error_text(err, EBUSY, "cannot delete container %s that is not stopped: %s", b->id, bh_bundle_status_name(b->status));
+	r = end_process(b, err);
+	if (r < 0)
+		return r;
+	if (bh_bundle_spec(b, NULL) < 0)
+		return bh_bundle_remove(b, err);
+	r = bh_bundle_remove(b, err);
+	if (r == 0)
+		r = bh_container_remove_rdt(&b->spec, b->id, err);
+	return r < 0 ? r : bh_bundle_run_hooks(b, &b->spec.hooks.poststop, "poststop", err);
+}
+
+int bh_bundle_exec(struct bh_bundle *b, const struct bh_bundle_exec *request, struct bh_container_process *ret_process, struct bh_error *err)
+{
+	struct bh_compartment_place place = bh_bundle_place(b);
+	struct bh_container_exec exec = {
+		.init_pid = b->pid,
+		.init_pidfd = b->pidfd,
+		.id = b->id,
+		.bundle = b->bundle,
+		.process = request->process,
+		.stdio = request->stdio,
+		.preserve_fds = request->preserve_fds,
+		.rootless = geteuid() != 0,
+	};
+	int r;
+
+	if (b->status == BH_BUNDLE_STOPPED || b->status == BH_BUNDLE_CREATING)
+		return bh_error_text(err, EINVAL, "cannot exec in a stopped container");
+	if (b->status == BH_BUNDLE_PAUSED && !request->ignore_paused)
+		return bh_error_text(err, EINVAL, "cannot exec in a paused container (use --ignore-paused to override)");
+	r = bh_bundle_spec(b, err);
+	if (r < 0)
+		return r;
+	exec.spec = &b->spec;
+	place.below = request->cgroups;
+	r = b->driver->exec(&place, &exec, ret_process, err);
+	if (r == 0 && request->pid_file)
+		r = bh_bundle_write_pid_file(request->pid_file, ret_process->pid, err);
+	return r;
+}

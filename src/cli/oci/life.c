@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The commands that take a container and little else: start, state, pause, resume, kill, delete. */
+#include "cli/oci/oci.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+
+/* --- start, pause, resume --------------------------------------------------------------------------------------------- */
+
+static int with_container(char **argv, int (*act)(struct bh_bundle *, struct bh_error *))
+{
+	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
+	struct bh_error err = BH_ERROR_INIT;
+	int r = bh_oci_open(argv, &bundle, &err);
+
+	if (r == 0) {
+		r = act(&bundle, &err);
+		bh_bundle_close(&bundle);
+	}
+	return r < 0 ? bh_oci_fail(&err, 1) : 0;
+}
+
+static int start_run(void *options, int argc, char **argv)
+{
+	(void)options, (void)argc;
+	return with_container(argv, bh_bundle_start);
+}
+
+static int pause_it(struct bh_bundle *bundle, struct bh_error *err)
+{
+	return bh_bundle_pause(bundle, true, err);
+}
+
+static int pause_run(void *options, int argc, char **argv)
+{
+	(void)options, (void)argc;
+	return with_container(argv, pause_it);
+}
+
+static int resume_it(struct bh_bundle *bundle, struct bh_error *err)
+{
+	return bh_bundle_pause(bundle, false, err);
+}
+
+static int resume_run(void *options, int argc, char **argv)
+{
+	(void)options, (void)argc;
+	return with_container(argv, resume_it);
+}
+
+static int print_state(struct bh_bundle *bundle, struct bh_error *err)
+{
+	bh_auto_buf struct bh_buf text = { 0 };
+
+	(void)err;
+	bh_bundle_state(bundle, &text);
+	printf("%s\n", text.data);
+	return 0;
+}
+
+static int state_run(void *options, int argc, char **argv)
+{
+	(void)options, (void)argc;
+	return with_container(argv, print_state);
+}
+
+#define SIMPLE(command, text)                                \
+	const struct bh_command bh_oci_command_##command = { \
+		.name = #command,                            \
+		.synopsis = "CONTAINER",                     \
+		.summary = text,                             \
+		.min_arguments = 1,                          \
+		.max_arguments = 1,                          \
+		.run = command##_run,                        \
+	}
+SIMPLE(start, "Let the process of a created container run");
+SIMPLE(state, "Tell a container's state as JSON");
+SIMPLE(pause, "Suspend all processes of a container");
+SIMPLE(resume, "Let the processes of a paused container go on");
+
+/* --- kill ------------------------------------------------------------------------------------------------------------- */
+
+struct kill_options {
+	bool all;
+};
+
+static const struct bh_option kill_options[] = {
+	{ 'a', "all", BH_OPTION_BOOL, offsetof(struct kill_options, all), NULL, "Send it to every process of the container", NULL, false },
+	{ 0 },
+};
+
+/* "KILL", "sigkill", "SIGRTMIN+3", "9". */
+static int parse_signal(const char *text, int *ret_signal, struct bh_error *err)
+{
+	const char *name = strncasecmp(text, "SIG", 3) == 0 ? text + 3 : text;
+	int64_t number;
+
+	if (bh_parse_int(text, 0, SIGRTMAX, &number) == 0) {
+		*ret_signal = (int)number;
+		return 0;
+	}
+	for (int i = 1; i < SIGRTMIN; i++) {
+		const char *known = sigabbrev_np(i);
+
+		if (known && strcasecmp(known, name) == 0) {
+			*ret_signal = i;
+			return 0;
+		}
+	}
+	if (strncasecmp(name, "RTMIN", 5) == 0 && (!name[5] || (name[5] == '+' && bh_parse_int(name + 6, 0, SIGRTMAX - SIGRTMIN, &number) == 0))) {
+		*ret_signal = SIGRTMIN + (name[5] ? (int)number : 0);
+		return 0;
+	}
+	return bh_error_text(err, EINVAL, "unknown signal \"%.40s\"", text);
+}
+
+static int kill_command(void *arg, int argc, char **argv)
+{
+	const struct kill_options *o = arg;
+	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
+	struct bh_error err = BH_ERROR_INIT;
+	int number = SIGTERM, r = bh_oci_open(argv, &bundle, &err);
+
+	if (r < 0)
+		return bh_oci_fail(&err, 1);
+	if (argc > 1)
+		r = parse_signal(argv[1], &number, &err);
+	if (r == 0)
+		r = bh_bundle_kill(&bundle, number, o->all, &err);
+	bh_bundle_close(&bundle);
+	return r < 0 ? bh_oci_fail(&err, 1) : 0;
+}
+
+const struct bh_command bh_oci_command_kill = {
+	.name = "kill",
+	.synopsis = "[OPTIONS] CONTAINER [SIGNAL]",
+	.summary = "Send a signal (default TERM) to a container's first process",
+	.sets = { kill_options },
+	.options_size = sizeof(struct kill_options),
+	.min_arguments = 1,
+	.max_arguments = 2,
+	.run = kill_command,
+};
+
+/* --- delete ----------------------------------------------------------------------------------------------------------- */
+
+struct delete_options {
+	bool force;
+};
+
+static const struct bh_option delete_options[] = {
+	{ 'f', "force", BH_OPTION_BOOL, offsetof(struct delete_options, force), NULL, "Kill it first; success if there is none", NULL, false },
+	{ 0 },
+};
+
+static int delete_command(void *arg, int argc, char **argv)
+{
+	const struct delete_options *o = arg;
+	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
+	struct bh_error err = BH_ERROR_INIT;
+	int r = bh_oci_open(argv, &bundle, &err);
+
+	(void)argc;
+	if (r == -ENOENT && o->force)
+		return 0;
+	if (r < 0)
+		return bh_oci_fail(&err, 1);
+	r = bh_bundle_delete(&bundle, o->force, &err);
+	bh_bundle_close(&bundle);
+	return r < 0 ? bh_oci_fail(&err, 1) : 0;
+}
+
+const struct bh_command bh_oci_command_delete = {
+	.name = "delete",
+	.synopsis = "[OPTIONS] CONTAINER",
+	.summary = "Remove a stopped container",
+	.sets = { delete_options },
+	.options_size = sizeof(struct delete_options),
+	.min_arguments = 1,
+	.max_arguments = 1,
+	.run = delete_command,
+};

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bulkhead-oci: global options, then one command; and where its words go.
+ *
+ * Callers (containerd, podman, CRI-O) give --log FILE and read the last error from it, as one JSON object per line with
+ * --log-format json; people read stderr. So an error goes to both, as runc does it.
+ */
+#include "cli/oci/oci.h"
+
+#include "base/file.h"
+#include "base/time.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct bh_oci bh_oci;
+
+struct global_options {
+	const char *root, *log, *log_format, *rootless, *criu;
+	bool debug, systemd_cgroup, version;
+};
+
+const struct bh_option bh_oci_global_options[] = {
+	{ 0, "root", BH_OPTION_STRING, offsetof(struct global_options, root), "DIR",
+	  "Folder of the containers' state, on tmpfs (default /run/bulkhead-oci, or $XDG_RUNTIME_DIR/bulkhead-oci)", NULL, false },
+	{ 0, "log", BH_OPTION_STRING, offsetof(struct global_options, log), "FILE", "Write messages to this file as well", NULL, false },
+	{ 0, "log-format", BH_OPTION_STRING, offsetof(struct global_options, log_format), "FORMAT", "text or json (default text)", "text|json", false },
+	{ 0, "debug", BH_OPTION_BOOL, offsetof(struct global_options, debug), NULL, "Tell more", NULL, false },
+	{ 0, "systemd-cgroup", BH_OPTION_BOOL, offsetof(struct global_options, systemd_cgroup), NULL,
+	  "cgroupsPath is \"slice:prefix:name\", made by systemd", NULL, false },
+	{ 0, "rootless", BH_OPTION_STRING, offsetof(struct global_options, rootless), "true|false|auto",
+	  "Ignore what only root may do (default auto)", "true|false|auto", false },
+	{ 0, "criu", BH_OPTION_STRING, offsetof(struct global_options, criu), "PATH", "The criu program for checkpoint and restore", NULL, false },
+	{ 'v', "version", BH_OPTION_BOOL, offsetof(struct global_options, version), NULL, "Show the version and end", NULL, false },
+	{ 0 },
+};
+static const struct bh_option *const global_sets[BH_OPTION_SETS_MAX] = { bh_oci_global_options };
+
+#define COMMAND(name) extern const struct bh_command bh_oci_command_##name;
+#include "cli/oci/commands.def"
+#undef COMMAND
+#define COMMAND(name) &bh_oci_command_##name,
+const struct bh_command *const bh_oci_commands[] = {
+#include "cli/oci/commands.def"
+	NULL,
+};
+#undef COMMAND
+
+static int log_fd = -1;
+static bool log_json;
+
+static void write_line(int fd, bool json, const char *level, const char *text)
+{
+	bh_auto_buf struct bh_buf line = { 0 };
+	char now[BH_TIME_TEXT_MAX];
+
+	bh_format_time(bh_now_ns(), now);
+	if (json) {
+		bh_buf_addf(&line, "{\"level\":\"%s\",\"msg\":", level);
+		bh_buf_add_json(&line, text);
+		bh_buf_addf(&line, ",\"time\":\"%s\"}\n", now);
+	} else {
+		bh_buf_addf(&line, "time=\"%s\" level=%s msg=", now, level);
+		bh_buf_add_json(&line, text);
+		bh_buf_addc(&line, '\n');
+	}
+	bh_write_all(fd, line.data, line.length);
+}
+
+int bh_oci_fail(const struct bh_error *err, int status)
+{
+	fflush(stdout);
+	if (log_fd >= 0) {
+		write_line(log_fd, log_json, "error", err->message);
+		dprintf(STDERR_FILENO, "%s\n", err->message);
+	} else {
+		write_line(STDERR_FILENO, log_json, "error", err->message);
+	}
+	return status;
+}
+
+int bh_oci_open(char **argv, struct bh_bundle *ret_bundle, struct bh_error *err)
+{
+	return bh_bundle_open(bh_oci.root, argv[0], ret_bundle, err);
+}
+
+static void print_overview(void)
+{
+	printf("Usage:  bulkhead-oci [OPTIONS] COMMAND [OPTIONS] [CONTAINER] [ARG...]\n\nRuns containers as the OCI runtime specification says.\n\n"
+	       "Commands:\n");
+	for (const struct bh_command *const *c = bh_oci_commands; *c; c++)
+		printf("  %-12s %s\n", (*c)->name, (*c)->summary);
+	printf("\nGlobal options:\n");
+	for (const struct bh_option *o = bh_oci_global_options; o->name; o++)
+		printf("  %s%c%s--%s%s%s\t%s\n", o->short_name ? "-" : " ", o->short_name ? o->short_name : ' ', o->short_name ? ", " : "  ", o->name,
+		       o->argument ? " " : "", o->argument ? o->argument : "", o->help);
+	printf("\nRun 'bulkhead-oci COMMAND --help' for the options of a command.\n");
+}
+
+static int print_help(const struct bh_command *command)
+{
+	bh_auto_buf struct bh_buf help = { 0 };
+
+	bh_command_help(command, "bulkhead-oci", &help);
+	return bh_write_all(STDOUT_FILENO, help.data, help.length) < 0 ? 1 : 0;
+}
+
+static int check_arguments(const struct bh_command *command, int argc, struct bh_error *err)
+{
+	if (argc < command->min_arguments)
+		return bh_error_text(err, EINVAL, "bulkhead-oci: \"%s\" requires %s %d argument%s", command->name,
+				     command->min_arguments == command->max_arguments ? "exactly" : "a minimum of", command->min_arguments,
+				     command->min_arguments == 1 ? "(s)" : "s");
+	if (command->max_arguments >= 0 && argc > command->max_arguments)
+		return bh_error_text(err, EINVAL, "bulkhead-oci: \"%s\" requires %s %d argument(s)", command->name,
+				     command->min_arguments == command->max_arguments ? "exactly" : "a maximum of", command->max_arguments);
+	return 0;
+}
+
+static int run_command(const struct bh_command *command, int argc, char **argv)
+{
+	bh_auto_free void *options = bh_calloc(1, command->options_size + 1);
+	struct bh_error err = BH_ERROR_INIT;
+	int r, status;
+
+	if (command->preset)
+		command->preset(options);
+	r = bh_options_parse(command->sets, options, command->stop_at_argument, argc, argv, &argc, &err);
+	if (r == -ECANCELED)
+		return print_help(command);
+	if (r == 0)
+		r = check_arguments(command, argc, &err);
+	status = r < 0 ? bh_oci_fail(&err, 1) : command->run(options, argc, argv);
+	if (command->clear)
+		command->clear(options);
+	bh_options_clear(command->sets, options);
+	return fflush(stdout) != 0 && status == 0 ? 1 : status;
+}
+
+static int open_log(const struct global_options *global, struct bh_error *err)
+{
+	log_json = bh_streq(global->log_format, "json");
+	if (!global->log || !*global->log)
+		return 0;
+	log_fd = open(global->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	return log_fd < 0 ? bh_error_set(err, errno, "open the log %s", global->log) : 0;
+}
+
+/* Lives as long as the process. */
+static const char *default_root(void)
+{
+	const char *runtime_dir = getenv("XDG_RUNTIME_DIR");
+
+	return geteuid() != 0 && runtime_dir && *runtime_dir ? bh_printf("%s/bulkhead-oci", runtime_dir) : "/run/bulkhead-oci";
+}
+
+static const struct bh_command *find_command(const char *name)
+{
+	for (const struct bh_command *const *c = bh_oci_commands; *c; c++)
+		if (bh_streq((*c)->name, name))
+			return *c;
+	return NULL;
+}
+
+int bh_oci_main(int argc, char **argv)
+{
+	struct global_options global = { 0 };
+	struct bh_error err = BH_ERROR_INIT;
+	const struct bh_command *command;
+	int r = bh_options_parse(global_sets, &global, true, argc - 1, argv + 1, &argc, &err);
+
+	argv++;
+	if (r == -ECANCELED || (r == 0 && !global.version && (argc == 0 || bh_streq(argv[0], "help")))) {
+		print_overview();
+		return 0;
+	}
+	if (r == 0)
+		r = open_log(&global, &err);
+	if (r < 0)
+		return bh_oci_fail(&err, 1);
+	if (global.version) {
+		printf("bulkhead-oci version %s\nspec: 1.2.0\n", BH_VERSION);
+		return 0;
+	}
+	if (global.debug)
+		bh_log_set_level(BH_LOG_DEBUG);
+	bh_oci.root = global.root && *global.root ? global.root : default_root();
+	bh_oci.systemd_cgroup = global.systemd_cgroup;
+	bh_oci.rootless = global.rootless;
+	command = find_command(argv[0]);
+	if (!command) {
+		bh_error_text(&err, EINVAL, "'%.100s' is not a bulkhead-oci command; see 'bulkhead-oci --help'", argv[0]);
+		return bh_oci_fail(&err, 1);
+	}
+	return run_command(command, argc - 1, argv + 1);
+}
