@@ -120,7 +120,7 @@ static int create(void *arg, int argc, char **argv)
 
 	(void)argc;
 	if (make(o, argv[0], false, &console, &bundle, &err) < 0) {
-		bh_error_prefix(&err, "bulkhead-oci create failed: unable to start container process");
+		bh_error_prefix(&err, "%s create failed: unable to start container process", bh_oci.program);
 		return bh_oci_fail(&err, 1);
 	}
 	bh_bundle_close(&bundle);
@@ -139,7 +139,7 @@ static int run(void *arg, int argc, char **argv)
 	if (r == 0)
 		r = make(o, argv[0], true, &console, &bundle, &err);
 	if (r < 0) {
-		bh_error_prefix(&err, "bulkhead-oci run failed: unable to start container process");
+		bh_error_prefix(&err, "%s run failed: unable to start container process", bh_oci.program);
 		return bh_oci_fail(&err, 1);
 	}
 	if (!o->detach) {

@@ -49,7 +49,7 @@ static const struct mount mounts_rootless[] = {
 };
 
 static const char head[] = "{\n"
-			   "\t\"ociVersion\": \"1.2.0\",\n"
+			   "\t\"ociVersion\": \"" BH_SPEC_VERSION "\",\n"
 			   "\t\"process\": {\n"
 			   "\t\t\"terminal\": true,\n"
 			   "\t\t\"user\": {\n"
