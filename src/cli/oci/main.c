@@ -108,7 +108,8 @@ static void print_overview(void)
 	       "Commands:\n",
 	       bh_oci.program);
 	for (const struct bh_command *const *c = bh_oci_commands; *c; c++)
-		printf("  %-12s %s\n", (*c)->name, (*c)->summary);
+		if (!(*c)->hidden)
+			printf("  %-12s %s\n", (*c)->name, (*c)->summary);
 	printf("\nGlobal options:\n");
 	for (const struct bh_option *o = bh_oci_global_options; o->name; o++)
 		printf("  %s%c%s--%s%s%s\t%s\n", o->short_name ? "-" : " ", o->short_name ? o->short_name : ' ', o->short_name ? ", " : "  ", o->name,
