@@ -155,7 +155,9 @@ const struct bh_command bh_oci_command_create = {
 	.name = "create",
 	.synopsis = "[OPTIONS] CONTAINER",
 	.summary = "Make a container of a bundle; its process waits for start",
-	.description = "Makes the namespaces, the cgroup and the root file system that the bundle's config.json asks for, with a first process that waits. start lets it run. The id may hold letters, digits and the characters _ + - . and must be unique below --root.",
+	.description = "Makes the namespaces, the cgroup and the root file system that the bundle's config.json asks for, with a first "
+		       "process that waits. start lets it run. The id may hold letters, digits and the characters _ + - . and must be "
+		       "unique below --root.",
 	.sets = { common },
 	.options_size = sizeof(struct create_options),
 	.min_arguments = 1,
@@ -167,7 +169,9 @@ const struct bh_command bh_oci_command_run = {
 	.name = "run",
 	.synopsis = "[OPTIONS] CONTAINER",
 	.summary = "Make a container of a bundle and run it",
-	.description = "create and start in one. Unless it is told to detach, the command stays as the parent of the first process: it passes signals and, if the process has a terminal, input, output and window sizes on, and deletes the container when that process has ended.",
+	.description = "create and start in one. Unless it is told to detach, the command stays as the parent of the first process: it "
+		       "passes signals and, if the process has a terminal, input, output and window sizes on, and deletes the container "
+		       "when that process has ended.",
 	.sets = { common, run_only },
 	.options_size = sizeof(struct create_options),
 	.min_arguments = 1,
