@@ -12,7 +12,7 @@
 
 int bh_oci_console_check(struct bh_oci_console *console, struct bh_error *err)
 {
-	console->stdio = (struct bh_container_stdio){ STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, -1 };
+	console->stdio = (struct bh_container_stdio){ STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, -1, !console->detach };
 	if (console->socket && !*console->socket)
 		console->socket = NULL;
 	if (console->terminal && console->detach && !console->socket)

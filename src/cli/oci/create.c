@@ -121,7 +121,7 @@ static int create(void *arg, int argc, char **argv)
 
 	(void)argc;
 	if (make(o, argv[0], false, &console, &bundle, &err) < 0) {
-		bh_error_prefix(&err, "bulkhead-oci create failed: unable to start container process");
+		bh_error_prefix(&err, "%s create failed: unable to start container process", bh_oci.program);
 		return bh_oci_fail(&err, 1);
 	}
 	bh_bundle_close(&bundle);
@@ -140,7 +140,7 @@ static int run(void *arg, int argc, char **argv)
 	if (r == 0)
 		r = make(o, argv[0], true, &console, &bundle, &err);
 	if (r < 0) {
-		bh_error_prefix(&err, "bulkhead-oci run failed: unable to start container process");
+		bh_error_prefix(&err, "%s run failed: unable to start container process", bh_oci.program);
 		return bh_oci_fail(&err, 1);
 	}
 	if (!o->detach) {
@@ -156,6 +156,9 @@ const struct bh_command bh_oci_command_create = {
 	.name = "create",
 	.synopsis = "[OPTIONS] CONTAINER",
 	.summary = "Make a container of a bundle; its process waits for start",
+	.description = "Makes the namespaces, the cgroup and the root file system that the bundle's config.json asks for, with a first "
+		       "process that waits. start lets it run. The id may hold letters, digits and the characters _ + - . and must be "
+		       "unique below --root.",
 	.sets = { common },
 	.options_size = sizeof(struct create_options),
 	.min_arguments = 1,
@@ -167,6 +170,9 @@ const struct bh_command bh_oci_command_run = {
 	.name = "run",
 	.synopsis = "[OPTIONS] CONTAINER",
 	.summary = "Make a container of a bundle and run it",
+	.description = "create and start in one. Unless it is told to detach, the command stays as the parent of the first process: it "
+		       "passes signals and, if the process has a terminal, input, output and window sizes on, and deletes the container "
+		       "when that process has ended.",
 	.sets = { common, run_only },
 	.options_size = sizeof(struct create_options),
 	.min_arguments = 1,

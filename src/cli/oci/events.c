@@ -138,6 +138,8 @@ const struct bh_command bh_oci_command_events = {
 	.name = "events",
 	.synopsis = "[OPTIONS] CONTAINER",
 	.summary = "Show statistics and out-of-memory events of a container",
+	.description = "Writes one JSON object per line: {\"type\":\"stats\"} with the counters of the container's cgroup at each interval,"
+		       " and {\"type\":\"oom\"} when the kernel has killed a process for lack of memory. Ends when the container ends.",
 	.sets = { options },
 	.options_size = sizeof(struct events_options),
 	.min_arguments = 1,

@@ -190,6 +190,9 @@ const struct bh_command bh_oci_command_exec = {
 	.name = "exec",
 	.synopsis = "[OPTIONS] CONTAINER [COMMAND [ARG...]]",
 	.summary = "Run a further process in a running container",
+	.description = "The process is that of the container's configuration with another command and what the options change, or it is "
+		       "described in full by the JSON file of --process. It is a child of this command, not of the container's first "
+		       "process.",
 	.sets = { options },
 	.options_size = sizeof(struct exec_options),
 	.stop_at_argument = true,

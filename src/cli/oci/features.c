@@ -17,5 +17,7 @@ const struct bh_command bh_oci_command_features = {
 	.name = "features",
 	.synopsis = "",
 	.summary = "Tell as JSON what of the runtime specification is understood",
+	.description = "The document is the one of the runtime specification's features.md. It tells what this program knows, not what the "
+		       "machine has.",
 	.run = run,
 };

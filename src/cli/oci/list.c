@@ -105,6 +105,8 @@ const struct bh_command bh_oci_command_list = {
 	.name = "list",
 	.synopsis = "[OPTIONS]",
 	.summary = "List the containers of the state folder",
+	.description = "One line per container: its id, the pid of its first process on the host, its status (creating, created, running, "
+		       "paused or stopped), its bundle, when it was created, and who made it.",
 	.sets = { options },
 	.options_size = sizeof(struct list_options),
 	.run = run,

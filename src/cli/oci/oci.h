@@ -11,7 +11,9 @@
 #include "bundle/bundle.h"
 
 struct bh_oci {
+	const char *program;   /* argv[0]'s last part */
 	const char *root;      /* --root */
+	const char *criu;      /* --criu */
 	bool systemd_cgroup;
 	bool rootless;         /* what of cgroups this user may not do is left out */
 };
