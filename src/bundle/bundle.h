@@ -62,8 +62,8 @@ struct bh_bundle_create {
 	const char *pid_file;           /* or NULL */
 	bool systemd_cgroup;
 	bool rootless;                  /* cgroups are used as far as this user may */
+	bool no_pivot, no_new_keyring;  /* as in struct bh_container_create */
 	bool run;                       /* create and start in one: no start socket, nothing waits in between */
-	bool no_pivot, no_new_keyring;  /* as bh_container_create has them */
 	const char *config;             /* instead of "config.json" in `bundle`; may be absolute */
 	int preserve_fds;
 	struct bh_container_stdio *stdio;

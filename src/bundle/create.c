@@ -184,6 +184,7 @@ static int run_process(struct making *m, struct bh_error *err)
 		.no_pivot = q->no_pivot,
 		.no_new_keyring = q->no_new_keyring,
 		.start_socket = q->run ? 0 : m->start_socket,
+		.rootless = b->owner != 0,
 	};
 	const struct bh_cgroup_request cgroup = {
 		.path = b->spec.cgroups_path,

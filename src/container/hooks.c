@@ -241,9 +241,11 @@ static struct bh_hook_state state_of(const struct bh_job *job, const char *statu
 
 int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err)
 {
-	struct bh_hook_state state = state_of(job, "creating", pid);
+	/* runtime.md, "Lifecycle": prestart comes behind the step that ends `creating`, createRuntime is told of as part of it. */
+	struct bh_hook_state state = state_of(job, "created", pid);
 	int r = bh_container_hooks(job->spec, &job->spec->hooks.prestart, "prestart", &state, err);
 
+	state.status = "creating";
 	return r < 0 ? r : bh_container_hooks(job->spec, &job->spec->hooks.create_runtime, "createRuntime", &state, err);
 }
 

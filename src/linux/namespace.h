@@ -24,7 +24,7 @@ int bh_id_maps_write(pid_t pid, int proc_fd, const struct bh_id_map *uid_maps, s
 /* Makes a user namespace that only its fd keeps alive, for id-mapped mounts. Returns the fd or -errno. */
 int bh_user_namespace_new(const struct bh_id_map *uid_maps, size_t uid_count, const struct bh_id_map *gid_maps, size_t gid_count,
 			  struct bh_error *err);
-/* Is this process in a user namespace that does not have all ids, so that its root is not the machine's? */
+/* Is this process in a user namespace other than the first one, so that its root is not the machine's? */
 bool bh_in_user_namespace(void);
 /* Has this process's user namespace given up setgroups(2)? */
 bool bh_setgroups_is_denied(void);

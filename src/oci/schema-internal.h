@@ -27,7 +27,6 @@ enum bh_field_type {
 	BH_FIELD_OBJECT,  /* `fields` of the same structure, one JSON level deeper */
 	BH_FIELD_ARRAY,   /* pointer at `offset`, size_t at `extra`, elements of `size` bytes described by `fields` */
 	BH_FIELD_CUSTOM,  /* `codec` on the address at `offset` */
-	BH_FIELD_REFUSED, /* a setting that is not applied: any value but an empty one is an error */
 };
 
 #define BH_FIELD_NOWHERE USHRT_MAX

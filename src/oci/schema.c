@@ -208,26 +208,6 @@ static int parse_array(json_object *value, const struct bh_field *field, char *b
 	return 0;
 }
 
-static bool is_empty(json_object *value)
-{
-	switch (json_object_get_type(value)) {
-	case json_type_null:
-		return true;
-	case json_type_boolean:
-		return !json_object_get_boolean(value);
-	case json_type_int:
-		return json_object_get_int64(value) == 0;
-	case json_type_string:
-		return json_object_get_string_len(value) == 0;
-	case json_type_array:
-		return json_object_array_length(value) == 0;
-	case json_type_object:
-		return json_object_object_length(value) == 0;
-	default:
-		return false;
-	}
-}
-
 static int parse_text(json_object *value, char **at, const struct bh_json_path *path, struct bh_error *err)
 {
 	const char *text = "";
@@ -295,8 +275,6 @@ static int parse_field(json_object *value, const struct bh_field *field, char *b
 		return parse_array(value, field, base, path, err);
 	case BH_FIELD_CUSTOM:
 		return field->codec->parse(value, at, path, err);
-	case BH_FIELD_REFUSED:
-		return is_empty(value) ? 0 : bh_schema_error(path, err, "this setting is not supported");
 	default:
 		return parse_number(value, field->type, at, path, err);
 	}
@@ -406,8 +384,6 @@ static bool write_value(const struct bh_field *field, const char *base, struct b
 		return write_array(field, base, out);
 	case BH_FIELD_CUSTOM:
 		return field->codec->write(at, out);
-	case BH_FIELD_REFUSED:
-		break;
 	}
 	return false;
 }
@@ -421,8 +397,6 @@ void bh_schema_write(const struct bh_field *fields, const void *base, struct bh_
 		size_t before = out->length;
 		bool wanted;
 
-		if (f->type == BH_FIELD_REFUSED)
-			continue;
 		bh_buf_addf(out, "%s\"%s\":", first ? "" : ",", f->name);
 		wanted = write_value(f, base, out);
 		if (f->extra != BH_FIELD_NOWHERE && f->type != BH_FIELD_ARRAY)

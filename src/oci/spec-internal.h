@@ -35,10 +35,6 @@
 	{                                                                                                                             \
 		.name = (json), .type = BH_FIELD_CUSTOM, .offset = AT(structure, member), .extra = BH_FIELD_NOWHERE, .codec = (coder) \
 	}
-#define REFUSED(json)                                                               \
-	{                                                                           \
-		.name = (json), .type = BH_FIELD_REFUSED, .extra = BH_FIELD_NOWHERE \
-	}
 
 /* spec-process.c: scheduler, ioPriority, execCPUAffinity; and what must hold for every `process` object. */
 extern const struct bh_field bh_spec_scheduler_fields[], bh_spec_io_priority_fields[], bh_spec_affinity_fields[];

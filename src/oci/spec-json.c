@@ -4,9 +4,8 @@
  *
  * The tables below follow the runtime specification's chapters (config.md, config-linux.md) field by field, in its
  * order; the walkers in schema.c do the work; the smaller objects have their tables in spec-process.c, spec-linux.c and
- * spec-vm.c. Fields of other platforms are unknown names and so ignored, as the specification asks. Fields of Linux that
- * this program does not apply are listed as REFUSED: a container that would start without a protection its configuration
- * asks for must not start.
+ * spec-vm.c. Fields of other platforms are unknown names and so ignored, as the specification asks. docs/spec.md says of
+ * each field who applies or refuses it.
  *
  * Three things go beyond the tables: `seccomp` absent means no filter, and the annotation org.bulkhead.seccomp=default
  * stands for the built-in profile; device numbers default to "any" (-1) in rules; and a few checks that concern several
@@ -26,6 +25,8 @@
 
 static int parse_capability_set(json_object *value, void *at, const struct bh_json_path *path, struct bh_error *err)
 {
+	bh_auto_strv struct bh_strv unknown = { 0 };
+	bh_auto_free char *names = NULL;
 	uint64_t set = 0;
 
 	if (!json_object_is_type(value, json_type_array))
@@ -38,13 +39,17 @@ static int parse_capability_set(json_object *value, void *at, const struct bh_js
 		if (r < 0)
 			return r;
 		number = bh_capability_number(name);
-		/* The specification: a value that can't be mapped is logged, not fatal. */
 		if (number < 0)
-			bh_warn("unknown capability '%.40s' in the configuration is ignored", name);
+			bh_strv_add(&unknown, name);
 		else
 			set |= UINT64_C(1) << number;
 	}
 	*(uint64_t *)at = set;
+	/* The specification: a value that can't be mapped is logged, not fatal. In runc's words, once for all sets. */
+	if (!unknown.count)
+		return 0;
+	names = bh_strv_join(&unknown, " ");
+	bh_warn_once("ignoring unknown or unavailable capabilities: [%.400s]", names);
 	return 0;
 }
 

@@ -200,7 +200,7 @@ static void test_ignored(void **state)
 	struct bh_spec s = { 0 };
 
 	(void)state;
-	/* Unknown names, other platforms, empty values of settings we refuse, and null. */
+	/* Unknown names, other platforms, empty objects, and null. */
 	assert_int_equal(
 		parse("{" MINIMAL
 		      ",\"unknown\":{},\"windows\":{\"x\":1},\"hostname\":null,\"linux\":{\"intelRdt\":{},\"personality\":null},\"zos\":{\"x\":1},\"solaris\":{},\"process\":{\"cwd\":\"/\",\"commandLine\":\"x\",\"user\":{\"uid\":0,\"gid\":0,\"username\":\"x\"}}}",

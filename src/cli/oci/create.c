@@ -3,6 +3,7 @@
 #include "cli/oci/oci.h"
 
 #include "base/file.h"
+#include "linux/namespace.h"
 
 #include <errno.h>
 #include <fcntl.h>
