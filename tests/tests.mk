@@ -29,6 +29,7 @@ check:
 	tools/check
 bench: all
 	tests/bench/run
+	tests/bench/oci
 quickstart:
 	tools/quickstart
 .PHONY: unit

@@ -81,7 +81,9 @@ static int mount_hierarchy(struct bh_job *job, const char *destination, int tmpf
 		source = bh_printf("/sys/fs/cgroup/%s%s", h->folder, h->path);
 		if (mount(source, h->folder, NULL, MS_BIND, NULL) < 0)
 			return bh_error_set(err, errno, "bind %s", source);
-		if (mount(NULL, h->folder, NULL, MS_BIND | MS_REMOUNT | MS_CGROUP | (readonly ? MS_RDONLY : 0), NULL) < 0)
+		/* With the mount API all of them get their attributes at once, at the end. */
+		if (!bh_linux_has(BH_CALL_MOUNT_API) &&
+		    mount(NULL, h->folder, NULL, MS_BIND | MS_REMOUNT | MS_CGROUP | (readonly ? MS_RDONLY : 0), NULL) < 0)
 			return bh_error_set(err, errno, "set the attributes of %s", source);
 	}
 	if (bh_explain_mode != BH_EXPLAIN_OFF) {
@@ -201,11 +203,17 @@ int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *m, const st
 	o.data = data;
 	fd = mount_at(job, "tmpfs", m->destination, &o, err);
 	r = fd < 0 ? fd : fill_v1(job, m->destination, fd, lines.data, readonly, err);
-	if (r < 0 || !readonly)
+	if (r < 0)
 		return r;
-	o.set = MOUNT_ATTR_RDONLY;
-	r = bh_linux_has(BH_CALL_MOUNT_API) ? bh_mount_set(fd, &o, err) : bh_mount_classic_set(fd, &o, err);
-	if (r == 0)
+	if (bh_linux_has(BH_CALL_MOUNT_API)) {
+		const struct bh_mount_options all = { .recursive_set = o.set | (readonly ? MOUNT_ATTR_RDONLY : 0) };
+
+		r = bh_mount_set(fd, &all, err);
+	} else if (readonly) {
+		o.set = MOUNT_ATTR_RDONLY;
+		r = bh_mount_classic_set(fd, &o, err);
+	}
+	if (r == 0 && readonly)
 		bh_explain("mount", "type", "tmpfs", "source", "cgroup", "target", m->destination, "options", "ro");
 	return r;
 }
