@@ -89,6 +89,8 @@ $(BUILD)/bh $(BUILD)/bulkhead-oci: $(BUILD)/bulkhead
 
 include tests/tests.mk
 
+OCI_COMMANDS = $(filter-out man completion,$(shell sed -n 's/COMMAND(\(.*\))/\1/p' src/cli/oci/commands.def))
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/bulkhead
 	install -s -m 755 $(BUILD)/bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead
@@ -100,6 +102,11 @@ install: all
 	ln -sf bulkhead.1 $(DESTDIR)$(PREFIX)/share/man/man1/bh.1
 	$(BUILD)/bulkhead completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/bulkhead
 	ln -sf bulkhead $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bh
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8
+	$(BUILD)/bulkhead-oci man >$(DESTDIR)$(PREFIX)/share/man/man8/bulkhead-oci.8
+	set -e; for command in $(OCI_COMMANDS); do \
+		$(BUILD)/bulkhead-oci man $$command >$(DESTDIR)$(PREFIX)/share/man/man8/bulkhead-oci-$$command.8; done
+	$(BUILD)/bulkhead-oci completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/bulkhead-oci
 
 clean:
 	rm -rf build

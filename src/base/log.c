@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 static enum bh_log_level current_level = BH_LOG_WARNING;
+static void (*log_sink)(enum bh_log_level level, const char *text);
 static const char *const level_names[] = { "error", "warning", "info", "debug" };
 
 enum bh_explain_mode bh_explain_mode;
@@ -38,6 +39,11 @@ bool bh_log_parse_level(const char *name, enum bh_log_level *ret_level)
 	return false;
 }
 
+void bh_log_set_sink(void (*sink)(enum bh_log_level level, const char *text))
+{
+	log_sink = sink;
+}
+
 void bh_log(enum bh_log_level level, const char *format, ...)
 {
 	char line[1200];
@@ -46,11 +52,15 @@ void bh_log(enum bh_log_level level, const char *format, ...)
 
 	if (level > current_level)
 		return;
-	length = snprintf(line, sizeof line, "bulkhead: %s: ", level_names[level]);
+	length = log_sink ? 0 : snprintf(line, sizeof line, "bulkhead: %s: ", level_names[level]);
 	va_start(args, format);
 	length += vsnprintf(line + length, sizeof line - (size_t)length - 1, format, args);
 	va_end(args);
 	length = BH_MIN(length, (int)sizeof line - 2);
+	if (log_sink) {
+		log_sink(level, line);
+		return;
+	}
 	line[length] = '\n';
 	(void)!write(STDERR_FILENO, line, (size_t)length + 1);
 }
@@ -109,7 +119,7 @@ void bh_explain_step(const char *step, ...)
 			    (long long)((monotonic_ns() - explain_shared->start_ns) / 1000), (int)getpid());
 		bh_buf_add_json(&line, step);
 	} else {
-		bh_buf_addf(&line, "%3u %-11s", sequence, step);
+		bh_buf_addf(&line, bh_explain_mode == BH_EXPLAIN_LOG ? "%u %s" : "%3u %-11s", sequence, step);
 	}
 	va_start(args, step);
 	while ((key = va_arg(args, const char *))) {
@@ -123,6 +133,10 @@ void bh_explain_step(const char *step, ...)
 			add_text_pair(&line, key, value);
 	}
 	va_end(args);
+	if (bh_explain_mode == BH_EXPLAIN_LOG) {
+		bh_debug("%s", line.data);
+		return;
+	}
 	bh_buf_adds(&line, bh_explain_mode == BH_EXPLAIN_JSON ? "}\n" : "\n");
 	(void)!write(explain_fd, line.data, line.length);
 }

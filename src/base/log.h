@@ -31,7 +31,12 @@ void bh_log(enum bh_log_level level, const char *format, ...) __attribute__((for
 		said_ = true;               \
 	} while (0)
 
-enum bh_explain_mode { BH_EXPLAIN_OFF, BH_EXPLAIN_TEXT, BH_EXPLAIN_JSON };
+/* Somebody else writes the lines (bulkhead-oci: in the form and to the place of --log); NULL: stderr, as above. Called in every
+ * process of a start, also in those that share nothing but the fds. */
+void bh_log_set_sink(void (*sink)(enum bh_log_level level, const char *text));
+
+/* BH_EXPLAIN_LOG: each step is a line of the log, of level debug. */
+enum bh_explain_mode { BH_EXPLAIN_OFF, BH_EXPLAIN_TEXT, BH_EXPLAIN_JSON, BH_EXPLAIN_LOG };
 
 extern enum bh_explain_mode bh_explain_mode;
 

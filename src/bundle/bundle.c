@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 
 #define RECORD_MAX (BH_SPEC_JSON_MAX + (64u << 10))
@@ -133,6 +134,7 @@ static void read_status(struct bh_bundle *b)
 	uint64_t start = 0;
 	char text[64];
 	ssize_t length = readlinkat(b->dir_fd, BH_BUNDLE_INIT, text, sizeof text - 1);
+	struct pollfd ended = { .events = POLLIN };
 	int pid = 0;
 
 	b->status = BH_BUNDLE_STOPPED;
@@ -146,6 +148,10 @@ static void read_status(struct bh_bundle *b)
 	if (sscanf(text, "%d:%" SCNx64, &pid, &start) != 2)
 		return;
 	b->pidfd = bh_process_open(pid, start);
+	ended.fd = b->pidfd;
+	/* A process that nobody has waited for yet has ended all the same. */
+	if (b->pidfd >= 0 && poll(&ended, 1, 0) > 0)
+		bh_close_fd(&b->pidfd);
 	if (b->pidfd < 0)
 		return;
 	b->pid = pid;
@@ -237,42 +243,61 @@ int bh_bundle_list(const char *root, struct bh_strv *ret_ids, struct bh_error *e
 	return 0;
 }
 
-static void add_member(struct bh_buf *out, const char *key, const char *value)
+struct writer {
+	struct bh_buf *out;
+	bool indented;
+};
+
+static void begin_member(const struct writer *w, const char *key, bool first)
 {
-	bh_buf_addf(out, ",\n  \"%s\": ", key);
-	bh_buf_add_json(out, value ? value : "");
+	if (!first)
+		bh_buf_addc(w->out, ',');
+	bh_buf_adds(w->out, w->indented ? "\n  " : "");
+	bh_buf_add_json(w->out, key);
+	bh_buf_adds(w->out, w->indented ? ": " : ":");
 }
 
-static void add_annotations(const struct bh_strv *annotations, struct bh_buf *out)
+static void add_member(const struct writer *w, const char *key, const char *value)
+{
+	begin_member(w, key, false);
+	bh_buf_add_json(w->out, value ? value : "");
+}
+
+static void add_annotations(const struct writer *w, const struct bh_strv *annotations)
 {
 	if (!annotations->count)
 		return;
-	bh_buf_adds(out, ",\n  \"annotations\": {");
+	begin_member(w, "annotations", false);
+	bh_buf_addc(w->out, '{');
 	for (size_t i = 0; i < annotations->count; i++) {
-		const char *item = annotations->items[i], *equals = strchrnul(item, '=');
+		const char *value;
 
-		bh_buf_adds(out, i ? ",\n    " : "\n    ");
-		bh_buf_add_jsonn(out, item, (size_t)(equals - item));
-		bh_buf_adds(out, ": ");
-		bh_buf_add_json(out, *equals ? equals + 1 : "");
+		bh_buf_adds(w->out, i ? "," : "");
+		bh_buf_adds(w->out, w->indented ? "\n    " : "");
+		value = bh_map_write_key(annotations->items[i], w->out);
+		bh_buf_adds(w->out, w->indented ? ": " : ":");
+		bh_buf_add_json(w->out, value);
 	}
-	bh_buf_adds(out, "\n  }");
+	bh_buf_adds(w->out, w->indented ? "\n  }" : "}");
 }
 
-void bh_bundle_state(struct bh_bundle *b, struct bh_buf *out)
+void bh_bundle_state(struct bh_bundle *b, const char *owner, bool indented, struct bh_buf *out)
 {
+	const struct writer w = { out, indented };
 	char created[BH_TIME_TEXT_MAX];
 
-	bh_buf_adds(out, "{\n  \"ociVersion\": ");
+	bh_buf_addc(out, '{');
+	begin_member(&w, "ociVersion", true);
 	bh_buf_add_json(out, b->oci_version ? b->oci_version : "");
-	add_member(out, "id", b->id);
-	bh_buf_addf(out, ",\n  \"pid\": %d", (int)b->pid);
-	add_member(out, "status", bh_bundle_status_name(b->status));
-	add_member(out, "bundle", b->bundle);
-	add_member(out, "rootfs", b->rootfs);
-	add_member(out, "created", bh_format_time(b->created_ns, created));
+	add_member(&w, "id", b->id);
+	begin_member(&w, "pid", false);
+	bh_buf_addf(out, "%d", (int)b->pid);
+	add_member(&w, "status", bh_bundle_status_name(b->status));
+	add_member(&w, "bundle", b->bundle);
+	add_member(&w, "rootfs", b->rootfs);
+	add_member(&w, "created", bh_format_time(b->created_ns, created));
 	if (bh_bundle_spec(b, NULL) == 0)
-		add_annotations(&b->spec.annotations, out);
-	add_member(out, "owner", "");
-	bh_buf_adds(out, "\n}");
+		add_annotations(&w, &b->spec.annotations);
+	add_member(&w, "owner", owner);
+	bh_buf_adds(out, indented ? "\n}" : "}");
 }

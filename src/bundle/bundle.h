@@ -64,6 +64,7 @@ struct bh_bundle_create {
 	bool rootless;                  /* cgroups are used as far as this user may */
 	bool no_pivot, no_new_keyring;  /* as in struct bh_container_create */
 	bool run;                       /* create and start in one: no start socket, nothing waits in between */
+	const char *config;             /* instead of "config.json" in `bundle`; may be absolute */
 	int preserve_fds;
 	struct bh_container_stdio *stdio;
 	/* Called with the parsed configuration before anything is made. May be NULL. */
@@ -83,6 +84,9 @@ int bh_bundle_pause(struct bh_bundle *bundle, bool pause, struct bh_error *err);
 int bh_bundle_update(struct bh_bundle *bundle, const struct bh_spec_resources *resources, struct bh_error *err);
 /* The host's pids of all its processes; the array is the caller's. */
 int bh_bundle_pids(struct bh_bundle *bundle, pid_t **ret_pids, size_t *ret_count, struct bh_error *err);
+/* What runc's `events --stats` has in "data"; and out-of-memory events (bh_cgroup_watch_read). -ENOENT without a cgroup. */
+int bh_bundle_write_stats(struct bh_bundle *bundle, struct bh_buf *out, struct bh_error *err);
+int bh_bundle_watch(struct bh_bundle *bundle, struct bh_cgroup_watch *ret_watch, struct bh_error *err);
 /* Removes a stopped one (a created one is killed first), or with `force` one in any state, and calls the poststop hooks. */
 int bh_bundle_delete(struct bh_bundle *bundle, bool force, struct bh_error *err);
 
@@ -97,7 +101,7 @@ struct bh_bundle_exec {
 /* A further process inside, a child of the caller. */
 int bh_bundle_exec(struct bh_bundle *bundle, const struct bh_bundle_exec *request, struct bh_container_process *ret_process, struct bh_error *err);
 
-/* The state object of runtime-spec, runtime.md, with runc's additions (rootfs, created, owner), indented by two. */
-void bh_bundle_state(struct bh_bundle *bundle, struct bh_buf *out);
+/* The state object of runtime-spec, runtime.md, with runc's additions (rootfs, created, owner), indented by two or on one line. */
+void bh_bundle_state(struct bh_bundle *bundle, const char *owner, bool indented, struct bh_buf *out);
 /* Atomically: callers wait for the file and read it at once. */
 int bh_bundle_write_pid_file(const char *path, pid_t pid, struct bh_error *err);

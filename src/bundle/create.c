@@ -37,14 +37,15 @@ struct making {
 
 static int load_config(struct making *m, struct bh_error *err)
 {
+	const char *name = m->request->config ? m->request->config : "config.json";
 	bh_auto_close int dir = bh_open_dir(AT_FDCWD, m->request->bundle, O_PATH, err);
 	int r;
 
 	if (dir < 0)
 		return dir;
-	r = bh_read_file_at(dir, "config.json", BH_SPEC_JSON_MAX, &m->config, err);
+	r = bh_read_file_at(dir, name, BH_SPEC_JSON_MAX, &m->config, err);
 	if (r == -ENOENT)
-		return bh_error_text(err, ENOENT, "JSON specification file config.json not found");
+		return bh_error_text(err, ENOENT, "JSON specification file %s not found", name);
 	if (r == 0)
 		r = bh_spec_parse(m->config.data, m->config.length, &m->bundle.spec, err);
 	if (r < 0)
@@ -180,10 +181,10 @@ static int run_process(struct making *m, struct bh_error *err)
 		.cloned = write_init,
 		.cloned_context = m,
 		.preserve_fds = q->preserve_fds,
-		.start_socket = q->run ? 0 : m->start_socket,
-		.rootless = b->owner != 0,
 		.no_pivot = q->no_pivot,
 		.no_new_keyring = q->no_new_keyring,
+		.start_socket = q->run ? 0 : m->start_socket,
+		.rootless = b->owner != 0,
 	};
 	const struct bh_cgroup_request cgroup = {
 		.path = b->spec.cgroups_path,

@@ -63,16 +63,32 @@ int bh_bundle_start(struct bh_bundle *b, struct bh_error *err)
 	return r;
 }
 
+/* Then the end of its first process is not the end of the others. */
+static bool shares_pids(struct bh_bundle *b)
+{
+	const struct bh_spec_namespace *pid = &b->spec.namespaces[BH_NS_PID];
+
+	return bh_bundle_spec(b, NULL) == 0 && (!pid->present || pid->path);
+}
+
 int bh_bundle_kill(struct bh_bundle *b, int signal, bool all, struct bh_error *err)
 {
 	struct bh_compartment_place place = bh_bundle_place(b);
 	int r;
 
-	if (all)
-		return b->driver->signal(&place, signal, err);
+	if (all || (signal == SIGKILL && shares_pids(b))) {
+		r = b->driver->signal(&place, signal, err);
+		if (r == -ENOENT && all)
+			return 0;
+		if (r != -ENOENT)
+			return r;
+	}
 	if (b->pidfd < 0)
 		return bh_error_text(err, ESRCH, "container not running");
 	r = bh_pidfd_send_signal(b->pidfd, signal);
+	/* On v1 a frozen process doesn't die. */
+	if (r == 0 && signal == SIGKILL && b->status == BH_BUNDLE_PAUSED)
+		b->driver->pause(&place, false, NULL);
 	if (r == -ESRCH)
 		return bh_error_text(err, ESRCH, "container not running");
 	return r < 0 ? bh_error_set(err, -r, "send signal %d", signal) : 0;
@@ -94,6 +110,20 @@ int bh_bundle_update(struct bh_bundle *b, const struct bh_spec_resources *resour
 	if (b->status == BH_BUNDLE_STOPPED || b->status == BH_BUNDLE_CREATING)
 		return bh_error_text(err, EINVAL, "container not running");
 	return b->driver->update(&place, resources, err);
+}
+
+int bh_bundle_write_stats(struct bh_bundle *b, struct bh_buf *out, struct bh_error *err)
+{
+	struct bh_compartment_place place = bh_bundle_place(b);
+
+	return b->driver->write_stats(&place, NULL, out, err);
+}
+
+int bh_bundle_watch(struct bh_bundle *b, struct bh_cgroup_watch *ret_watch, struct bh_error *err)
+{
+	struct bh_compartment_place place = bh_bundle_place(b);
+
+	return b->driver->watch(&place, ret_watch, err);
 }
 
 int bh_bundle_pids(struct bh_bundle *b, pid_t **ret_pids, size_t *ret_count, struct bh_error *err)

@@ -88,8 +88,8 @@ int bh_device_set_from_rules(const struct bh_spec_device_rule *rules, size_t cou
 void bh_device_set_clear(struct bh_device_set *set);
 /* The set that v1's devices.list shows. */
 int bh_device_set_from_list(const char *list, struct bh_device_set *ret_set, struct bh_error *err);
-/* Is what `rule` says within what the set's exceptions say? */
-bool bh_device_set_has(const struct bh_device_set *set, const struct bh_spec_device_rule *rule);
+/* Takes from `rule` the access that an exception for the very same devices has. */
+void bh_device_set_subtract(const struct bh_device_set *set, struct bh_spec_device_rule *rule);
 /* "c 1:3 rwm", as v1's files take it. */
 void bh_device_rule_format(const struct bh_spec_device_rule *rule, char ret_text[64]);
 

@@ -44,7 +44,10 @@ static int wait_until_empty(struct bh_cgroup *cgroup, enum bh_cgroup_folder fold
 	int r;
 
 	if (folder == FOLDER_UNIFIED)
-		return bh_cgroup_wait_for_event(cgroup->folders[folder].fd, "populated", 0, deadline_ns);
+		r = bh_cgroup_wait_for_event(cgroup->folders[folder].fd, "populated", 0, deadline_ns);
+	if (folder == FOLDER_UNIFIED)
+		/* Somebody else (systemd) may remove it meanwhile. */
+		return r == -ENODEV || r == -ENOENT ? 0 : r;
 	r = bh_cgroup_wait_for_pids(cgroup, deadline_ns, &any);
 	/* Ended but not yet taken out of the cgroup by the kernel: a matter of the other core's next instructions. */
 	if (r == 0 && !any)

@@ -112,12 +112,14 @@ void bh_device_set_clear(struct bh_device_set *set)
 	*set = (struct bh_device_set){ 0 };
 }
 
-bool bh_device_set_has(const struct bh_device_set *set, const struct bh_spec_device_rule *rule)
+void bh_device_set_subtract(const struct bh_device_set *set, struct bh_spec_device_rule *rule)
 {
-	for (size_t i = 0; i < set->count; i++)
-		if (covers(&set->exceptions[i], rule) && (access_bits(rule->access) & ~access_bits(set->exceptions[i].access)) == 0)
-			return true;
-	return false;
+	for (size_t i = 0; i < set->count; i++) {
+		const struct bh_spec_device_rule *e = &set->exceptions[i];
+
+		if (e->type == rule->type && e->major == rule->major && e->minor == rule->minor)
+			set_access(rule, access_bits(rule->access) & ~access_bits(e->access));
+	}
 }
 
 /* "5", "*" */

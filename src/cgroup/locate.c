@@ -151,11 +151,11 @@ static int locate_relative(struct bh_cgroup *cgroup, struct bh_error *err)
 
 int bh_cgroup_locate(struct bh_cgroup *cgroup, const char *path, const char *name, struct bh_error *err)
 {
-	int r;
+	const char *given = path && *path ? path : NULL;
+	int r = clean(given ? given : name, &cgroup->path, err);
 
-	cgroup->path_given = path && *path;
-	r = clean(cgroup->path_given ? path : name, &cgroup->path, err);
-	if (r < 0 || (cgroup->path_given && *path == '/'))
+	cgroup->path_given = given;
+	if (r < 0 || (given && *given == '/'))
 		return r;
 	return locate_relative(cgroup, err);
 }

@@ -9,8 +9,8 @@
  * container is inside. Where the scope lies is read from the placeholder's /proc/PID/cgroup, which is right for every slice,
  * manager and version of cgroups.
  *
- * The bus: the system's for root (systemd's own socket if there is no bus), the user's otherwise. Authentication, Hello, the
- * match for JobRemoved and the call go out in one write; then replies and signals are read until the job's end is told. There
+ * The bus: the system's for root (systemd's own socket if there is no bus), the user's otherwise. After the authentication Hello,
+ * the match for JobRemoved and the call go out in one write; then replies and signals are read until the job's end is told. There
  * is a time limit on all of it. Only sockets that root or the user themselves could have made are used: for root their paths
  * are fixed, and no variable of the environment changes them.
  *
@@ -257,11 +257,14 @@ static void queue_hello(struct bus *bus)
 	queue_call(bus, &add_match);
 }
 
-/* Connects and queues what comes before the first call; nothing is sent yet. */
+/* Connects, authenticates, and queues what comes before the first call. systemd's own socket never looks at a message that
+ * comes in the same packet as the authentication: so none is sent before that is answered. */
 static int bus_open(bool user, struct bus *ret_bus, struct bh_error *err)
 {
-	static const char auth[] = "AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n";
+	static const char auth[] = "\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n";
 	struct bus bus = { .fd = -1, .deadline_ns = bh_monotonic_ns() + TIMEOUT_NS };
+	const char *kind = user ? "user's" : "system";
+	int r;
 
 	bus.fd = user ? connect_user(&bus.direct) : connect_to(SYSTEM_BUS, false);
 	if (bus.fd < 0 && !user) {
@@ -269,9 +272,15 @@ static int bus_open(bool user, struct bus *ret_bus, struct bh_error *err)
 		bus.direct = bus.fd >= 0;
 	}
 	if (bus.fd < 0)
-		return bh_error_set(err, -bus.fd, "connect to systemd over the %s bus", user ? "user's" : "system");
-	bh_buf_addc(&bus.out, '\0');
+		return bh_error_set(err, -bus.fd, "connect to systemd over the %s bus", kind);
 	bh_buf_add(&bus.out, auth, sizeof auth - 1);
+	r = flush_out(&bus);
+	if (r == 0)
+		r = read_auth(&bus);
+	if (r < 0) {
+		bus_close(&bus);
+		return bh_error_set(err, -r, "authenticate on the %s bus", kind);
+	}
 	if (!bus.direct)
 		queue_hello(&bus);
 	*ret_bus = bus;
@@ -330,11 +339,9 @@ static int take_error(struct bus *bus, const struct bh_dbus_message *message, co
 static int transact(struct bus *bus, uint32_t serial, bool with_job, const char *what, const char *unit, struct bh_error *err)
 {
 	char job[256] = "";
-	bool authenticated = bus->out.data[0] != '\0', replied = false;
+	bool replied = false;
 	int r = flush_out(bus);
 
-	if (r == 0 && !authenticated)
-		r = read_auth(bus);
 	while (r == 0 && !(replied && (!with_job || (*job && bh_streq(bus->job, job))))) {
 		struct bh_dbus_message message;
 

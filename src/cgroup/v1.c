@@ -207,22 +207,26 @@ static int apply_limits(struct bh_cgroup *cgroup, const struct bh_spec_resources
 	return r;
 }
 
+/* Writes the set's exceptions, but for the access that `but` gives to the very same devices. */
 static int write_rules(struct bh_cgroup *cgroup, const char *file, const struct bh_device_set *set, const struct bh_device_set *but,
 		       struct bh_error *err)
 {
 	bh_auto_close int fd = openat(cgroup->folders[FOLDER_DEVICES].fd, file, O_WRONLY | O_CLOEXEC);
 
 	for (size_t i = 0; i < set->count; i++) {
-		char rule[64];
+		struct bh_spec_device_rule rule = set->exceptions[i];
+		char text[64];
 
-		if (but && bh_device_set_has(but, &set->exceptions[i]))
+		if (but)
+			bh_device_set_subtract(but, &rule);
+		if (!*rule.access)
 			continue;
-		bh_device_rule_format(&set->exceptions[i], rule);
+		bh_device_rule_format(&rule, text);
 		/* One rule per write: the kernel reads no further. */
-		if (write(fd, rule, strlen(rule)) < 0)
-			return bh_error_set(err, errno, "write '%s' to " CGROUP_ROOT "/devices/%s/%s", rule, bh_cgroup_inner(cgroup, FOLDER_DEVICES),
+		if (write(fd, text, strlen(text)) < 0)
+			return bh_error_set(err, errno, "write '%s' to " CGROUP_ROOT "/devices/%s/%s", text, bh_cgroup_inner(cgroup, FOLDER_DEVICES),
 					    file);
-		bh_explain("cgroup", "file", file, "value", rule);
+		bh_explain("cgroup", "file", file, "value", text);
 	}
 	return 0;
 }
@@ -234,8 +238,9 @@ static int write_device_rules(struct bh_cgroup *cgroup, const struct bh_device_s
 	return r < 0 ? r : write_rules(cgroup, set->allow_all ? "devices.deny" : "devices.allow", set, NULL, err);
 }
 
-/* From one list to the other with processes inside: first what is new is allowed, then what is gone is denied. When the base
- * itself changes there is no such way, and the kernel starts over. */
+/* From one list to the other with processes inside: first what is new is allowed, then what is gone is denied. The kernel's
+ * entries are for exactly the devices they name, so neither touches another entry. When the base itself changes there is no such
+ * way, and the kernel starts over. */
 static int change_device_rules(struct bh_cgroup *cgroup, const struct bh_device_set *set, struct bh_error *err)
 {
 	bh_auto_buf struct bh_buf list = { 0 };
@@ -252,9 +257,6 @@ static int change_device_rules(struct bh_cgroup *cgroup, const struct bh_device_
 		r = write_rules(cgroup, "devices.allow", set, &now, err);
 		if (r == 0)
 			r = write_rules(cgroup, "devices.deny", &now, set, err);
-		/* A wide rule that is gone took narrow ones with it. */
-		if (r == 0)
-			r = write_rules(cgroup, "devices.allow", set, NULL, err);
 	}
 	bh_device_set_clear(&now);
 	return r;
@@ -414,12 +416,20 @@ static int freeze_v1(struct bh_cgroup *cgroup, bool frozen, struct bh_error *err
 	return 0;
 }
 
+/* Frozen by either way counts as frozen (CRIU and others use the v1 file), and thawing undoes both. */
+static bool is_frozen_v1(const struct bh_cgroup *cgroup)
+{
+	return cgroup->folders[FOLDER_FREEZER].fd >= 0 && state_is(cgroup, "FR");
+}
+
 static int freeze(struct bh_cgroup *cgroup, bool frozen, struct bh_error *err)
 {
 	int r;
 
-	if (cgroup->folders[FOLDER_UNIFIED].fd >= 0)
-		return bh_cgroup_core_freeze(cgroup, frozen, err);
+	if (cgroup->folders[FOLDER_UNIFIED].fd >= 0) {
+		r = bh_cgroup_core_freeze(cgroup, frozen, err);
+		return r < 0 || frozen || !is_frozen_v1(cgroup) ? r : freeze_v1(cgroup, false, err);
+	}
 	r = add_folder(cgroup, FOLDER_FREEZER, NULL, err);
 	if (r == 0)
 		return bh_error_text(err, ENOTSUP, "freeze cgroup %s: no hierarchy " CGROUP_ROOT "/freezer", cgroup->path);
@@ -428,9 +438,13 @@ static int freeze(struct bh_cgroup *cgroup, bool frozen, struct bh_error *err)
 
 static int is_frozen(struct bh_cgroup *cgroup, bool *ret_frozen, struct bh_error *err)
 {
+	if (is_frozen_v1(cgroup)) {
+		*ret_frozen = true;
+		return 0;
+	}
 	if (cgroup->folders[FOLDER_UNIFIED].fd >= 0)
 		return bh_cgroup_core_is_frozen(cgroup, ret_frozen, err);
-	*ret_frozen = cgroup->folders[FOLDER_FREEZER].fd >= 0 && state_is(cgroup, "FROZEN");
+	*ret_frozen = false;
 	return 0;
 }
 

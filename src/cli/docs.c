@@ -3,12 +3,14 @@
  * completion, man: shell completions and the manual page, written from the option tables that also parse and print
  * --help. `make` calls them to install the results; a user can too.
  */
+#include "cli/docs.h"
+
 #include "cli/cli.h"
 
 #include <errno.h>
 #include <stdio.h>
 
-static void each_option(const struct bh_command *command, void (*visit)(const struct bh_option *))
+void bh_docs_each_option(const struct bh_command *command, void (*visit)(const struct bh_option *))
 {
 	for (size_t s = 0; s < BH_OPTION_SETS_MAX && command->sets[s]; s++)
 		for (const struct bh_option *o = command->sets[s]; o->name; o++)
@@ -17,7 +19,7 @@ static void each_option(const struct bh_command *command, void (*visit)(const st
 }
 
 /* roff: a leading dot or quote begins a request, a backslash an escape, and a plain - is a hyphen. */
-static void put_roff(const char *text)
+void bh_docs_roff(const char *text)
 {
 	for (; *text; text++) {
 		if (*text == '\\')
@@ -29,24 +31,24 @@ static void put_roff(const char *text)
 	}
 }
 
-static void man_option(const struct bh_option *o)
+void bh_docs_roff_option(const struct bh_option *o)
 {
 	printf(".TP\n");
 	if (o->short_name)
 		printf("\\fB\\-%c\\fR, ", o->short_name);
 	printf("\\fB\\-\\-");
-	put_roff(o->name);
+	bh_docs_roff(o->name);
 	printf("\\fR");
 	if (o->argument) {
 		printf(o->type == BH_OPTION_OPTIONAL ? "\\fI" : " \\fI");
-		put_roff(o->argument);
+		bh_docs_roff(o->argument);
 		printf("\\fR");
 	}
 	printf("\n");
-	put_roff(o->help);
+	bh_docs_roff(o->help);
 	if (o->choices) {
 		printf(" (");
-		put_roff(o->choices);
+		bh_docs_roff(o->choices);
 		printf(")");
 	}
 	printf("\n");
@@ -55,23 +57,23 @@ static void man_option(const struct bh_option *o)
 static void man_command(const struct bh_command *command)
 {
 	printf(".SS bulkhead ");
-	put_roff(command->name);
+	bh_docs_roff(command->name);
 	printf(" ");
-	put_roff(command->synopsis);
+	bh_docs_roff(command->synopsis);
 	printf("\n");
-	put_roff(command->summary);
+	bh_docs_roff(command->summary);
 	printf(".\n");
 	if (command->alias) {
 		printf(".PP\nAliases: ");
-		put_roff(command->alias);
+		bh_docs_roff(command->alias);
 		printf("\n");
 	}
 	if (command->description) {
 		printf(".PP\n");
-		put_roff(command->description);
+		bh_docs_roff(command->description);
 		printf("\n");
 	}
-	each_option(command, man_option);
+	bh_docs_each_option(command, bh_docs_roff_option);
 }
 
 static const char man_head[] =
@@ -93,7 +95,7 @@ static int man_main(void *options, int argc, char **argv)
 	(void)options, (void)argc, (void)argv;
 	fputs(man_head, stdout);
 	for (const struct bh_option *o = bh_global_options; o->name; o++)
-		man_option(o);
+		bh_docs_roff_option(o);
 	printf(".SH COMMANDS\n");
 	for (const struct bh_command *const *c = bh_commands; *c; c++)
 		if (!(*c)->hidden)
@@ -111,14 +113,14 @@ const struct bh_command bh_command_man = {
 	.run = man_main,
 };
 
-static void bash_word(const struct bh_option *o)
+void bh_docs_bash_option(const struct bh_option *o)
 {
 	printf(" --%s", o->name);
 	if (o->short_name)
 		printf(" -%c", o->short_name);
 }
 
-static void bash_choices(const struct bh_option *o)
+void bh_docs_bash_choices(const struct bh_option *o)
 {
 	bh_auto_strv struct bh_strv words = { 0 };
 	bh_auto_free char *list = NULL;
@@ -143,9 +145,9 @@ static const char *argument_kind(const struct bh_command *command)
 static void bash_command(const struct bh_command *command)
 {
 	printf("\t\"%s\")\n\t\tcase \"$prev\" in\n", command->name);
-	each_option(command, bash_choices);
+	bh_docs_each_option(command, bh_docs_bash_choices);
 	printf("\t\tesac\n\t\tif [[ $cur == -* ]]; then COMPREPLY=($(compgen -W \"--help");
-	each_option(command, bash_word);
+	bh_docs_each_option(command, bh_docs_bash_option);
 	printf("\" -- \"$cur\"))\n\t\telse COMPREPLY=($(compgen -W \"%s\" -- \"$cur\")); [ ${#COMPREPLY[@]} -gt 0 ] || compopt -o default; fi;;\n",
 	       argument_kind(command));
 }

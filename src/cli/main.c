@@ -149,6 +149,12 @@ static const char *choose(const char *option, const char *variable, const char *
 	return value && *value ? value : fallback;
 }
 
+/* A link with the name of another runtime lets its callers find this one. */
+static bool is_runtime_name(const char *program)
+{
+	return bh_streq(program, "bulkhead-oci") || bh_streq(program, "runc") || bh_streq(program, "crun");
+}
+
 int main(int argc, char **argv)
 {
 	struct global_options global = { 0 };
@@ -159,7 +165,7 @@ int main(int argc, char **argv)
 	bool help;
 
 	bh_cli.program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
-	if (bh_streq(bh_cli.program, "bulkhead-oci"))
+	if (is_runtime_name(bh_cli.program))
 		return bh_oci_main(argc, argv);
 	r = bh_options_parse(global_sets, &global, true, argc - 1, argv + 1, &argc, &err);
 	argv++;

@@ -169,6 +169,8 @@ int bh_child_early(struct bh_job *job, struct bh_error *err);
 int bh_child_lock_down(struct bh_job *job, struct bh_error *err);
 /* "exec: "NAME": no such file or directory" with exit code 127 or 126; `name` NULL if it isn't known any more. */
 int bh_exec_error(const char *name, int errnum, struct bh_error *err);
+/* The same for what only execve(2) found (a missing interpreter): "exec NAME: no such file or directory". */
+int bh_execve_error(const char *name, int errnum, struct bh_error *err);
 _Noreturn void bh_child_execute(struct bh_job *job);
 /* notify.c: refuses a filter under which nothing could be started, or whose listener couldn't be passed on. */
 int bh_check_seccomp(struct bh_job *job, struct bh_error *err);

@@ -562,7 +562,7 @@ static int take_failure(const struct bh_message *message, const char *command, s
 			err->exit_code = message->exit_code;
 		return bh_error_text(err, message->errnum, "%s", message->text);
 	}
-	return bh_exec_error(command, message->errnum, err);
+	return bh_execve_error(command, message->errnum, err);
 }
 
 int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned until, struct bh_error *err)

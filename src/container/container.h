@@ -26,6 +26,7 @@ struct bh_container_stdio {
 	/* terminal: the driver allocates the pty inside the container's devpts, makes its slave fd 0-2, the controlling
 	 * terminal and /dev/console, and returns the master here (owned by the caller afterwards). */
 	int ret_terminal_fd;
+	bool plain_newlines; /* what is written comes out as it was written: whoever shows it adds the carriage returns */
 };
 
 /* A small file of the container's own (/etc/hosts): it lives on a tmpfs that only its mount namespace knows. */

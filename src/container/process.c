@@ -204,6 +204,9 @@ void bh_job_clamp_capabilities(struct bh_job *job)
 
 	*c = job->process->capabilities;
 	/* The kernel's rule (capabilities(7)); buildah gives ambient ones that are not inheritable. */
+	for (int i = 0; c->ambient & ~(c->permitted & c->inheritable) && bh_capability_name(i); i++)
+		if ((c->ambient & ~(c->permitted & c->inheritable)) >> i & 1)
+			bh_warn("can't raise ambient capability %s: it is not inheritable", bh_capability_name(i));
 	c->ambient &= c->permitted & c->inheritable;
 	/* A user namespace's root has them all there; and nearly every machine gives the usual ones. */
 	if (job->user_namespace || !(c->permitted & ~bh_capability_default_set()))
@@ -281,7 +284,7 @@ static int not_found(const char *name, struct bh_error *err)
 	return bh_error_text(err, ENOENT, "exec: \"%s\": executable file not found in $PATH", name);
 }
 
-int bh_exec_error(const char *name, int errnum, struct bh_error *err)
+static const char *exec_words(int errnum, struct bh_error *err)
 {
 	/* In the words of runc, which its callers look for. */
 	static const struct {
@@ -305,7 +308,21 @@ int bh_exec_error(const char *name, int errnum, struct bh_error *err)
 			words = known[i].words;
 	if (err)
 		err->exit_code = errnum == ENOENT || errnum == ENOTDIR ? 127 : 126;
+	return words;
+}
+
+int bh_exec_error(const char *name, int errnum, struct bh_error *err)
+{
+	const char *words = exec_words(errnum, err);
+
 	return name ? bh_error_text(err, errnum, "exec: \"%s\": %s", name, words) : bh_error_text(err, errnum, "exec: %s", words);
+}
+
+int bh_execve_error(const char *name, int errnum, struct bh_error *err)
+{
+	const char *words = exec_words(errnum, err);
+
+	return bh_error_text(err, errnum, "exec %s%s%s", name ? name : "", name ? ": " : "", words);
 }
 
 /* 0 if it can be executed, else the reason. */
@@ -319,7 +336,8 @@ static int examine(const char *path)
 		return -EISDIR;
 	if (!S_ISREG(st.st_mode))
 		return -EACCES;
-	return faccessat(AT_FDCWD, path, X_OK, 0) < 0 ? -errno : 0;
+	/* As the effective user: access(2) would forget CAP_DAC_OVERRIDE of one that is not root. */
+	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0 ? -errno : 0;
 }
 
 static int search_path(struct bh_job *job, const char *name, struct bh_error *err)

@@ -140,7 +140,7 @@ static int open_target(struct bh_job *job, int mount_fd, const char *destination
 	if (fd == -ENOENT)
 		return bh_make_in_root(job->root_fd, destination, is_directory(mount_fd) ? BH_NODE_DIRECTORY : BH_NODE_FILE, err);
 	if (fd == -ELOOP || (fd == -ENOTDIR && plain_directory))
-		return bh_error_text(err, ELOOP, "%s in the root file system is not an ordinary folder", destination);
+		return bh_error_text(err, ELOOP, "%s must be mounted on ordinary directory", destination);
 	return fd < 0 ? bh_error_set(err, -fd, "open %s in the root file system", destination) : fd;
 }
 
@@ -367,7 +367,7 @@ static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, stru
 	if (plain) {
 		target = bh_open_in_root(job->root_fd, m->destination, O_PATH | O_NOFOLLOW);
 		if (target >= 0 && is_directory(target) != 1)
-			return bh_error_text(err, ELOOP, "%s in the root file system is not an ordinary folder", m->destination);
+			return bh_error_text(err, ELOOP, "%s must be mounted on ordinary directory", m->destination);
 		bh_close_fd(&target);
 	}
 	target = bh_make_in_root(job->root_fd, m->destination, file ? BH_NODE_FILE : BH_NODE_DIRECTORY, err);

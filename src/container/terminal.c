@@ -63,11 +63,23 @@ static int make_console(struct bh_job *job, struct bh_error *err)
 	return r < 0 ? bh_error_set(err, -r, "attach /dev/console") : 0;
 }
 
+static int keep_newlines(int terminal_fd)
+{
+	struct termios mode;
+
+	if (tcgetattr(terminal_fd, &mode) < 0)
+		return -1;
+	mode.c_oflag &= ~(tcflag_t)ONLCR;
+	return tcsetattr(terminal_fd, TCSANOW, &mode);
+}
+
 static int prepare_terminal(struct bh_job *job, int master, struct bh_error *err)
 {
 	const struct bh_spec_process *p = job->process;
 	struct winsize size = { .ws_row = p->console_size.height, .ws_col = p->console_size.width };
 
+	if (job->stdio->plain_newlines && keep_newlines(job->terminal_fd) < 0)
+		return bh_error_set(err, errno, "set the terminal's mode");
 	if (p->console_size.set && ioctl(master, TIOCSWINSZ, &size) < 0)
 		return bh_error_set(err, errno, "set the terminal's size");
 	if (p->user.uid && fchown(job->terminal_fd, p->user.uid, (gid_t)-1) < 0)

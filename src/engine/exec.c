@@ -91,7 +91,7 @@ static int run_exec(struct bh_container *c, const struct bh_exec_options *o, str
 {
 	bh_auto_free char *path = bh_container_compartment_path(c);
 	const struct bh_isolation_driver *driver;
-	struct bh_container_stdio stdio = { -1, -1, -1, -1 };
+	struct bh_container_stdio stdio = { .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .ret_terminal_fd = -1 };
 	struct bh_container_exec request = {
 		.init_pid = c->pid,
 		.spec = c->spec,

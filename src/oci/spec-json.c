@@ -293,8 +293,8 @@ static const struct bh_field console_fields[] = {
 };
 
 static const struct bh_field user_fields[] = {
-	NEEDED("uid", U32, bh_spec_process, user.uid),
-	NEEDED("gid", U32, bh_spec_process, user.gid),
+	FIELD("uid", U32, bh_spec_process, user.uid),
+	FIELD("gid", U32, bh_spec_process, user.gid),
 	FLAGGED("umask", U32, bh_spec_process, user.umask, user.umask_set),
 	{ .name = "additionalGids",
 	  .type = BH_FIELD_ARRAY,

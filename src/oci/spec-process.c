@@ -50,7 +50,7 @@ static const char *parse_one(const char *text, unsigned max, unsigned *ret_numbe
 int bh_parse_number_list(const char *text, unsigned max, void (*add)(void *context, unsigned number), void *context)
 {
 	while (*text) {
-		unsigned first, last;
+		unsigned first = 0, last;
 
 		text = parse_one(text, max, &first);
 		last = first;

@@ -124,7 +124,7 @@ static struct bh_spec *fixture(void **state)
 	(void)state;
 	bh_spec_clear(&spec_storage);
 	default_spec(&spec_storage);
-	stdio = (struct bh_container_stdio){ -1, output_fd, output_fd, -1 };
+	stdio = (struct bh_container_stdio){ -1, output_fd, output_fd, -1, false };
 	request = (struct bh_container_create){ .rootfs = { .mount_fd = -1, .path = in_test("root") }, .stdio = &stdio };
 	static char root[512];
 	snprintf(root, sizeof root, "%s", in_test("root"));

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 struct create_options {
-	const char *bundle, *console_socket, *pid_file;
+	const char *bundle, *config, *console_socket, *pid_file, *pidfd_socket;
 	int64_t preserve_fds;
 	bool no_pivot, no_new_keyring, detach, keep, no_subreaper;
 };
@@ -21,6 +21,10 @@ static const struct bh_option common[] = {
 	  false },
 	{ 0, "console-socket", BH_OPTION_STRING, offsetof(struct create_options, console_socket), "PATH",
 	  "Unix socket that gets the terminal's master", NULL, false },
+	{ 'f', "config", BH_OPTION_STRING, offsetof(struct create_options, config), "FILE", "The configuration (default: the bundle's config.json)",
+	  NULL, false },
+	{ 0, "pidfd-socket", BH_OPTION_STRING, offsetof(struct create_options, pidfd_socket), "PATH", "Unix socket that gets a pidfd of the process",
+	  NULL, false },
 	{ 0, "pid-file", BH_OPTION_STRING, offsetof(struct create_options, pid_file), "FILE", "Write the first process's pid to this file", NULL,
 	  false },
 	{ 0, "no-pivot", BH_OPTION_BOOL, offsetof(struct create_options, no_pivot), NULL, "Don't use pivot_root (for roots on a ramdisk)", NULL, false },
@@ -39,15 +43,36 @@ static int configured(void *context, struct bh_spec *spec, struct bh_error *err)
 {
 	struct bh_oci_console *console = context;
 
+	int listen_fds = bh_oci_listen_fds();
+
+	if (listen_fds > 0) {
+		bh_strv_addf(&spec->process.env, "LISTEN_FDS=%d", listen_fds);
+		bh_strv_add(&spec->process.env, "LISTEN_PID=1");
+	}
 	console->terminal = spec->process.terminal;
 	return bh_oci_console_check(console, err);
 }
 
-static bool is_rootless(void)
+int bh_oci_listen_fds(void)
 {
-	if (bh_oci.rootless && !bh_streq(bh_oci.rootless, "auto"))
-		return bh_streq(bh_oci.rootless, "true");
-	return geteuid() != 0 || bh_in_user_namespace();
+	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+	int64_t number = 0;
+
+	if (!pid || !fds || bh_parse_int(pid, 1, INT_MAX, &number) < 0 || number != getpid())
+		return 0;
+	return bh_parse_int(fds, 0, BH_OCI_PRESERVE_MAX, &number) < 0 ? 0 : (int)number;
+}
+
+int bh_oci_check_fds(int64_t preserve, struct bh_error *err)
+{
+	int listen_fds = bh_oci_listen_fds();
+
+	if (preserve < 0 || preserve > BH_OCI_PRESERVE_MAX)
+		return bh_error_text(err, EINVAL, "--preserve-fds %lld is out of range", (long long)preserve);
+	for (int i = 0; i < (int)preserve; i++)
+		if (fcntl(3 + listen_fds + i, F_GETFD) < 0)
+			return bh_error_set(err, errno, "unable to stat preserved-fd %d (of %lld)", i, (long long)preserve);
+	return listen_fds + (int)preserve;
 }
 
 static int make(const struct create_options *o, const char *id, bool run, struct bh_oci_console *console, struct bh_bundle *ret_bundle,
@@ -60,22 +85,31 @@ static int make(const struct create_options *o, const char *id, bool run, struct
 		.bundle = bundle,
 		.pid_file = o->pid_file,
 		.systemd_cgroup = bh_oci.systemd_cgroup,
-		.rootless = is_rootless(),
+		.rootless = bh_oci.rootless,
 		.run = run,
-		.preserve_fds = (int)o->preserve_fds,
 		.no_pivot = o->no_pivot,
 		.no_new_keyring = o->no_new_keyring,
+		.config = o->config,
 		.stdio = &console->stdio,
 		.configured = configured,
 		.terminal = bh_oci_console_send,
 		.context = console,
 	};
+	int r;
 
 	if (!bundle)
 		return bh_error_set(err, errno, "bundle %s", o->bundle ? o->bundle : ".");
-	if (o->preserve_fds < 0 || o->preserve_fds > INT_MAX / 2)
-		return bh_error_text(err, EINVAL, "--preserve-fds %lld is out of range", (long long)o->preserve_fds);
-	return bh_bundle_create(&request, ret_bundle, err);
+	r = request.preserve_fds = bh_oci_check_fds(o->preserve_fds, err);
+	if (r >= 0)
+		r = bh_bundle_create(&request, ret_bundle, err);
+	if (r < 0 || !o->pidfd_socket || !*o->pidfd_socket)
+		return r;
+	r = bh_oci_send_fd("pidfd", o->pidfd_socket, "pidfd", ret_bundle->pidfd, err);
+	if (r < 0) {
+		bh_bundle_delete(ret_bundle, true, NULL);
+		bh_bundle_close(ret_bundle);
+	}
+	return r;
 }
 
 static int create(void *arg, int argc, char **argv)
@@ -87,7 +121,7 @@ static int create(void *arg, int argc, char **argv)
 
 	(void)argc;
 	if (make(o, argv[0], false, &console, &bundle, &err) < 0) {
-		bh_error_prefix(&err, "bulkhead-oci create failed: unable to start container process");
+		bh_error_prefix(&err, "%s create failed: unable to start container process", bh_oci.program);
 		return bh_oci_fail(&err, 1);
 	}
 	bh_bundle_close(&bundle);
@@ -106,7 +140,7 @@ static int run(void *arg, int argc, char **argv)
 	if (r == 0)
 		r = make(o, argv[0], true, &console, &bundle, &err);
 	if (r < 0) {
-		bh_error_prefix(&err, "bulkhead-oci run failed: unable to start container process");
+		bh_error_prefix(&err, "%s run failed: unable to start container process", bh_oci.program);
 		return bh_oci_fail(&err, 1);
 	}
 	if (!o->detach) {
@@ -122,6 +156,9 @@ const struct bh_command bh_oci_command_create = {
 	.name = "create",
 	.synopsis = "[OPTIONS] CONTAINER",
 	.summary = "Make a container of a bundle; its process waits for start",
+	.description = "Makes the namespaces, the cgroup and the root file system that the bundle's config.json asks for, with a first "
+		       "process that waits. start lets it run. The id may hold letters, digits and the characters _ + - . and must be "
+		       "unique below --root.",
 	.sets = { common },
 	.options_size = sizeof(struct create_options),
 	.min_arguments = 1,
@@ -133,6 +170,9 @@ const struct bh_command bh_oci_command_run = {
 	.name = "run",
 	.synopsis = "[OPTIONS] CONTAINER",
 	.summary = "Make a container of a bundle and run it",
+	.description = "create and start in one. Unless it is told to detach, the command stays as the parent of the first process: it "
+		       "passes signals and, if the process has a terminal, input, output and window sizes on, and deletes the container "
+		       "when that process has ended.",
 	.sets = { common, run_only },
 	.options_size = sizeof(struct create_options),
 	.min_arguments = 1,

@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* features: the features document of the runtime specification. */
+/* features: what of the runtime specification is understood (runtime-spec features.md). */
 #include "cli/oci/oci.h"
 
 #include "base/file.h"
-#include "container/container.h"
 
-static int features(void *arg, int argc, char **argv)
+static int run(void *arg, int argc, char **argv)
 {
 	bh_auto_buf struct bh_buf text = { 0 };
 
-	(void)arg;
-	(void)argc;
-	(void)argv;
+	(void)arg, (void)argc, (void)argv;
 	bh_spec_features_write(&text);
 	return bh_write_all(STDOUT_FILENO, text.data, text.length) < 0 ? 1 : 0;
 }
@@ -19,7 +16,8 @@ static int features(void *arg, int argc, char **argv)
 const struct bh_command bh_oci_command_features = {
 	.name = "features",
 	.synopsis = "",
-	.summary = "Show what of the specification is understood, as JSON",
-	.max_arguments = 0,
-	.run = features,
+	.summary = "Tell as JSON what of the runtime specification is understood",
+	.description = "The document is the one of the runtime specification's features.md. It tells what this program knows, not what the "
+		       "machine has.",
+	.run = run,
 };

@@ -185,24 +185,12 @@ static void serve(struct relay *r)
 	}
 }
 
-/* What the process writes comes out as it wrote it; where our stdout is a terminal, that one adds the carriage returns. */
-static void keep_newlines(int terminal_fd)
-{
-	struct termios mode;
-
-	if (tcgetattr(terminal_fd, &mode) < 0)
-		return;
-	mode.c_oflag &= ~(tcflag_t)ONLCR;
-	tcsetattr(terminal_fd, TCSANOW, &mode);
-}
-
 int bh_oci_foreground(pid_t pid, int pidfd, int terminal_fd)
 {
 	struct relay r = { .pid = pid, .pidfd = pidfd, .terminal_fd = terminal_fd };
 
 	if (terminal_fd >= 0) {
 		bh_set_nonblock(terminal_fd, true);
-		keep_newlines(terminal_fd);
 		copy_size(&r);
 		if (tcgetattr(STDIN_FILENO, &r.saved) == 0) {
 			struct termios raw = r.saved;

@@ -54,7 +54,7 @@ static int print_state(struct bh_bundle *bundle, struct bh_error *err)
 	bh_auto_buf struct bh_buf text = { 0 };
 
 	(void)err;
-	bh_bundle_state(bundle, &text);
+	bh_bundle_state(bundle, "", true, &text);
 	printf("%s\n", text.data);
 	return 0;
 }
@@ -136,6 +136,8 @@ const struct bh_command bh_oci_command_kill = {
 	.name = "kill",
 	.synopsis = "[OPTIONS] CONTAINER [SIGNAL]",
 	.summary = "Send a signal (default TERM) to a container's first process",
+	.description = "The signal is a name, with or without SIG, or a number. KILL for a container that shares the host's process ids "
+		       "goes to all its processes.",
 	.sets = { kill_options },
 	.options_size = sizeof(struct kill_options),
 	.min_arguments = 1,
@@ -175,6 +177,8 @@ const struct bh_command bh_oci_command_delete = {
 	.name = "delete",
 	.synopsis = "[OPTIONS] CONTAINER",
 	.summary = "Remove a stopped container",
+	.description = "Removes the cgroup with what is left in it and the state, and calls the poststop hooks. One that is created but was"
+		       " never started is killed first; a running one only with --force.",
 	.sets = { delete_options },
 	.options_size = sizeof(struct delete_options),
 	.min_arguments = 1,

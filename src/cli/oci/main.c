@@ -14,11 +14,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+
+#define FIRST_USER_NAMESPACE 0xEFFFFFFDU /* PROC_USER_INIT_INO of the kernel */
 
 struct bh_oci bh_oci;
 
 struct global_options {
-	const char *root, *log, *log_format, *rootless, *criu;
+	const char *root, *log, *log_format, *rootless, *criu, *cgroup_manager;
 	bool debug, systemd_cgroup, version;
 };
 
@@ -30,6 +33,8 @@ const struct bh_option bh_oci_global_options[] = {
 	{ 0, "debug", BH_OPTION_BOOL, offsetof(struct global_options, debug), NULL, "Tell more", NULL, false },
 	{ 0, "systemd-cgroup", BH_OPTION_BOOL, offsetof(struct global_options, systemd_cgroup), NULL,
 	  "cgroupsPath is \"slice:prefix:name\", made by systemd", NULL, false },
+	{ 0, "cgroup-manager", BH_OPTION_STRING, offsetof(struct global_options, cgroup_manager), "MANAGER",
+	  "cgroupfs or systemd (as --systemd-cgroup)", "cgroupfs|systemd", false },
 	{ 0, "rootless", BH_OPTION_STRING, offsetof(struct global_options, rootless), "true|false|auto",
 	  "Ignore what only root may do (default auto)", "true|false|auto", false },
 	{ 0, "criu", BH_OPTION_STRING, offsetof(struct global_options, criu), "PATH", "The criu program for checkpoint and restore", NULL, false },
@@ -69,6 +74,17 @@ static void write_line(int fd, bool json, const char *level, const char *text)
 	bh_write_all(fd, line.data, line.length);
 }
 
+/* Of the program's own messages: to the log file if there is one, else to stderr. */
+static void log_line(enum bh_log_level level, const char *text)
+{
+	static const char *const names[] = { "error", "warning", "info", "debug" };
+
+	int fd = log_fd >= 0 ? log_fd : STDERR_FILENO;
+
+	/* The container's first process closes all but the fd that the steps are told on, and has another stderr. */
+	write_line(bh_explain_fd() >= 0 ? bh_explain_fd() : fd, log_json, names[level], text);
+}
+
 int bh_oci_fail(const struct bh_error *err, int status)
 {
 	fflush(stdout);
@@ -88,34 +104,38 @@ int bh_oci_open(char **argv, struct bh_bundle *ret_bundle, struct bh_error *err)
 
 static void print_overview(void)
 {
-	printf("Usage:  bulkhead-oci [OPTIONS] COMMAND [OPTIONS] [CONTAINER] [ARG...]\n\nRuns containers as the OCI runtime specification says.\n\n"
-	       "Commands:\n");
+	printf("Usage:  %s [OPTIONS] COMMAND [OPTIONS] [CONTAINER] [ARG...]\n\nRuns containers as the OCI runtime specification says.\n\n"
+	       "Commands:\n",
+	       bh_oci.program);
 	for (const struct bh_command *const *c = bh_oci_commands; *c; c++)
-		printf("  %-12s %s\n", (*c)->name, (*c)->summary);
+		if (!(*c)->hidden)
+			printf("  %-12s %s\n", (*c)->name, (*c)->summary);
 	printf("\nGlobal options:\n");
 	for (const struct bh_option *o = bh_oci_global_options; o->name; o++)
 		printf("  %s%c%s--%s%s%s\t%s\n", o->short_name ? "-" : " ", o->short_name ? o->short_name : ' ', o->short_name ? ", " : "  ", o->name,
 		       o->argument ? " " : "", o->argument ? o->argument : "", o->help);
-	printf("\nRun 'bulkhead-oci COMMAND --help' for the options of a command.\n");
+	printf("\nRun '%s COMMAND --help' for the options of a command.\n", bh_oci.program);
 }
 
 static int print_help(const struct bh_command *command)
 {
 	bh_auto_buf struct bh_buf help = { 0 };
 
-	bh_command_help(command, "bulkhead-oci", &help);
+	bh_command_help(command, bh_oci.program, &help);
 	return bh_write_all(STDOUT_FILENO, help.data, help.length) < 0 ? 1 : 0;
 }
 
+/* In runc's words. */
 static int check_arguments(const struct bh_command *command, int argc, struct bh_error *err)
 {
+	bool exact = command->min_arguments == command->max_arguments;
+
 	if (argc < command->min_arguments)
-		return bh_error_text(err, EINVAL, "bulkhead-oci: \"%s\" requires %s %d argument%s", command->name,
-				     command->min_arguments == command->max_arguments ? "exactly" : "a minimum of", command->min_arguments,
-				     command->min_arguments == 1 ? "(s)" : "s");
+		return bh_error_text(err, EINVAL, "%s: \"%s\" requires %s %d argument(s)", bh_oci.program, command->name,
+				     exact ? "exactly" : "a minimum of", command->min_arguments);
 	if (command->max_arguments >= 0 && argc > command->max_arguments)
-		return bh_error_text(err, EINVAL, "bulkhead-oci: \"%s\" requires %s %d argument(s)", command->name,
-				     command->min_arguments == command->max_arguments ? "exactly" : "a maximum of", command->max_arguments);
+		return bh_error_text(err, EINVAL, "%s: \"%s\" requires %s %d argument(s)", bh_oci.program, command->name,
+				     exact ? "exactly" : "a maximum of", command->max_arguments);
 	return 0;
 }
 
@@ -156,6 +176,18 @@ static const char *default_root(void)
 	return geteuid() != 0 && runtime_dir && *runtime_dir ? bh_printf("%s/bulkhead-oci", runtime_dir) : "/run/bulkhead-oci";
 }
 
+/* As runc decides about cgroups: systemd gives an ordinary user some; otherwise he and the root of a user namespace have none. */
+static bool is_rootless(const char *option)
+{
+	struct stat user;
+
+	if (option && !bh_streq(option, "auto"))
+		return bh_streq(option, "true");
+	if (bh_oci.systemd_cgroup)
+		return false;
+	return geteuid() != 0 || (stat("/proc/self/ns/user", &user) == 0 && user.st_ino != FIRST_USER_NAMESPACE);
+}
+
 static const struct bh_command *find_command(const char *name)
 {
 	for (const struct bh_command *const *c = bh_oci_commands; *c; c++)
@@ -169,8 +201,10 @@ int bh_oci_main(int argc, char **argv)
 	struct global_options global = { 0 };
 	struct bh_error err = BH_ERROR_INIT;
 	const struct bh_command *command;
-	int r = bh_options_parse(global_sets, &global, true, argc - 1, argv + 1, &argc, &err);
+	int r;
 
+	bh_oci.program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+	r = bh_options_parse(global_sets, &global, true, argc - 1, argv + 1, &argc, &err);
 	argv++;
 	if (r == -ECANCELED || (r == 0 && !global.version && (argc == 0 || bh_streq(argv[0], "help")))) {
 		print_overview();
@@ -181,17 +215,21 @@ int bh_oci_main(int argc, char **argv)
 	if (r < 0)
 		return bh_oci_fail(&err, 1);
 	if (global.version) {
-		printf("bulkhead-oci version %s\nspec: 1.2.0\n", BH_VERSION);
+		printf("%s version %s\ncommit: %s\nspec: " BH_SPEC_VERSION "\n", bh_oci.program, BH_VERSION, BH_VERSION);
 		return 0;
 	}
-	if (global.debug)
+	bh_log_set_sink(log_line);
+	if (global.debug) {
 		bh_log_set_level(BH_LOG_DEBUG);
+		bh_explain_enable(BH_EXPLAIN_LOG, log_fd >= 0 ? log_fd : STDERR_FILENO);
+	}
 	bh_oci.root = global.root && *global.root ? global.root : default_root();
-	bh_oci.systemd_cgroup = global.systemd_cgroup;
-	bh_oci.rootless = global.rootless;
+	bh_oci.systemd_cgroup = global.systemd_cgroup || bh_streq(global.cgroup_manager, "systemd");
+	bh_oci.criu = global.criu && *global.criu ? global.criu : "criu";
+	bh_oci.rootless = is_rootless(global.rootless);
 	command = find_command(argv[0]);
 	if (!command) {
-		bh_error_text(&err, EINVAL, "'%.100s' is not a bulkhead-oci command; see 'bulkhead-oci --help'", argv[0]);
+		bh_error_text(&err, EINVAL, "No help topic for '%.100s': it is no command; see '%s --help'", argv[0], bh_oci.program);
 		return bh_oci_fail(&err, 1);
 	}
 	return run_command(command, argc - 1, argv + 1);

@@ -11,9 +11,11 @@
 #include "bundle/bundle.h"
 
 struct bh_oci {
+	const char *program;   /* argv[0]'s last part */
 	const char *root;      /* --root */
-	const char *rootless;  /* --rootless: "true", "false", "auto" or NULL */
+	const char *criu;      /* --criu */
 	bool systemd_cgroup;
+	bool rootless;         /* what of cgroups this user may not do is left out */
 };
 extern struct bh_oci bh_oci;
 
@@ -40,6 +42,13 @@ struct bh_oci_console {
 int bh_oci_console_check(struct bh_oci_console *console, struct bh_error *err);
 /* Sends the master to the console socket, if there is one: the `terminal` callback of a bh_bundle_create. */
 int bh_oci_console_send(void *console, int master_fd, struct bh_error *err);
+/* Connects to the unix socket and sends one fd, named in the message's bytes. `what` is for error words. */
+int bh_oci_send_fd(const char *what, const char *path, const char *name, int fd, struct bh_error *err);
+/* How many fds a service manager handed to this very process (sd_listen_fds(3)); they begin at 3. */
+int bh_oci_listen_fds(void);
+/* --preserve-fds and the former together: how many fds from 3 on the process gets; those of the option must be open. */
+#define BH_OCI_PRESERVE_MAX 65536
+int bh_oci_check_fds(int64_t preserve, struct bh_error *err);
 
 /* --- staying with a process (foreground.c) --------------------------------------------------------------------------- */
 

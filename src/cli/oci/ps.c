@@ -149,6 +149,8 @@ const struct bh_command bh_oci_command_ps = {
 	.name = "ps",
 	.synopsis = "[OPTIONS] CONTAINER [PS OPTIONS]",
 	.summary = "Show the processes of a container",
+	.description = "Runs ps(1) with the given options (default -ef) and shows the lines of the container's processes, by their pids on "
+		       "the host. The output of ps must have a column PID. With --format json it is an array of pids.",
 	.sets = { options },
 	.options_size = sizeof(struct ps_options),
 	.stop_at_argument = true,

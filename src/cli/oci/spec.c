@@ -49,7 +49,7 @@ static const struct mount mounts_rootless[] = {
 };
 
 static const char head[] = "{\n"
-			   "\t\"ociVersion\": \"1.2.0\",\n"
+			   "\t\"ociVersion\": \"" BH_SPEC_VERSION "\",\n"
 			   "\t\"process\": {\n"
 			   "\t\t\"terminal\": true,\n"
 			   "\t\t\"user\": {\n"
@@ -193,6 +193,7 @@ const struct bh_command bh_oci_command_spec = {
 	.name = "spec",
 	.synopsis = "[OPTIONS]",
 	.summary = "Write a config.json to begin with",
+	.description = "The file must not exist. It asks for a shell on a terminal in the folder rootfs beside it.",
 	.sets = { options },
 	.options_size = sizeof(struct spec_options),
 	.run = run,

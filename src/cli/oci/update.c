@@ -203,6 +203,7 @@ const struct bh_command bh_oci_command_update = {
 	.name = "update",
 	.synopsis = "[OPTIONS] CONTAINER",
 	.summary = "Change the resource limits of a container",
+	.description = "Limits that are not given stay as they are. Sizes take the units k, m and g. The rules for devices can not be changed.",
 	.sets = { options },
 	.options_size = sizeof(struct update_options),
 	.min_arguments = 1,
