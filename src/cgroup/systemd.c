@@ -502,6 +502,8 @@ int bh_cgroup_start_unit(struct bh_cgroup *cgroup, const struct bh_cgroup_reques
 
 	if (access("/run/systemd/system", F_OK) < 0)
 		return bh_error_text(err, ENOTSUP, "systemd not running on this host, cannot use systemd cgroups manager");
+	if (cgroup->driver->version == 1 && request->rootless)
+		return bh_error_text(err, ENOTSUP, "a user's own systemd needs cgroup v2 for its containers: v1 gives users no cgroups");
 	if (cgroup->driver->version == 1 && request->resources->unified.count)
 		return bh_error_text(err, EINVAL, "invalid configuration: cannot use unified on cgroup v1");
 	r = bh_unit_name_parse(request->path, request->name ? request->name : "", request->rootless, &name, err);

@@ -292,13 +292,16 @@ static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resource
 	return r;
 }
 
-/* One folder in each hierarchy that there is, in the order of enum bh_cgroup_folder. */
+/* One folder in each hierarchy that there is, in the order of enum bh_cgroup_folder. What lies on the tmpfs itself is no
+ * hierarchy, and looking is cheaper than trying. */
 static int make_every_folder(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
 {
-	int r = 0;
+	struct stat top, st;
+	int r = fstat(cgroup->root_fd, &top) < 0 ? bh_error_set(err, errno, "stat " CGROUP_ROOT) : 0;
 
 	for (size_t i = 0; r >= 0 && i < FOLDER_COUNT; i++)
-		r = add_folder(cgroup, (enum bh_cgroup_folder)i, resources, err);
+		if (fstatat(cgroup->root_fd, bh_cgroup_v1_names[i], &st, 0) == 0 && st.st_dev != top.st_dev)
+			r = add_folder(cgroup, (enum bh_cgroup_folder)i, resources, err);
 	return r;
 }
 

