@@ -128,6 +128,22 @@ run_is() {
 	fi
 }
 
+# take_results COMMAND...: a test in another language that prints "ok TEXT" or "not ok TEXT" with details behind tabs. It must
+# print at least one, and its exit status is a check as well.
+take_results() {
+	local line text before=$test_number
+	while IFS= read -r line; do
+		IFS=$'\t' read -ra text <<<"$line"
+		case $line in
+		'ok '*) pass "${line#ok }" ;;
+		'not ok '*) fail "${text[0]#not ok }" "${text[@]:1}" ;;
+		'# '*) diag "${line#\# }" ;;
+		*) fail "$(basename "$2") speaks TAP" "$line" ;;
+		esac
+	done < <("$@" 2>&1 || echo "not ok $* ended with $?")
+	[ "$test_number" -gt "$before" ] || fail "$* has results"
+}
+
 # within SECONDS COMMAND...: tries until the command succeeds or the time is over.
 within() {
 	local deadline=$((SECONDS + $1 * SCALE))

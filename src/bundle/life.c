@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -153,14 +152,12 @@ int bh_bundle_remove(struct bh_bundle *b, struct bh_error *err)
 static int end_process(struct bh_bundle *b, struct bh_error *err)
 {
 	struct bh_compartment_place place = bh_bundle_place(b);
-	struct pollfd ended = { b->pidfd, POLLIN, 0 };
-
 	if (b->pidfd < 0)
 		return 0;
 	if (b->status == BH_BUNDLE_PAUSED)
 		b->driver->pause(&place, false, NULL);
 	bh_pidfd_send_signal(b->pidfd, SIGKILL);
-	if (poll(&ended, 1, DELETE_WAIT_MS) == 0)
+	if (bh_pidfd_wait(b->pidfd, DELETE_WAIT_MS) == 0)
 		return bh_error_text(err, EBUSY, "container init still running");
 	b->status = BH_BUNDLE_STOPPED;
 	return 0;

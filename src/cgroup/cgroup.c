@@ -29,6 +29,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "linux/syscall.h"
 #include "base/time.h"
 
 #include <ctype.h>
@@ -473,13 +474,15 @@ int bh_cgroup_open(const char *path, struct bh_cgroup **ret_cgroup, struct bh_er
 	return 0;
 }
 
-/* CLONE_INTO_CGROUP came with 5.7. v2 without it isn't supported; on the hybrid layout the write has to do. */
+/* CLONE_INTO_CGROUP came with 5.7; without it, or where a filter hides clone3, a write has to do. */
 static bool can_clone_into(void)
 {
 	static int known = -1;
 	struct utsname uts;
 	unsigned version = 0, patch_level = 0;
 
+	if (!bh_linux_has(BH_CALL_CLONE3))
+		return false;
 	if (known >= 0)
 		return known;
 	if (uname(&uts) == 0 && sscanf(uts.release, "%u.%u", &version, &patch_level) != 2)
@@ -490,12 +493,12 @@ static bool can_clone_into(void)
 
 int bh_cgroup_clone_fd(const struct bh_cgroup *cgroup)
 {
-	return cgroup->driver->version == 2 || can_clone_into() ? cgroup->folders[FOLDER_UNIFIED].fd : -1;
+	return can_clone_into() ? cgroup->folders[FOLDER_UNIFIED].fd : -1;
 }
 
 bool bh_cgroup_is_entered_by_clone(const struct bh_cgroup *cgroup)
 {
-	return cgroup->driver->version == 2;
+	return cgroup->driver->version == 2 && can_clone_into();
 }
 
 int bh_cgroup_enter_self(const struct bh_cgroup *cgroup, struct bh_error *err)

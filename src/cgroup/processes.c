@@ -114,7 +114,7 @@ static int open_some(struct bh_cgroup *cgroup, const pid_t *pids, size_t count, 
 	int r;
 
 	for (size_t i = 0; i < count; i++) {
-		int fd = pids[i] == getpid() ? -1 : bh_pidfd_open(pids[i]);
+		int fd = pids[i] == getpid() ? -1 : bh_pidfd_or_folder(pids[i]);
 
 		if (fd < 0)
 			continue;
@@ -157,11 +157,11 @@ static int wait_pidfds(struct pidfds *p, int64_t deadline_ns)
 {
 	for (size_t i = 0; i < p->count; i++) {
 		int64_t left_ns = deadline_ns - bh_monotonic_ns();
-		int r = left_ns <= 0 ? 0 : poll(&p->items[i], 1, (int)(left_ns / 1000000) + 1);
+		int r = left_ns <= 0 ? 0 : bh_pidfd_wait(p->items[i].fd, (int)(left_ns / 1000000) + 1);
 
 		if (r == 0)
 			return -ETIMEDOUT;
-		if (r < 0 && errno == EINTR)
+		if (r == -EINTR)
 			i--;
 	}
 	return 0;

@@ -217,8 +217,8 @@ static int open_folder(struct bh_cgroup *cgroup, struct bh_error *err)
 
 static int enter_self(const struct bh_cgroup *cgroup, struct bh_error *err)
 {
-	(void)cgroup, (void)err;
-	return 0;
+	/* Born in it, wherever the kernel can do that. */
+	return bh_cgroup_is_entered_by_clone(cgroup) ? 0 : bh_cgroup_write(cgroup, FOLDER_UNIFIED, "cgroup.procs", "0", err);
 }
 
 const struct bh_cgroup_driver bh_cgroup_v2 = {

@@ -165,8 +165,14 @@ static int stage_enter(struct bh_job *job, struct bh_error *err)
 	static const enum bh_namespace_type order[] = { BH_NS_NETWORK, BH_NS_IPC, BH_NS_UTS,   BH_NS_CGROUP,
 							BH_NS_TIME,    BH_NS_PID, BH_NS_MOUNT, BH_NS_USER };
 
-	if (job->enter_pidfd >= 0) {
-		if (setns(job->enter_pidfd, job->enter_flags) < 0)
+	if (job->enter_pidfd >= 0 && setns(job->enter_pidfd, job->enter_flags) < 0) {
+		int r = errno == EINVAL ? bh_job_open_namespaces(job, job->exec_request->init_pid, job->enter_pidfd, err) : 1;
+
+		/* Entered none of them. */
+		job->enter_pidfd = -1;
+		if (r < 0)
+			return r;
+		if (r > 0)
 			return bh_error_set(err, errno, "enter the container's namespaces");
 	}
 	for (size_t i = 0; job->enter_pidfd < 0 && i < BH_ARRAY_SIZE(order); i++) {

@@ -33,7 +33,8 @@ struct bh_message {
 
 /* `pass_fd` -1 = none. */
 int bh_sync_send(int sync, const struct bh_message *message, int pass_fd);
-/* 1: a message, 0: the other side is closed, -errno. *ret_fd (may be NULL) is -1 if none came. */
+/* 1: a message, 0: the other side is closed, -ECONNRESET: closed before it read or accepted what was sent, -errno. *ret_fd
+ * (may be NULL) is -1 if none came. */
 int bh_sync_receive(int sync, struct bh_message *ret_message, int *ret_fd);
 int bh_sync_send_error(int sync, const struct bh_error *why);
 
@@ -110,6 +111,9 @@ int bh_child_oom_score_before(struct bh_job *job, struct bh_error *err);
 void bh_job_clamp_capabilities(struct bh_job *job);
 /* clone3 with the job's new namespaces and cgroup; ret_pidfd may be NULL. */
 pid_t bh_job_clone(struct bh_job *job, uint64_t extra_flags, int *ret_pidfd);
+
+/* exec: the namespaces to enter as files, for kernels before 5.8 (exec.c). */
+int bh_job_open_namespaces(struct bh_job *job, pid_t init_pid, int init_pidfd, struct bh_error *err);
 
 /* The child's side (child.c). */
 typedef int (*bh_stage)(struct bh_job *job, struct bh_error *err);

@@ -400,11 +400,18 @@ pid_t bh_job_clone(struct bh_job *job, uint64_t extra_flags, int *ret_pidfd)
 		.exit_signal = extra_flags & CLONE_PARENT ? 0 : SIGCHLD,
 	};
 
-	if (cgroup_fd >= 0) {
-		args.flags |= CLONE_INTO_CGROUP;
-		args.cgroup = (uint64_t)cgroup_fd;
-	}
-	return bh_clone3(&args);
+	pid_t pid;
+
+	if (cgroup_fd < 0)
+		return bh_clone3(&args);
+	args.flags |= CLONE_INTO_CGROUP;
+	args.cgroup = (uint64_t)cgroup_fd;
+	pid = bh_clone3(&args);
+	if (pid != -ENOSYS || bh_cgroup_clone_fd(job->cgroup) >= 0)
+		return pid;
+	/* No clone3: the child enters by itself, and makes the cgroup namespace after that. */
+	job->new_flags &= ~(uint64_t)CLONE_NEWCGROUP;
+	return bh_job_clone(job, extra_flags, ret_pidfd);
 }
 
 void bh_job_warn(struct bh_job *job, const char *format, ...)
@@ -542,7 +549,7 @@ static int take_pid(struct bh_job *job, struct bh_container_process *process, pi
 		reap(job->helper);
 	job->helper = 0;
 	process->pid = pid;
-	process->pidfd = bh_pidfd_open(pid);
+	process->pidfd = bh_pidfd_or_folder(pid);
 	if (process->pidfd < 0)
 		return bh_error_set(err, -process->pidfd, "open a pidfd of the container's process");
 	return bh_caller_schedule(job, pid, err);
@@ -566,11 +573,11 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 		struct bh_message message = { 0 };
 		int fd = -1, r = bh_sync_receive(job->sync_caller, &message, &fd);
 
-		if (r < 0)
+		if (r < 0 && r != -ECONNRESET)
 			return bh_error_set(err, -r, "read from the container's process");
 		if (r == 0 && !until && process->pid > 0)
 			return 0;
-		if (r == 0)
+		if (r <= 0)
 			return bh_error_text(err, ECHILD, "the container's process ended before it was ready");
 		if (message.kind == BH_MESSAGE_ERROR || message.kind == BH_MESSAGE_FAILED)
 			return take_failure(&message, job->process->args.items[0], err);
@@ -619,7 +626,7 @@ void bh_job_kill(struct bh_job *job, struct bh_container_process *process)
 		bh_close_fd(&job->stdio->ret_terminal_fd);
 }
 
-static int create(const struct bh_container_create *request, bool run, struct bh_container_process *ret_process, struct bh_error *err)
+static int try_create(const struct bh_container_create *request, bool run, struct bh_container_process *ret_process, struct bh_error *err)
 {
 	struct bh_container_process process = { .pid = -1, .pidfd = -1, .sync_fd = -1 };
 	struct bh_job job;
@@ -652,6 +659,19 @@ static int create(const struct bh_container_create *request, bool run, struct bh
 	return r;
 }
 
+static int create(const struct bh_container_create *request, bool run, struct bh_container_process *ret_process, struct bh_error *err)
+{
+	bool mount_api = bh_linux_has(BH_CALL_MOUNT_API);
+	int r = try_create(request, run, ret_process, err);
+
+	/* Linux 5.2 to 5.11 have all of the mount API but mount_setattr, which shows at the root mount. Then once more, with mount(2). */
+	if (r == 0 || !mount_api || bh_linux_has(BH_CALL_MOUNT_API))
+		return r;
+	if (err)
+		*err = (struct bh_error)BH_ERROR_INIT;
+	return try_create(request, run, ret_process, err);
+}
+
 int bh_container_create(const struct bh_container_create *request, struct bh_container_process *ret_process, struct bh_error *err)
 {
 	return create(request, false, ret_process, err);
@@ -678,6 +698,8 @@ int bh_container_start_remote(int connection, struct bh_error *err)
 
 	if (r == 0)
 		return 0;
+	if (r == -ECONNRESET)
+		return bh_error_text(err, ECONNRESET, "cannot start a container that has stopped");
 	return r < 0 ? bh_error_set(err, -r, "hear how the start went") : take_failure(&message, NULL, err);
 }
 

@@ -15,7 +15,7 @@
 #include <fcntl.h>
 #include <sched.h>
 
-static int open_namespace_files(struct bh_job *job, pid_t pid, int pidfd, struct bh_error *err)
+int bh_job_open_namespaces(struct bh_job *job, pid_t pid, int pidfd, struct bh_error *err)
 {
 	for (int i = 0; i < BH_NS_COUNT; i++) {
 		bh_auto_free char *path = NULL;
@@ -40,7 +40,7 @@ static int prepare_namespaces(struct bh_job *job, const struct bh_container_exec
 		job->enter_flags |= CLONE_NEWUSER;
 	job->user_namespace = job->enter_flags & CLONE_NEWUSER;
 	if (!bh_linux_has(BH_CALL_SETNS_PIDFD))
-		return open_namespace_files(job, request->init_pid, request->init_pidfd, err);
+		return bh_job_open_namespaces(job, request->init_pid, request->init_pidfd, err);
 	job->enter_pidfd = fcntl(request->init_pidfd, F_DUPFD_CLOEXEC, 3);
 	return job->enter_pidfd < 0 ? bh_error_set(err, errno, "keep the container's pidfd") : 0;
 }

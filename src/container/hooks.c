@@ -127,15 +127,12 @@ static int begin_hook(const struct bh_spec_hook *hook, const char *kind, const c
 		r = make_pipe(&ret->failed_fd, &failed_fd);
 	if (r < 0)
 		return r;
-	ret->pid = fork();
+	ret->pid = bh_clone3(&(struct clone_args){ .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&ret->pidfd, .exit_signal = SIGCHLD });
 	if (ret->pid == 0) {
 		enter_folder(kind, bundle);
 		execute_hook(hook, stdin_fd, stdout_fd, stderr_fd, failed_fd);
 	}
-	if (ret->pid < 0)
-		return -errno;
-	ret->pidfd = bh_pidfd_open(ret->pid);
-	return 0;
+	return BH_MIN(ret->pid, 0);
 }
 
 static void take_output(struct running *r, int which)
@@ -159,6 +156,9 @@ static void watch_hook(struct running *r, int64_t timeout_s)
 		int64_t left_ms = (end_ns - bh_monotonic_ns() + 999999) / 1000000;
 		bool ended;
 
+		/* Before 5.2 there is no pidfd: the end of its streams is all that is seen before its own. */
+		if (r->pidfd < 0 && r->outputs[0] < 0 && r->outputs[1] < 0)
+			return;
 		if (poll(fds, BH_ARRAY_SIZE(fds), timeout_s ? (int)BH_MAX(left_ms, 0) : -1) == 0) {
 			r->late = true;
 			kill(r->pid, SIGKILL);
@@ -241,9 +241,11 @@ static struct bh_hook_state state_of(const struct bh_job *job, const char *statu
 
 int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err)
 {
-	struct bh_hook_state state = state_of(job, "creating", pid);
+	/* runtime.md, "Lifecycle": prestart comes behind the step that ends `creating`, createRuntime is told of as part of it. */
+	struct bh_hook_state state = state_of(job, "created", pid);
 	int r = bh_container_hooks(job->spec, &job->spec->hooks.prestart, "prestart", &state, err);
 
+	state.status = "creating";
 	return r < 0 ? r : bh_container_hooks(job->spec, &job->spec->hooks.create_runtime, "createRuntime", &state, err);
 }
 
@@ -273,8 +275,13 @@ int bh_child_wait_for_start(struct bh_job *job, struct bh_error *err)
 	do
 		connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	while (connection < 0 && errno == EINTR);
-	if (connection < 0 || dup3(connection, job->sync_child, O_CLOEXEC) < 0)
+	if (connection < 0)
 		return bh_error_set(err, errno, "wait for the start");
+	if (dup3(connection, job->sync_child, O_CLOEXEC) < 0) {
+		r = bh_error_set(err, errno, "wait for the start");
+		job->sync_child = BH_TAKE_FD(connection); /* whoever starts it wants to hear that */
+		return r;
+	}
 	close(listener);
 	return 0;
 }

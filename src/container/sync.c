@@ -73,7 +73,7 @@ int bh_sync_receive(int sync, struct bh_message *ret_message, int *ret_fd)
 		n = recvmsg(sync, &header, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
-		return errno == ECONNRESET ? 0 : -errno;
+		return -errno;
 	if (n == 0)
 		return 0;
 	fd = take_fd(&header);

@@ -37,7 +37,7 @@ int bh_process_start_time(pid_t pid, uint64_t *ret_start)
 
 int bh_process_open(pid_t pid, uint64_t start)
 {
-	bh_auto_close int fd = bh_pidfd_open(pid);
+	bh_auto_close int fd = bh_pidfd_or_folder(pid);
 	uint64_t now = 0;
 	int r;
 

@@ -3,14 +3,21 @@
 
 #include "base/memory.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+
+#define FDS_AT_LEAST 65536
+#define FDS_AT_MOST (1u << 20) /* fs.nr_open as the kernel has it */
 
 static unsigned missing_calls;
 
@@ -68,30 +75,91 @@ pid_t bh_clone3(const struct clone_args *args)
 
 int bh_pidfd_open(pid_t pid)
 {
-	long r = syscall(SYS_pidfd_open, pid, 0);
+	if (!bh_linux_has(BH_CALL_PIDFD_OPEN))
+		return -ENOSYS;
+	return (int)result(syscall(SYS_pidfd_open, pid, 0), BH_CALL_PIDFD_OPEN);
+}
 
-	return r < 0 ? -errno : (int)r;
+int bh_pidfd_or_folder(pid_t pid)
+{
+	char path[32];
+	int r = bh_pidfd_open(pid);
+
+	if (r != -ENOSYS)
+		return r;
+	snprintf(path, sizeof path, "/proc/%d", (int)pid);
+	r = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return r >= 0 ? r : errno == ENOENT ? -ESRCH : -errno;
+}
+
+/* Of a process that is known by its folder: 'Z' and so on, 0 when it is gone. The folder never becomes another process's. */
+static char state_of(int folder_fd)
+{
+	int fd = openat(folder_fd, "stat", O_RDONLY | O_CLOEXEC);
+	char text[512], *end;
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+
+	bh_close_fd(&fd);
+	text[n < 0 ? 0 : n] = '\0';
+	end = strrchr(text, ')');
+	return end && end[1] ? end[2] : 0;
+}
+
+static int signal_by_folder(int folder_fd, int signal)
+{
+	char path[32], folder[64];
+	int pid;
+	ssize_t n;
+
+	snprintf(path, sizeof path, "/proc/self/fd/%d", folder_fd);
+	n = readlink(path, folder, sizeof folder - 1);
+	folder[n < 0 ? 0 : n] = '\0';
+	if (sscanf(folder, "/proc/%d", &pid) != 1 || pid <= 0)
+		return -ENOSYS;
+	if (!state_of(folder_fd))
+		return -ESRCH;
+	return kill(pid, signal) < 0 ? -errno : 0;
 }
 
 int bh_pidfd_send_signal(int pidfd, int signal)
 {
-	return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0 ? -errno : 0;
+	if (syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) == 0)
+		return 0;
+	return errno == ENOSYS ? signal_by_folder(pidfd, signal) : -errno;
 }
 
-/* Without the system call: the open fds are those that /proc/self/fd lists. */
+int bh_pidfd_wait(int pidfd, int timeout_ms)
+{
+	struct pollfd ended = { pidfd, POLLIN, 0 };
+	struct stat st;
+
+	if (bh_linux_has(BH_CALL_PIDFD_OPEN) || fstat(pidfd, &st) < 0 || !S_ISDIR(st.st_mode)) {
+		int r = poll(&ended, 1, timeout_ms);
+
+		return r < 0 ? -errno : r;
+	}
+	/* Such a kernel tells nobody but the parent of a process's end: there is no other way than to look. */
+	for (int waited_ms = 0; timeout_ms < 0 || waited_ms <= timeout_ms; waited_ms++) {
+		char state = state_of(pidfd);
+
+		if (!state || state == 'Z' || state == 'X')
+			return 1;
+		poll(NULL, 0, 1);
+	}
+	return 0;
+}
+
+/* Without the system call: one number after the other. Not those that /proc/self/fd lists: in a container that we are about to
+ * join, /proc may be anything. An fd lies above the limit only if the limit was lowered after it was opened. */
 static int close_one_by_one(unsigned first, unsigned last, unsigned flags)
 {
-	bh_auto_closedir DIR *dir = opendir("/proc/self/fd");
-	struct dirent *entry;
+	struct rlimit limit = { 0 };
+	unsigned end;
 
-	if (!dir)
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return -errno;
-	while ((entry = readdir(dir))) {
-		char *end;
-		unsigned long fd = strtoul(entry->d_name, &end, 10);
-
-		if (*end || end == entry->d_name || fd < first || fd > last || (int)fd == dirfd(dir))
-			continue;
+	end = (unsigned)BH_MIN(BH_MAX(limit.rlim_max, (rlim_t)FDS_AT_LEAST), (rlim_t)FDS_AT_MOST);
+	for (unsigned fd = first; fd <= last && fd < end; fd++) {
 		if (flags & CLOSE_RANGE_CLOEXEC)
 			fcntl((int)fd, F_SETFD, FD_CLOEXEC);
 		else

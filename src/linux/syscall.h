@@ -19,6 +19,7 @@ enum bh_linux_call {
 	BH_CALL_CLOSE_RANGE = 8,  /* 5.9 */
 	BH_CALL_SETNS_PIDFD = 16, /* setns on a pidfd: 5.8 */
 	BH_CALL_FACCESSAT2 = 32,  /* 5.8 */
+	BH_CALL_PIDFD_OPEN = 64,  /* 5.3 */
 };
 
 /* For tests: these calls (bits of enum bh_linux_call) fail with ENOSYS from now on. */
@@ -32,6 +33,10 @@ int bh_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint6
 /* fork-like use only: no CLONE_VM. Without clone3 the flags that clone(2) knows work, others give -ENOSYS. */
 pid_t bh_clone3(const struct clone_args *args);
 int bh_pidfd_open(pid_t pid);
+/* Without pidfds: the folder /proc/PID, which names the process as surely, but can't be polled; only for the two below. */
+int bh_pidfd_or_folder(pid_t pid);
 int bh_pidfd_send_signal(int pidfd, int signal);
+/* 1: it has ended, 0: not within the time (-1: no limit), -errno (-EINTR too). */
+int bh_pidfd_wait(int pidfd, int timeout_ms);
 /* close_range(2), or one close(2) after the other. `flags` as there (CLOSE_RANGE_CLOEXEC). */
 int bh_close_range(unsigned first, unsigned last, unsigned flags);

@@ -43,7 +43,8 @@ int bh_oci_foreground_begin(bool subreaper, struct bh_error *err)
 		sigdelset(&set, own[i]);
 	if (subreaper && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
 		return bh_error_set(err, errno, "become a subreaper");
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return bh_error_set(err, errno, "block signals");
 	signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return signal_fd < 0 ? bh_error_set(err, errno, "signalfd") : 0;
 }
@@ -56,17 +57,29 @@ static void copy_size(const struct relay *r)
 		ioctl(r->terminal_fd, TIOCSWINSZ, &size);
 }
 
+static void take_status(struct relay *r, int status)
+{
+	r->exited = true;
+	r->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/* Somebody else took its status: nobody will tell it any more. */
+static void take_no_status(struct relay *r)
+{
+	r->exited = true;
+	r->status = 255;
+}
+
 static void reap(struct relay *r)
 {
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		if (pid != r->pid)
-			continue;
-		r->exited = true;
-		r->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-	}
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		if (pid == r->pid)
+			take_status(r, status);
+	if (pid < 0 && errno == ECHILD && !r->exited)
+		take_no_status(r);
 }
 
 static void take_signals(struct relay *r)
@@ -125,6 +138,19 @@ static bool is_open(const struct relay *r)
 	return r->terminal_fd >= 0 && !r->output_ended;
 }
 
+/* Without poll(2) the process can't be served, but what it ended with is still told. */
+static void wait_only(struct relay *r)
+{
+	int status;
+
+	while (!r->exited) {
+		if (waitpid(r->pid, &status, 0) == r->pid)
+			take_status(r, status);
+		else if (errno != EINTR)
+			take_no_status(r);
+	}
+}
+
 static void serve(struct relay *r)
 {
 	while (!r->exited || is_open(r)) {
@@ -132,14 +158,18 @@ static void serve(struct relay *r)
 			{ signal_fd, POLLIN, 0 },
 			{ is_open(r) ? r->terminal_fd : -1, (short)(POLLIN | (r->input_length ? POLLOUT : 0)), 0 },
 			{ is_open(r) && !r->input_ended && !r->input_length ? STDIN_FILENO : -1, POLLIN, 0 },
+			/* Beside SIGCHLD, which also speaks of adopted processes: this one asks again until it is reaped. */
+			{ r->exited || !bh_linux_has(BH_CALL_PIDFD_OPEN) ? -1 : r->pidfd, POLLIN, 0 },
 		};
 		/* Others may hold the terminal open when the process is gone: then what is there now is all that is passed on. */
 		int n = poll(fds, BH_ARRAY_SIZE(fds), r->exited ? 0 : -1);
 
 		if (n == 0)
 			return;
-		if (n < 0 && errno != EINTR)
+		if (n < 0 && errno != EINTR) {
+			wait_only(r);
 			return;
+		}
 		if (n < 0)
 			continue;
 		if (fds[0].revents)
@@ -150,6 +180,8 @@ static void serve(struct relay *r)
 			give_input(r);
 		if (fds[2].revents)
 			take_input(r);
+		if (fds[3].revents)
+			reap(r);
 	}
 }
 

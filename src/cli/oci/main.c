@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/time.h"
+#include "linux/namespace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -168,12 +169,20 @@ static int open_log(const struct global_options *global, struct bh_error *err)
 	return log_fd < 0 ? bh_error_set(err, errno, "open the log %s", global->log) : 0;
 }
 
+/* As runc: root in a user namespace (podman's) is an ordinary user, unless it says that it is root. */
+static bool is_users_own(void)
+{
+	const char *user = getenv("USER");
+
+	return geteuid() != 0 || (bh_in_user_namespace() && !bh_streq(user, "root"));
+}
+
 /* Lives as long as the process. */
 static const char *default_root(void)
 {
 	const char *runtime_dir = getenv("XDG_RUNTIME_DIR");
 
-	return geteuid() != 0 && runtime_dir && *runtime_dir ? bh_printf("%s/bulkhead-oci", runtime_dir) : "/run/bulkhead-oci";
+	return runtime_dir && *runtime_dir && is_users_own() ? bh_printf("%s/bulkhead-oci", runtime_dir) : "/run/bulkhead-oci";
 }
 
 /* As runc decides about cgroups: systemd gives an ordinary user some; otherwise he and the root of a user namespace have none. */
