@@ -92,6 +92,7 @@ struct bh_job {
 	int proc_mount_fd;     /* the procfs that we mounted on /proc */
 	int proc_fd;           /* private procfs */
 	int terminal_fd;       /* pty slave */
+	bool cwd_is_late;      /* only the final user may enter the working directory */
 	char *exec_path;       /* the workload's file as found inside */
 	struct bh_strv environment; /* instead of process->env, if something had to be added */
 };
@@ -163,6 +164,7 @@ int bh_caller_schedule(const struct bh_job *job, pid_t pid, struct bh_error *err
 int bh_child_limits(struct bh_job *job, struct bh_error *err);           /* process.c */
 int bh_child_close_fds(struct bh_job *job, struct bh_error *err);
 int bh_child_working_directory(struct bh_job *job, struct bh_error *err);
+int bh_child_late_working_directory(struct bh_job *job, struct bh_error *err);
 int bh_child_environment(struct bh_job *job, struct bh_error *err);     /* environment.c */
 /* The folder of the user with this number by the root's /etc/passwd; "/" without one. */
 char *bh_home_of_user(int root_fd, uint32_t uid);
