@@ -68,7 +68,6 @@ static void test_what_hooks_see(void **state)
 	assert_int_equal(bh_container_start(&p, &error), 0);
 	assert_int_equal(finish(&p), 0);
 	for (int i = 0; i < 2; i++) {
-		/* prestart is older than the state "creating". */
 		bh_auto_free char *outside = bh_printf("{\"ociVersion\":\"1.2.0\",\"id\":\"hooked\",\"status\":\"%s\",\"pid\":%d%s",
 						       i ? "creating" : "created", (int)p.pid, rest);
 
