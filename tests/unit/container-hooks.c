@@ -60,15 +60,17 @@ static void test_what_hooks_see(void **state)
 	struct bh_container_process p;
 	struct bh_hook_state stopped = { "hooked", folder, "stopped", 0 };
 	bh_auto_free char *rest = bh_printf(",\"bundle\":\"%s\",\"annotations\":{\"org.example.a\":\"b=c\"}}\n%s\n", folder, folder);
-	bh_auto_free char *outside = NULL, *after = NULL;
+	bh_auto_free char *after = NULL;
 
 	see_everything(s, folder);
 	set_command(s, "true");
 	create(s, &p);
-	outside = bh_printf("{\"ociVersion\":\"1.2.0\",\"id\":\"hooked\",\"status\":\"creating\",\"pid\":%d%s", (int)p.pid, rest);
 	assert_int_equal(bh_container_start(&p, &error), 0);
 	assert_int_equal(finish(&p), 0);
 	for (int i = 0; i < 2; i++) {
+		bh_auto_free char *outside = bh_printf("{\"ociVersion\":\"1.2.0\",\"id\":\"hooked\",\"status\":\"%s\",\"pid\":%d%s",
+						       i ? "creating" : "created", (int)p.pid, rest);
+
 		read_back(i ? "createRuntime" : "prestart");
 		expect(outside);
 		expect("\n4\n"); /* its three streams, and the folder that ls reads */
