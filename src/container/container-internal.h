@@ -72,6 +72,9 @@ struct bh_job {
 	bool stub_by_path;     /* the filter forbids execveat */
 	bool stub_only_executes; /* what else the stub would do has been done before the filter, which forbids it */
 	int init_fd;           /* --init: detached read-only mount of bulkhead-guest */
+	struct {
+		const char *selinux, *apparmor, *mount; /* NULL: none, or not known here */
+	} labels;
 	struct bh_spec_capabilities capabilities; /* what of process->capabilities this machine can give */
 	struct bh_job_mount *mounts; /* one per spec->mounts */
 	struct bh_seccomp_filter filter;
@@ -90,6 +93,7 @@ struct bh_job {
 	int proc_mount_fd;     /* the procfs that we mounted on /proc */
 	int proc_fd;           /* private procfs */
 	int terminal_fd;       /* pty slave */
+	bool cwd_is_late;      /* only the final user may enter the working directory */
 	char *exec_path;       /* the workload's file as found inside */
 	struct bh_strv environment; /* instead of process->env, if something had to be added */
 };
@@ -163,6 +167,7 @@ int bh_caller_schedule(const struct bh_job *job, pid_t pid, struct bh_error *err
 int bh_child_limits(struct bh_job *job, struct bh_error *err);           /* process.c */
 int bh_child_close_fds(struct bh_job *job, struct bh_error *err);
 int bh_child_working_directory(struct bh_job *job, struct bh_error *err);
+int bh_child_late_working_directory(struct bh_job *job, struct bh_error *err);
 int bh_child_environment(struct bh_job *job, struct bh_error *err);     /* environment.c */
 /* The folder of the user with this number by the root's /etc/passwd; "/" without one. */
 char *const *bh_child_environment_items(const struct bh_job *job); /* what it has become, for execve */
@@ -199,10 +204,10 @@ int bh_child_create_hooks(struct bh_job *job, struct bh_error *err);     /* hook
 int bh_child_start_hooks(struct bh_job *job, struct bh_error *err);
 int bh_child_wait_for_start(struct bh_job *job, struct bh_error *err);
 bool bh_job_has_labels(const struct bh_job *job);
-/* process.apparmorProfile and the labels: refused where they can't be applied. */
-int bh_check_labels(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err);
+/* Fills job->labels: what of the labels this machine knows. */
+void bh_job_take_labels(struct bh_job *job);
 int bh_child_labels(struct bh_job *job, struct bh_error *err);
 int bh_child_key_label(struct bh_job *job, struct bh_error *err);
 /* The option that gives a new file system linux.mountLabel. */
-void bh_label_mount(const struct bh_spec *spec, const char *type, struct bh_mount_options *o);
+void bh_label_mount(const struct bh_job *job, const char *type, struct bh_mount_options *o);
 int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err);

@@ -222,11 +222,9 @@ static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
 	const struct bh_spec_mount *m = &job->spec->mounts[index];
 	struct bh_job_mount *prepared = &job->mounts[index];
 	struct bh_mount_options *o = &prepared->options;
-	int r = bh_mount_options_parse(&m->options, o, err);
 
-	if (r < 0)
-		return r;
-	if (!o->bind && bh_streq(m->type, "bind"))
+	bh_mount_options_parse(&m->options, o);
+	if (bh_streq(m->type, "bind"))
 		o->bind = true;
 	if (o->bind && !o->remount) {
 		if (!m->source || !*m->source)
@@ -380,8 +378,7 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	r = request->rootless ? bh_rootless_enter(job->spec, err) : 0;
 	if (r == 0)
 		r = check_spec(job->spec, request->no_pivot, err);
-	if (r == 0)
-		r = bh_check_labels(job->spec, job->process, err);
+	bh_job_take_labels(job);
 	if (r == 0)
 		r = bh_check_schedule(job->spec, job->process, err);
 	if (r == 0)

@@ -321,7 +321,7 @@ static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct b
 		o->set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
 	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
 		drop_unmapped_gid(job, o);
-	bh_label_mount(job->spec, m->type, o);
+	bh_label_mount(job, m->type, o);
 	if (is_tmpfs && !o->copy_up)
 		take_mode_from_below(job, m->destination, o);
 	fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
@@ -399,7 +399,7 @@ static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, stru
 	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
 		drop_unmapped_gid(job, &prepared->options);
 	if (source < 0)
-		bh_label_mount(job->spec, m->type, &prepared->options);
+		bh_label_mount(job, m->type, &prepared->options);
 	r = bh_mount_classic(m->type, m->source ? m->source : m->type, source, &prepared->options, target, err);
 	if (drop_gid(m->type, r, &prepared->options))
 		r = bh_mount_classic(m->type, m->source ? m->source : m->type, -1, &prepared->options, target, err);
@@ -549,12 +549,10 @@ static int set_root_propagation(const char *word, struct bh_error *err)
 {
 	bh_auto_strv struct bh_strv words = { 0 };
 	struct bh_mount_options o;
-	int r;
+	int r = 0;
 
 	bh_strv_add(&words, word);
-	r = bh_mount_options_parse(&words, &o, err);
-	if (r < 0)
-		return r;
+	bh_mount_options_parse(&words, &o);
 	if (!o.propagation)
 		r = bh_error_text(err, EINVAL, "rootfsPropagation: unknown value '%.40s'", word);
 	else if (mount(NULL, "/", NULL, o.propagation | (o.propagation_recursive ? MS_REC : 0), NULL) < 0)

@@ -23,7 +23,7 @@ struct bh_mount_options {
 	bool idmap, recursive_idmap;
 	struct bh_strv data;                      /* "size=64k", for the file system itself */
 };
-int bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options *ret_options, struct bh_error *err);
+void bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options *ret_options);
 /* The words that are understood, by index; NULL behind the last. */
 const char *bh_mount_option_name(size_t index);
 void bh_mount_options_clear(struct bh_mount_options *options);

@@ -478,7 +478,7 @@ static const struct bh_field seccomp_fields[] = {
 	NEEDED("defaultAction", STRING, bh_spec, seccomp.default_action),
 	FLAGGED("defaultErrnoRet", U32, bh_spec, seccomp.default_errno_ret, seccomp.default_errno_set),
 	FIELD("architectures", STRINGS, bh_spec, seccomp.architectures),
-	FIELD("flags", STRINGS, bh_spec, seccomp.flags),
+	FLAGGED("flags", STRINGS, bh_spec, seccomp.flags, seccomp.flags_set),
 	FIELD("listenerPath", STRING, bh_spec, seccomp.listener_path),
 	FIELD("listenerMetadata", STRING, bh_spec, seccomp.listener_metadata),
 	ARRAY("syscalls", bh_spec, seccomp.rules, seccomp.rule_count, seccomp_rule_fields),

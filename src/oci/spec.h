@@ -204,6 +204,7 @@ struct bh_spec_seccomp {
 	bool default_errno_set;
 	uint32_t default_errno_ret;
 	struct bh_strv architectures, flags;
+	bool flags_set; /* also if the list is empty; without one SPEC_ALLOW is set, as with runc */
 	char *listener_path, *listener_metadata;
 	struct bh_spec_seccomp_rule *rules;
 	size_t rule_count;

@@ -61,7 +61,7 @@ static void test_what_hooks_see(void **state)
 	struct bh_container_process p;
 	struct bh_hook_state stopped = { .id = "hooked", .bundle = folder, .status = "stopped" };
 	bh_auto_free char *rest = bh_printf(",\"bundle\":\"%s\",\"annotations\":{\"org.example.a\":\"b=c\"}}\n%s\n", folder, folder);
-	bh_auto_free char *outside = NULL, *inside = NULL, *after = NULL;
+	bh_auto_free char *inside = NULL, *after = NULL;
 
 	see_everything(s, folder);
 	set_command(s, "true");
@@ -69,9 +69,9 @@ static void test_what_hooks_see(void **state)
 	assert_int_equal(bh_container_start(&p, &error), 0);
 	assert_int_equal(finish(&p), 0);
 	for (int i = 0; i < 2; i++) {
-		free(outside);
-		outside = bh_printf("{\"ociVersion\":\"1.2.0\",\"id\":\"hooked\",\"status\":\"%s\",\"pid\":%d%s", i ? "creating" : "created",
-				    (int)p.pid, rest);
+		bh_auto_free char *outside = bh_printf("{\"ociVersion\":\"1.2.0\",\"id\":\"hooked\",\"status\":\"%s\",\"pid\":%d%s",
+						       i ? "creating" : "created", (int)p.pid, rest);
+
 		read_back(i ? "createRuntime" : "prestart");
 		expect(outside);
 		expect("\n4\n"); /* its three streams, and the folder that ls reads */
