@@ -447,34 +447,40 @@ static int place(struct bh_job *job, const struct bh_spec_mount *m, struct bh_jo
 }
 
 /* A bind of a part of the container's own root, as the mounts before it have left it. */
-static int copy_from_inside(struct bh_job *job, size_t index, struct bh_error *err)
+static int copy_from_inside(struct bh_job *job, const struct bh_job_mount *prepared, struct bh_error *err)
 {
-	struct bh_job_mount *prepared = &job->mounts[index];
-	int fd, r;
+	bh_auto_close int fd = bh_open_in_root(job->root_fd, prepared->inside, O_PATH);
+	int r;
 
-	if (!prepared->inside)
-		return 0;
-	fd = bh_open_in_root(job->root_fd, prepared->inside, O_PATH);
 	if (fd < 0)
 		return bh_error_set(err, -fd, "open the mount source %s", prepared->inside);
 	r = bh_linux_has(BH_CALL_MOUNT_API) ? bh_mount_copy(fd, "", prepared->options.recursive_bind, err) : -ENOSYS;
-	if (r == -ENOSYS) {
-		prepared->source_fd = fd;
+	return r == -ENOSYS ? BH_TAKE_FD(fd) : r;
+}
+
+static int copy_in_turn(struct bh_job *job, size_t index, struct bh_error *err)
+{
+	const struct bh_spec_mount *m = &job->spec->mounts[index];
+	struct bh_job_mount *prepared = &job->mounts[index];
+	int r;
+
+	if (prepared->inside)
+		prepared->source_fd = copy_from_inside(job, prepared, err);
+	else if (prepared->in_turn)
+		prepared->source_fd = bh_job_copy_source(job, m->source, prepared->options.recursive_bind, err);
+	else
 		return 0;
-	}
-	close(fd);
-	if (r < 0)
-		return r;
-	prepared->source_fd = r;
-	r = bh_check_proc_mount(&job->spec->mounts[index], prepared, err);
-	return r < 0 ? r : bh_job_map_source(job, index, -1, err);
+	if (prepared->source_fd < 0)
+		return prepared->source_fd;
+	r = bh_check_proc_mount(m, prepared, err);
+	return r < 0 || !prepared->inside ? r : bh_job_map_source(job, index, -1, err);
 }
 
 int bh_child_mounts(struct bh_job *job, struct bh_error *err)
 {
 	for (size_t i = 0; i < job->spec->mount_count; i++) {
 		const struct bh_spec_mount *m = &job->spec->mounts[i];
-		int r = copy_from_inside(job, i, err);
+		int r = copy_in_turn(job, i, err);
 
 		if (r == 0)
 			r = place(job, m, &job->mounts[i], err);
