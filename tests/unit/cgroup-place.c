@@ -318,7 +318,7 @@ static void test_hybrid_refuses_unified(void **state)
 
 static void test_every_controller_is_handed_down(void **state)
 {
-	bh_auto_free char *deep = bh_printf("%s/a", path), *top = bh_printf("/sys/fs/cgroup%s", path);
+	bh_auto_free char *deep = NULL, *top = NULL;
 	struct bh_cgroup *cgroup;
 	char all[512], own[512];
 
@@ -327,6 +327,8 @@ static void test_every_controller_is_handed_down(void **state)
 		print_message("# lab: only on v2\n");
 		skip();
 	}
+	deep = bh_printf("%s/a", path);
+	top = bh_printf("/sys/fs/cgroup%s", path);
 	OK(make(deep, &cgroup));
 	assert_true(bh_cgroup_read(cgroup->root_fd, "cgroup.controllers", all, sizeof all));
 	assert_true(bh_cgroup_read(bh_cgroup_any_fd(cgroup), "cgroup.controllers", own, sizeof own));
