@@ -25,6 +25,7 @@
 
 static struct bh_cgroup_host host;
 static struct bh_error err;
+static struct bh_strv made; /* folders of the present test's cgroup */
 
 #define OK(call) assert_ok((call), #call, __LINE__)
 static void assert_ok(int r, const char *what, int line)
@@ -41,7 +42,19 @@ static struct bh_cgroup *make(const struct bh_spec_resources *resources)
 	struct bh_cgroup *cgroup = NULL;
 
 	OK(bh_cgroup_make(&request, &cgroup, &err));
+	bh_strv_clear(&made);
+	bh_cgroup_paths(cgroup, &made);
 	return cgroup;
+}
+
+/* What a test that failed in the middle leaves. */
+static int clean_up(void **state)
+{
+	int r = bh_cgroup_remove_paths(&made, NULL, NULL);
+
+	(void)state;
+	bh_strv_clear(&made);
+	return r;
 }
 
 static pid_t spawn(const struct bh_cgroup *cgroup, void (*work)(void))
@@ -208,9 +221,9 @@ static void test_watch(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fields),
-		cmocka_unit_test(test_unlimited_pids_are_left_out),
-		cmocka_unit_test(test_watch),
+		cmocka_unit_test_teardown(test_fields, clean_up),
+		cmocka_unit_test_teardown(test_unlimited_pids_are_left_out, clean_up),
+		cmocka_unit_test_teardown(test_watch, clean_up),
 	};
 
 	if (bh_cgroup_host(&host, &err) < 0)
