@@ -182,18 +182,20 @@ static void take_all(void)
 		memset(memory, 1, 64 * MIB);
 }
 
+/* One read can tell both: what was seen counts for the next question too. */
 static bool wait_for(struct bh_cgroup_watch *watch, bool want_oom)
 {
+	static bool seen_oom, seen_end;
 	struct pollfd p = { .fd = watch->fd, .events = POLLIN };
 
-	while (poll(&p, 1, 10000) > 0) {
+	while (!(want_oom ? seen_oom : seen_end) && poll(&p, 1, 10000) > 0) {
 		bool oom, ended;
 
 		bh_cgroup_watch_read(watch, &oom, &ended);
-		if (want_oom ? oom : ended)
-			return true;
+		seen_oom |= oom;
+		seen_end |= ended;
 	}
-	return false;
+	return want_oom ? seen_oom : seen_end;
 }
 
 static void test_watch(void **state)
