@@ -93,12 +93,26 @@ static int make_socket(struct making *m, struct bh_error *err)
 	return 0;
 }
 
+/* As runc: a destination may be given as seen from outside. */
+static void strip_root(struct bh_bundle *b)
+{
+	size_t length = strlen(b->rootfs);
+
+	for (size_t i = 0; length > 1 && i < b->spec.mount_count; i++) {
+		char *destination = b->spec.mounts[i].destination;
+
+		if (strncmp(destination, b->rootfs, length) == 0 && destination[length] == '/')
+			memmove(destination, destination + length, strlen(destination + length) + 1);
+	}
+}
+
 static int write_record(struct making *m, struct bh_error *err)
 {
 	struct bh_bundle *b = &m->bundle;
 
 	b->bundle = bh_strdup(m->request->bundle);
 	b->rootfs = *b->spec.root.path == '/' ? bh_strdup(b->spec.root.path) : bh_path_join(b->bundle, b->spec.root.path);
+	strip_root(b);
 	b->cgroup_path = bh_strdup(b->spec.cgroups_path && *b->spec.cgroups_path ? b->spec.cgroups_path : b->id);
 	b->oci_version = bh_strdup(b->spec.oci_version);
 	b->created_ns = bh_now_ns();

@@ -43,6 +43,7 @@ int bh_sync_send_error(int sync, const struct bh_error *why);
 struct bh_job_mount {
 	struct bh_mount_options options;
 	int source_fd; /* binds: the detached copy (or, without the mount API, O_PATH of the source) */
+	char *inside;  /* binds of a part of the container's own root: its path there, looked up when its turn comes */
 };
 
 /* Prepared by the caller's side; the child inherits it all by fork and adds what it opens. */
@@ -124,6 +125,8 @@ typedef int (*bh_stage)(struct bh_job *job, struct bh_error *err);
 _Noreturn void bh_child_main(struct bh_job *job);
 _Noreturn void bh_child_fail(struct bh_job *job, const struct bh_error *why);
 /* Opens the source of a bind with the rights of the calling process; relative paths are the bundle's. */
+/* Id-maps the copy of mount `index` if it asks for it: by its own mappings, or by a user namespace (-1: none). */
+int bh_job_map_source(struct bh_job *job, size_t index, int userns_fd, struct bh_error *err);
 int bh_job_open_source(const struct bh_job *job, const char *path, struct bh_error *err);
 
 /* Pieces of the child's work, each in the file of its name. */
@@ -167,6 +170,7 @@ int bh_child_working_directory(struct bh_job *job, struct bh_error *err);
 int bh_child_late_working_directory(struct bh_job *job, struct bh_error *err);
 int bh_child_environment(struct bh_job *job, struct bh_error *err);     /* environment.c */
 /* The folder of the user with this number by the root's /etc/passwd; "/" without one. */
+char *const *bh_child_environment_items(const struct bh_job *job); /* what it has become, for execve */
 char *bh_home_of_user(int root_fd, uint32_t uid);
 int bh_child_credentials(struct bh_job *job, struct bh_error *err);
 int bh_child_find_executable(struct bh_job *job, struct bh_error *err);

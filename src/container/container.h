@@ -116,6 +116,8 @@ int bh_container_remove_rdt(const struct bh_spec *spec, const char *id, struct b
 struct bh_hook_state {
 	const char *id, *bundle, *status; /* "creating", "created", "running", "stopped" */
 	pid_t pid;                        /* 0 = none */
+	const char *folder;               /* where they begin; NULL: in the bundle */
+	char *const *environment;         /* of hooks whose configuration has none, not even an empty one; NULL: the caller's own */
 };
 /* Runs hooks of one kind ("poststart", "poststop") in order, each within its time; the first failure ends it. create,
  * run and start run the other kinds themselves. */

@@ -504,9 +504,7 @@ static void stub_letters(const struct bh_job *job, char *text, size_t size)
 
 _Noreturn void bh_child_execute(struct bh_job *job)
 {
-	static char *const no_environment[] = { NULL };
-	const struct bh_strv *wanted = job->environment.count ? &job->environment : &job->process->env;
-	char *const *environment = wanted->items ? wanted->items : no_environment;
+	char *const *environment = bh_child_environment_items(job);
 	size_t count = job->process->args.count, n = 0;
 	char **argv = bh_calloc(count + 5, sizeof *argv);
 	struct bh_error err = BH_ERROR_INIT;

@@ -34,6 +34,22 @@ static int attach_root_classic(struct bh_job *job, struct bh_error *err)
 	return job->root_fd < 0 ? bh_error_set(err, errno, "open the root %s", path) : 0;
 }
 
+/*
+ * Where the root waits for pivot_root doesn't matter to us. But hooks that run before it enter this mount namespace (GPU
+ * drivers' hooks do), and look for the host's tools and for the root at the path that they know.
+ */
+static int attach_root_for_hooks(struct bh_job *job)
+{
+	const struct bh_spec *spec = job->spec;
+	const char *path = job->request->rootfs.path;
+	bh_auto_close int target = -1;
+
+	if (!path || !(spec->hooks.prestart.count + spec->hooks.create_runtime.count + spec->hooks.create_container.count))
+		return -ENOENT;
+	target = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return target < 0 ? -errno : bh_mount_attach(job->root_fd, target, "");
+}
+
 int bh_child_attach_root(struct bh_job *job, struct bh_error *err)
 {
 	int r;
@@ -45,7 +61,9 @@ int bh_child_attach_root(struct bh_job *job, struct bh_error *err)
 	if (job->root_fd < 0) {
 		r = attach_root_classic(job, err);
 	} else {
-		r = bh_mount_attach(job->root_fd, AT_FDCWD, "/");
+		r = attach_root_for_hooks(job);
+		if (r < 0)
+			r = bh_mount_attach(job->root_fd, AT_FDCWD, "/");
 		if (r < 0)
 			bh_error_set(err, -r, "attach the root file system");
 	}
@@ -119,10 +137,14 @@ static int attach_by_name(struct bh_job *job, int mount_fd, const char *destinat
 {
 	bh_auto_close int own = -1;
 	const char *name = NULL;
+	struct stat st;
 	int r, parent = open_parent(job, destination, &name, &own);
 
 	if (parent < 0)
 		return -ENOENT;
+	/* The kernel lets a file be mounted on a link itself; what the link leads to is meant. */
+	if (kind == BH_ATTACH_ANY && fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
+		return -ELOOP;
 	/* In our new /dev nothing is there yet, so there it is not even tried. */
 	r = parent == job->dev_fd ? -ENOENT : bh_mount_attach(mount_fd, parent, name);
 	if (r != -ENOENT)
@@ -413,11 +435,38 @@ static int place(struct bh_job *job, const struct bh_spec_mount *m, struct bh_jo
 	return place_new(job, m, &prepared->options, err);
 }
 
+/* A bind of a part of the container's own root, as the mounts before it have left it. */
+static int copy_from_inside(struct bh_job *job, size_t index, struct bh_error *err)
+{
+	struct bh_job_mount *prepared = &job->mounts[index];
+	int fd, r;
+
+	if (!prepared->inside)
+		return 0;
+	fd = bh_open_in_root(job->root_fd, prepared->inside, O_PATH);
+	if (fd < 0)
+		return bh_error_set(err, -fd, "open the mount source %s", prepared->inside);
+	r = bh_linux_has(BH_CALL_MOUNT_API) ? bh_mount_copy(fd, "", prepared->options.recursive_bind, err) : -ENOSYS;
+	if (r == -ENOSYS) {
+		prepared->source_fd = fd;
+		return 0;
+	}
+	close(fd);
+	if (r < 0)
+		return r;
+	prepared->source_fd = r;
+	r = bh_check_proc_mount(&job->spec->mounts[index], prepared, err);
+	return r < 0 ? r : bh_job_map_source(job, index, -1, err);
+}
+
 int bh_child_mounts(struct bh_job *job, struct bh_error *err)
 {
 	for (size_t i = 0; i < job->spec->mount_count; i++) {
 		const struct bh_spec_mount *m = &job->spec->mounts[i];
-		int r = place(job, m, &job->mounts[i], err);
+		int r = copy_from_inside(job, i, err);
+
+		if (r == 0)
+			r = place(job, m, &job->mounts[i], err);
 
 		if (r < 0) {
 			bh_error_prefix(err, "mount %s", m->destination);

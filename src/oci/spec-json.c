@@ -201,9 +201,13 @@ static int parse_access(json_object *value, void *at, const struct bh_json_path 
 
 	if (r < 0)
 		return r;
-	if (strlen(text) > 3 || text[strspn(text, "rwm")])
+	/* As runc takes them: each once, in any order; an "a" among them says nothing. */
+	if (text[strspn(text, "rwma")])
 		return bh_schema_error(path, err, "expected letters of \"rwm\"");
-	snprintf(ret_access, 4, "%s", text);
+	for (const char *known = "rwm"; *known; known++)
+		if (strchr(text, *known))
+			*ret_access++ = *known;
+	*ret_access = '\0';
 	return 0;
 }
 
@@ -343,7 +347,7 @@ static const struct bh_field process_fields[] = {
 static const struct bh_field hook_fields[] = {
 	NEEDED("path", STRING, bh_spec_hook, path),
 	FIELD("args", STRINGS, bh_spec_hook, args),
-	FIELD("env", STRINGS, bh_spec_hook, env),
+	FLAGGED("env", STRINGS, bh_spec_hook, env, env_given),
 	FIELD("timeout", I64, bh_spec_hook, timeout_s),
 	{ 0 },
 };

@@ -213,6 +213,7 @@ struct bh_spec_seccomp {
 struct bh_spec_hook {
 	char *path;
 	struct bh_strv args, env;
+	bool env_given;    /* also an empty one */
 	int64_t timeout_s; /* 0 = none */
 };
 

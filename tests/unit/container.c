@@ -138,11 +138,11 @@ static void test_bare_root(void **state)
 	bh_spec_add_mount(s, "/etc/resolv.conf", "bind", in_test("file"), "bind,rprivate");
 	assert_int_equal(run(s, "cat /etc/hosts /etc/resolv.conf; ls -d /proc/self /sys/class /dev/pts"), 0);
 	expect("boundbound");
-	/* A link there is covered, and what it points to is left alone. */
+	/* What a link leads to inside the root is meant, also if it isn't there yet. */
 	unlink(in_test("root/etc/hosts"));
 	assert_int_equal(symlink("../tmp/elsewhere", in_test("root/etc/hosts")), 0);
-	assert_int_equal(run(s, "cat /etc/hosts; ls -A /tmp"), 0);
-	assert_string_equal(output, "bound");
+	assert_int_equal(run(s, "cat /etc/hosts; ls -A /tmp; cat /tmp/elsewhere"), 0);
+	assert_string_equal(output, "boundelsewhere\nbound");
 }
 
 static void test_copy_up(void **state)
@@ -431,7 +431,7 @@ static void test_hooks(void **state)
 {
 	struct bh_spec *s = fixture(state);
 	bh_auto_free char *script = bh_printf("(echo $0; head -c 60; echo) >>%s", in_test("hooks"));
-	struct bh_hook_state hook_state = { "c1", "/b", "stopped", 0 };
+	struct bh_hook_state hook_state = { .id = "c1", .bundle = "/b", .status = "stopped" };
 
 	add_hook(&s->hooks.prestart, "prestart", script, 0);
 	add_hook(&s->hooks.create_runtime, "createRuntime", script, 0);
