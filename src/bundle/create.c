@@ -195,6 +195,7 @@ static int run_process(struct making *m, struct bh_error *err)
 		.cloned = write_init,
 		.cloned_context = m,
 		.preserve_fds = q->preserve_fds,
+		.all_cpus = true,
 		.no_pivot = q->no_pivot,
 		.no_new_keyring = q->no_new_keyring,
 		.start_socket = q->run ? 0 : m->start_socket,

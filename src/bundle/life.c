@@ -191,6 +191,7 @@ int bh_bundle_exec(struct bh_bundle *b, const struct bh_bundle_exec *request, st
 	struct bh_container_exec exec = {
 		.init_pid = b->pid,
 		.init_pidfd = b->pidfd,
+		.all_cpus = true,
 		.id = b->id,
 		.bundle = b->bundle,
 		.process = request->process,

@@ -77,7 +77,16 @@ static int set_time_offsets(struct bh_job *job, struct bh_error *err)
 					    job->spec->time_offsets.monotonic_nanosecs, (long long)job->spec->time_offsets.boottime_secs,
 					    job->spec->time_offsets.boottime_nanosecs);
 
-	return bh_write_value_at(job->proc_fd, "self/timens_offsets", text, err);
+	int r = bh_write_value_at(job->proc_fd, "self/timens_offsets", text, err);
+
+	/* The files of a process that isn't dumpable are the host root's. In a user namespace that has just been made nobody else
+	 * is who could look into this one while it is. */
+	if (r == -EACCES && job->new_flags & CLONE_NEWUSER) {
+		prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+		r = bh_write_value_at(job->proc_fd, "self/timens_offsets", text, err);
+		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	}
+	return r;
 }
 
 /* Offsets can be written only between making the namespace and entering it. */
@@ -213,6 +222,7 @@ static const bh_stage create_stages[] = {
 	stage_begin,
 	bh_child_rdt,
 	stage_cgroup,
+	bh_child_affinity,
 	stage_user_namespace,
 	stage_join,
 	stage_explain_namespaces,

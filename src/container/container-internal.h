@@ -58,6 +58,7 @@ struct bh_job {
 	bool run;              /* execute without waiting for bh_container_start */
 	bool exec;             /* a further process in a running container */
 	bool no_new_keyring;
+	bool all_cpus;
 
 	int join_fds[BH_NS_COUNT]; /* namespaces to join, or -1 */
 	uint64_t new_flags;        /* CLONE_NEW* of the namespaces to make */

@@ -373,6 +373,7 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	job->cgroup = request->cgroup;
 	job->stdio = request->stdio;
 	job->preserve_fds = request->preserve_fds;
+	job->all_cpus = request->all_cpus;
 	job->parent_fate = request->keep_in_parent_fate;
 	job->no_new_keyring = request->no_new_keyring;
 	r = request->rootless ? bh_rootless_enter(job->spec, err) : 0;

@@ -130,7 +130,7 @@ int bh_child_close_fds(struct bh_job *job, struct bh_error *err)
 	int r, last = -1;
 
 	for (int fd = 3; fd < 3 + job->preserve_fds; fd++)
-		if (fcntl(fd, F_SETFD, 0) < 0)
+		if (fcntl(fd, F_SETFD, 0) < 0 && errno != EBADF)
 			return bh_error_set(err, errno, "preserve fd %d", fd);
 	qsort(keep, BH_ARRAY_SIZE(keep), sizeof keep[0], compare);
 	for (size_t i = 0; i < BH_ARRAY_SIZE(keep); i++) {

@@ -209,6 +209,17 @@ static unsigned long default_propagation(const struct bh_spec *spec)
 	return root && strstr(root, "slave") ? MS_SLAVE : MS_PRIVATE;
 }
 
+/* In a user namespace what the source's mount has may be locked: then that stays. */
+static int set_bind(int fd, const struct bh_mount_options *options, struct bh_error *err)
+{
+	struct bh_mount_options exact = *options;
+	int r;
+
+	bh_mount_options_exact(&exact);
+	r = bh_mount_set(fd, &exact, err);
+	return r == -EPERM && exact.clear != options->clear ? bh_mount_set(fd, options, err) : r;
+}
+
 static int place_bind(struct bh_job *job, const struct bh_spec_mount *m, const struct bh_job_mount *prepared, struct bh_error *err)
 {
 	const struct bh_mount_options *o = &prepared->options;
@@ -220,7 +231,7 @@ static int place_bind(struct bh_job *job, const struct bh_spec_mount *m, const s
 	if (first && (!o->propagation || o->propagation == MS_SHARED))
 		r = bh_mount_set_propagation(prepared->source_fd, o->propagation ? MS_SLAVE : first, true, err);
 	if (r == 0)
-		r = bh_mount_set(prepared->source_fd, o, err);
+		r = set_bind(prepared->source_fd, o, err);
 	if (r == 0)
 		r = bh_attach_inside(job, prepared->source_fd, m->destination, BH_ATTACH_ANY, err);
 	if (r == 0)
@@ -622,10 +633,29 @@ static int enter_by_pivot(struct bh_job *job, struct bh_error *err)
 	return 0;
 }
 
+/* As long as something can be made. Whether it can be entered is found out by the process itself. */
+static void make_working_directory(struct bh_job *job)
+{
+	const char *path = job->process->cwd;
+	int fd;
+
+	if (!path || *path != '/' || bh_streq(path, "/"))
+		return;
+	fd = bh_open_in_root(job->root_fd, path, O_PATH);
+	if (fd == -ENOENT)
+		fd = bh_make_in_root(job->root_fd, path, BH_NODE_DIRECTORY, NULL);
+	bh_close_fd(&fd);
+}
+
 int bh_child_pivot(struct bh_job *job, struct bh_error *err)
 {
 	const char *propagation = job->spec->rootfs_propagation;
-	int r = job->spec->root.readonly ? make_root_readonly(job, err) : 0;
+	int r = 0;
+
+	if (job->spec->root.readonly) {
+		make_working_directory(job);
+		r = make_root_readonly(job, err);
+	}
 
 	if (r == 0)
 		r = job->request->no_pivot ? enter_by_chroot(job, err) : enter_by_pivot(job, err);

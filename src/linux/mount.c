@@ -159,6 +159,18 @@ void bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options
 	*ret_options = o;
 }
 
+void bh_mount_options_exact(struct bh_mount_options *o)
+{
+	uint64_t all = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
+
+	if (!o->set && !o->clear)
+		return;
+	/* Times of access stay as they are unless something is said of them. */
+	if ((o->set | o->clear) & (ATIME | MOUNT_ATTR_NODIRATIME))
+		all |= ATIME | MOUNT_ATTR_NODIRATIME;
+	o->clear |= all & ~o->set;
+}
+
 void bh_mount_options_clear(struct bh_mount_options *options)
 {
 	bh_strv_clear(&options->data);
