@@ -146,7 +146,8 @@ static void test_scope(void **state)
 		.path = path, .name = id, .resources = &spec.resources, .every_hierarchy = true, .strict = true, .systemd = true, .annotations = &annotations
 	};
 	struct bh_cgroup *cgroup = NULL, *again = NULL;
-	static const char more[] = "{\"memory\":{\"limit\":67108864,\"swap\":67108864},\"pids\":{\"limit\":10},\"cpu\":{\"quota\":600000,\"period\":900000}}";
+	static const char more[] =
+		"{\"memory\":{\"limit\":67108864,\"swap\":67108864},\"pids\":{\"limit\":10},\"cpu\":{\"quota\":600000,\"period\":900000}}";
 	int64_t start;
 	pid_t pid;
 
