@@ -39,14 +39,18 @@ static int load_config(struct making *m, struct bh_error *err)
 {
 	const char *name = m->request->config ? m->request->config : "config.json";
 	bh_auto_close int dir = bh_open_dir(AT_FDCWD, m->request->bundle, O_PATH, err);
-	int r;
+	/* A FIFO in the bundle must not hold us: our caller's signals are blocked already. What is named by option may be a pipe. */
+	int block = m->request->config ? 0 : O_NONBLOCK;
+	bh_auto_close int fd = dir < 0 ? -1 : openat(dir, name, O_RDONLY | O_NOCTTY | O_CLOEXEC | block);
+	int r = dir < 0 ? dir : fd < 0 ? -errno : bh_read_fd(fd, BH_SPEC_JSON_MAX, &m->config);
 
 	if (dir < 0)
 		return dir;
-	r = bh_read_file_at(dir, name, BH_SPEC_JSON_MAX, &m->config, err);
-	if (r == -ENOENT)
+	if (fd < 0 && r == -ENOENT)
 		return bh_error_text(err, ENOENT, "JSON specification file %s not found", name);
-	if (r == 0)
+	if (r < 0)
+		r = bh_error_set(err, -r, "read %s", name);
+	else
 		r = bh_spec_parse(m->config.data, m->config.length, &m->bundle.spec, err);
 	if (r < 0)
 		return r;

@@ -682,13 +682,14 @@ static int read_json(const char *json, size_t length, json_object **ret_object, 
 	tokener = json_tokener_new_ex(BH_SPEC_JSON_DEPTH);
 	if (!tokener)
 		return bh_error_set(err, ENOMEM, "allocate a JSON parser");
-	json_tokener_set_flags(tokener, JSON_TOKENER_VALIDATE_UTF8);
+	/* Strictly JSON: with it json-c wants nothing behind the end, not even what is allowed there. */
+	json_tokener_set_flags(tokener, JSON_TOKENER_VALIDATE_UTF8 | JSON_TOKENER_STRICT);
+	while (length > 0 && strchr(" \t\r\n", json[length - 1]) && json[length - 1])
+		length--;
 	object = json_tokener_parse_ex(tokener, json, (int)length);
 	end = json_tokener_get_parse_end(tokener);
 	if (!object)
 		r = bh_error_text(err, EINVAL, "not valid JSON at byte %zu: %s", end, json_tokener_error_desc(json_tokener_get_error(tokener)));
-	while (r == 0 && end < length && strchr(" \t\r\n", json[end]) && json[end])
-		end++;
 	if (r == 0 && end < length)
 		r = bh_error_text(err, EINVAL, "not valid JSON at byte %zu: text after the end", end);
 	json_tokener_free(tokener);

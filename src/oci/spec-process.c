@@ -120,10 +120,24 @@ static int check_rlimits(const struct bh_spec_process *process, struct bh_error 
 	return 0;
 }
 
+/* To setresuid(2) and its kin it means "as it is": the process would keep the runtime's. */
+#define NO_ID UINT32_MAX
+
+static int check_user(const struct bh_spec_process *process, struct bh_error *err)
+{
+	bool bad = process->user.uid == NO_ID || process->user.gid == NO_ID;
+
+	for (size_t i = 0; !bad && i < process->user.additional_gid_count; i++)
+		bad = process->user.additional_gids[i] == NO_ID;
+	return bad ? bh_error_text(err, EINVAL, "process.user: %u is not a user or group id", NO_ID) : 0;
+}
+
 int bh_spec_check_process(const struct bh_spec_process *process, struct bh_error *err)
 {
 	int r = check_rlimits(process, err);
 
+	if (r == 0)
+		r = check_user(process, err);
 	if (r == 0 && process->cwd[0] != '/')
 		r = bh_error_text(err, EINVAL, "process.cwd: '%.200s' is not absolute", process->cwd);
 	if (r == 0)
