@@ -9,6 +9,8 @@
 #define BH_BUNDLE_CGROUPS "cgroups"
 #define BH_BUNDLE_SOCKET "start.sock"
 
+/* The folder of the notify socket, its mount and its variable; notify.c. */
+int bh_bundle_prepare_notify(struct bh_bundle *bundle, struct bh_error *err);
 /* Where its cgroup is. Borrows from the bundle. */
 struct bh_compartment_place bh_bundle_place(const struct bh_bundle *bundle);
 /* Takes down where the cgroup is, in memory and in the state folder. `cgroup` may be NULL. */

@@ -36,13 +36,14 @@ struct bh_bundle {
 	pid_t pid;        /* of the first process; 0 when stopped */
 	int pidfd;        /* -1 when stopped */
 	int root_fd, dir_fd;
+	int notify_fd;    /* sd_notify from inside, or -1 */
 	const struct bh_isolation_driver *driver;
 	struct bh_buf record;
 	size_t config_offset; /* of config.json in `record` */
 	bool has_spec;
 	struct bh_spec spec;  /* after bh_bundle_spec */
 };
-#define BH_BUNDLE_INIT_VALUE { .pidfd = -1, .root_fd = -1, .dir_fd = -1 }
+#define BH_BUNDLE_INIT_VALUE { .pidfd = -1, .root_fd = -1, .dir_fd = -1, .notify_fd = -1 }
 
 /* "created" ... as `state` says it. */
 const char *bh_bundle_status_name(enum bh_bundle_status status);
@@ -63,6 +64,7 @@ struct bh_bundle_create {
 	bool systemd_cgroup;
 	bool rootless;                  /* cgroups are used as far as this user may */
 	bool no_pivot, no_new_keyring;  /* as in struct bh_container_create */
+	bool notify;                    /* the process tells a service manager when it is ready */
 	bool run;                       /* create and start in one: no start socket, nothing waits in between */
 	const char *config;             /* instead of "config.json" in `bundle`; may be absolute */
 	int preserve_fds;
@@ -76,6 +78,12 @@ struct bh_bundle_create {
 /* Reads and checks config.json, makes the container, and leaves its process waiting, or running with `run`; it is a child of
  * the caller. On failure nothing is left. */
 int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *ret_bundle, struct bh_error *err);
+/* What the process has to say to the service manager at the socket `manager` ($NOTIFY_SOCKET): listens (before bh_bundle_start; a
+ * running creation does it), takes one message and passes READY=1 on (true then, and notify_fd is closed), or waits for that or
+ * the process's end. */
+int bh_bundle_listen_notify(struct bh_bundle *bundle, struct bh_error *err);
+bool bh_bundle_take_notify(struct bh_bundle *bundle, const char *manager);
+void bh_bundle_wait_notify(struct bh_bundle *bundle, const char *manager);
 /* Lets a created one run and calls the poststart hooks; -EBUSY/-EINVAL in runc's words when it isn't `created`. */
 int bh_bundle_start(struct bh_bundle *bundle, struct bh_error *err);
 int bh_bundle_kill(struct bh_bundle *bundle, int signal, bool all, struct bh_error *err);

@@ -97,6 +97,13 @@ static int make_socket(struct making *m, struct bh_error *err)
 	return 0;
 }
 
+static int make_notify(struct making *m, struct bh_error *err)
+{
+	int r = m->request->notify ? bh_bundle_prepare_notify(&m->bundle, err) : 0;
+
+	return r == 0 && m->request->notify && m->request->run ? bh_bundle_listen_notify(&m->bundle, err) : r;
+}
+
 /* As runc: a destination may be given as seen from outside. */
 static void strip_root(struct bh_bundle *b)
 {
@@ -248,7 +255,7 @@ static void undo(struct making *m)
 int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *ret_bundle, struct bh_error *err)
 {
 	struct making m = { .request = request, .bundle = BH_BUNDLE_INIT_VALUE, .compartment = BH_COMPARTMENT_INIT, .start_socket = -1 };
-	static int (*const steps[])(struct making *, struct bh_error *) = { load_config, take_id, make_socket, write_record, run_process };
+	static int (*const steps[])(struct making *, struct bh_error *) = { load_config, take_id, make_socket, make_notify, write_record, run_process };
 	int r = bh_bundle_check_id(request->id, err);
 
 	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(steps); i++)

@@ -231,8 +231,10 @@ static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
 		prepared->inside = bh_strdup(path_inside(job, m->source));
 		if (prepared->inside)
 			return 0;
-		/* From inside a user namespace the source might be out of reach, and could not be id-mapped. */
-		prepared->in_turn = !job->user_namespace && !o->idmap && !o->recursive_idmap && !m->uid_mapping_count;
+		/* From inside a user namespace the source might be out of reach, and could not be id-mapped; an fd in /proc shows a
+		 * mount of our own namespace, which the child can't copy. */
+		prepared->in_turn = !job->user_namespace && !o->idmap && !o->recursive_idmap && !m->uid_mapping_count &&
+				    !bh_has_prefix(m->source, "/proc/");
 		if (prepared->in_turn)
 			return 0;
 		prepared->source_fd = bh_job_copy_source(job, m->source, o->recursive_bind, err);
