@@ -209,15 +209,14 @@ static unsigned long default_propagation(const struct bh_spec *spec)
 	return root && strstr(root, "slave") ? MS_SLAVE : MS_PRIVATE;
 }
 
-/* In a user namespace what the source's mount has may be locked: then that stays. */
-static int set_bind(int fd, const struct bh_mount_options *options, struct bh_error *err)
+static int set_bind(const struct bh_job *job, int fd, const struct bh_mount_options *options, struct bh_error *err)
 {
 	struct bh_mount_options exact = *options;
-	int r;
 
 	bh_mount_options_exact(&exact);
-	r = bh_mount_set(fd, &exact, err);
-	return r == -EPERM && exact.clear != options->clear ? bh_mount_set(fd, options, err) : r;
+	if (job->user_namespace && !bh_mount_options_keep_locked(&exact, options, fd))
+		return bh_error_text(err, EPERM, "operation not permitted: the source's own options are locked in a user namespace");
+	return bh_mount_set(fd, &exact, err);
 }
 
 static int place_bind(struct bh_job *job, const struct bh_spec_mount *m, const struct bh_job_mount *prepared, struct bh_error *err)
@@ -231,7 +230,7 @@ static int place_bind(struct bh_job *job, const struct bh_spec_mount *m, const s
 	if (first && (!o->propagation || o->propagation == MS_SHARED))
 		r = bh_mount_set_propagation(prepared->source_fd, o->propagation ? MS_SLAVE : first, true, err);
 	if (r == 0)
-		r = set_bind(prepared->source_fd, o, err);
+		r = set_bind(job, prepared->source_fd, o, err);
 	if (r == 0)
 		r = bh_attach_inside(job, prepared->source_fd, m->destination, BH_ATTACH_ANY, err);
 	if (r == 0)
