@@ -86,36 +86,6 @@ static void remove_parent(struct bh_cgroup *cgroup, char *path)
 	unlinkat(cgroup->root_fd, path, AT_REMOVEDIR);
 }
 
-int bh_cgroup_destroy(struct bh_cgroup *cgroup, struct bh_error *err)
-{
-	int64_t deadline_ns = bh_monotonic_ns() + CGROUP_WAIT_NS;
-	int result = 0;
-
-	bh_cgroup_end_placeholder(cgroup);
-	bh_cgroup_open_made(cgroup);
-
-	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		bh_auto_free char *words = NULL;
-		char *path;
-		int r;
-
-		if (cgroup->folders[i].fd < 0 || cgroup->folders[i].alias)
-			continue;
-		words = bh_cgroup_words(cgroup, (enum bh_cgroup_folder)i, NULL);
-		path = words + sizeof CGROUP_ROOT;
-		r = remove_folder(cgroup, (enum bh_cgroup_folder)i, path, deadline_ns, result < 0 ? NULL : err);
-		if (r < 0 && result == 0)
-			result = r;
-		if (r == 0) {
-			bh_explain("cgroup", "rmdir", words);
-			remove_parent(cgroup, path);
-		}
-	}
-	if (cgroup->unit && result == 0)
-		result = bh_cgroup_stop_unit(cgroup, err);
-	return result;
-}
-
 /* Tries to remove one folder without looking at it first. 1: it is gone now; 0: it wasn't there; -EBUSY (no words). */
 static int remove_unseen(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, struct bh_error *err)
 {
@@ -130,6 +100,41 @@ static int remove_unseen(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder,
 	if (errno == EBUSY || errno == ENOTEMPTY)
 		return -EBUSY;
 	return errno == ENOENT ? 0 : bh_error_set(err, errno, "remove cgroup %s", words);
+}
+
+int bh_cgroup_destroy(struct bh_cgroup *cgroup, struct bh_error *err)
+{
+	int64_t deadline_ns = bh_monotonic_ns() + CGROUP_WAIT_NS;
+	int result = 0;
+
+	bh_cgroup_end_placeholder(cgroup);
+	bh_cgroup_open_made(cgroup);
+
+	for (size_t i = 0; i < FOLDER_COUNT; i++) {
+		bh_auto_free char *words = NULL;
+		char *path;
+		int r;
+
+		if ((cgroup->folders[i].fd < 0 && !cgroup->folders[i].unopened) || cgroup->folders[i].alias)
+			continue;
+		words = bh_cgroup_words(cgroup, (enum bh_cgroup_folder)i, NULL);
+		path = words + sizeof CGROUP_ROOT;
+		if (cgroup->folders[i].unopened) {
+			r = remove_unseen(cgroup, (enum bh_cgroup_folder)i, result < 0 ? NULL : err);
+			result = r < 0 && result == 0 ? r : result;
+			continue;
+		}
+		r = remove_folder(cgroup, (enum bh_cgroup_folder)i, path, deadline_ns, result < 0 ? NULL : err);
+		if (r < 0 && result == 0)
+			result = r;
+		if (r == 0) {
+			bh_explain("cgroup", "rmdir", words);
+			remove_parent(cgroup, path);
+		}
+	}
+	if (cgroup->unit && result == 0)
+		result = bh_cgroup_stop_unit(cgroup, err);
+	return result;
 }
 
 /* Something is left inside: once more, with eyes open. */
