@@ -156,7 +156,7 @@ static void read_status(struct bh_bundle *b)
 		return;
 	b->pid = pid;
 	if (has_file(b, BH_BUNDLE_SOCKET))
-		b->status = BH_BUNDLE_CREATED;
+		b->status = bh_lock_fd(b->dir_fd, false, true) == -EAGAIN ? BH_BUNDLE_CREATING : BH_BUNDLE_CREATED;
 	else
 		b->status = is_paused(b) ? BH_BUNDLE_PAUSED : BH_BUNDLE_RUNNING;
 }

@@ -97,12 +97,26 @@ static int make_socket(struct making *m, struct bh_error *err)
 	return 0;
 }
 
+/* As runc: a destination may be given as seen from outside. */
+static void strip_root(struct bh_bundle *b)
+{
+	size_t length = strlen(b->rootfs);
+
+	for (size_t i = 0; length > 1 && i < b->spec.mount_count; i++) {
+		char *destination = b->spec.mounts[i].destination;
+
+		if (strncmp(destination, b->rootfs, length) == 0 && destination[length] == '/')
+			memmove(destination, destination + length, strlen(destination + length) + 1);
+	}
+}
+
 static int write_record(struct making *m, struct bh_error *err)
 {
 	struct bh_bundle *b = &m->bundle;
 
 	b->bundle = bh_strdup(m->request->bundle);
 	b->rootfs = *b->spec.root.path == '/' ? bh_strdup(b->spec.root.path) : bh_path_join(b->bundle, b->spec.root.path);
+	strip_root(b);
 	b->cgroup_path = bh_strdup(b->spec.cgroups_path && *b->spec.cgroups_path ? b->spec.cgroups_path : b->id);
 	b->oci_version = bh_strdup(b->spec.oci_version);
 	b->created_ns = bh_now_ns();
@@ -185,6 +199,7 @@ static int run_process(struct making *m, struct bh_error *err)
 		.cloned = write_init,
 		.cloned_context = m,
 		.preserve_fds = q->preserve_fds,
+		.all_cpus = true,
 		.no_pivot = q->no_pivot,
 		.no_new_keyring = q->no_new_keyring,
 		.start_socket = q->run ? 0 : m->start_socket,

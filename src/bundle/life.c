@@ -15,7 +15,12 @@
 
 int bh_bundle_run_hooks(struct bh_bundle *b, const struct bh_spec_hooks *hooks, const char *kind, struct bh_error *err)
 {
-	struct bh_hook_state state = { b->id, b->bundle, bh_bundle_status_name(b->status), b->status == BH_BUNDLE_STOPPED ? 0 : b->pid };
+	struct bh_hook_state state = {
+		.id = b->id,
+		.bundle = b->bundle,
+		.status = bh_bundle_status_name(b->status),
+		.pid = b->status == BH_BUNDLE_STOPPED ? 0 : b->pid,
+	};
 
 	return bh_container_hooks(&b->spec, hooks, kind, &state, err);
 }
@@ -186,6 +191,7 @@ int bh_bundle_exec(struct bh_bundle *b, const struct bh_bundle_exec *request, st
 	struct bh_container_exec exec = {
 		.init_pid = b->pid,
 		.init_pidfd = b->pidfd,
+		.all_cpus = true,
 		.id = b->id,
 		.bundle = b->bundle,
 		.process = request->process,

@@ -48,6 +48,7 @@ struct bh_cgroup {
 		char *path;       /* below the hierarchy's root, if it isn't the one above */
 		unsigned made;    /* components of the path that this handle made, from its end: removed again if creation fails */
 		bool alias;       /* another folder by a second name: co-mounted controllers */
+		bool unopened;    /* made, but nobody has needed its fd yet: bh_cgroup_open_made */
 	} folders[FOLDER_COUNT];
 	int placeholder_pidfd; /* keeps a systemd scope alive until the first process is inside */
 };
@@ -126,6 +127,8 @@ const char *bh_cgroup_hierarchy(const struct bh_cgroup *cgroup, enum bh_cgroup_f
 void bh_cgroup_free_ptr(struct bh_cgroup **cgroup);
 #define bh_auto_cgroup __attribute__((cleanup(bh_cgroup_free_ptr)))
 
+/* Bits (1u << folder) of the v1 hierarchies, and the v2 tree, that the kernel has, wherever they are mounted. */
+int bh_cgroup_hierarchies(unsigned *ret_folders, struct bh_error *err);
 /* Takes the paths that /proc/PID/cgroup tells for the process. */
 int bh_cgroup_locate_process(struct bh_cgroup *cgroup, pid_t pid, struct bh_error *err);
 
@@ -159,6 +162,8 @@ int bh_cgroup_any_fd(const struct bh_cgroup *cgroup);
 bool bh_cgroup_is_cgroupfs(int fd, int version);
 /* Makes (or takes over, if it is empty) the folder `path` below `parent_fd` and stores it. -ENOENT: no such parent. */
 int bh_cgroup_make_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, struct bh_error *err);
+/* The fds of folders that were made without looking into them. */
+void bh_cgroup_open_made(struct bh_cgroup *cgroup);
 /* Writes them in order; values that are refused because another has to be changed first are tried again at the end. */
 int bh_cgroup_apply(struct bh_cgroup *cgroup, struct bh_cgroup_writes *writes, struct bh_error *err);
 int bh_cgroup_write(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *file, const char *value, struct bh_error *err);

@@ -283,6 +283,19 @@ int bh_cgroup_make_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder
 	return 0;
 }
 
+void bh_cgroup_open_made(struct bh_cgroup *cgroup)
+{
+	for (size_t i = 0; i < FOLDER_COUNT; i++) {
+		bh_auto_free char *place = NULL;
+
+		if (!cgroup->folders[i].unopened)
+			continue;
+		place = bh_cgroup_place(cgroup, (enum bh_cgroup_folder)i);
+		cgroup->folders[i].fd = openat(cgroup->root_fd, place, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		cgroup->folders[i].unopened = false;
+	}
+}
+
 /* --- writing limits -------------------------------------------------------------------------------------------------- */
 
 /* A limit that can't be held here is told once per kind and process. */
@@ -516,7 +529,7 @@ int bh_cgroup_update(struct bh_cgroup *cgroup, const struct bh_spec_resources *r
 int bh_cgroup_mount_source(const struct bh_cgroup *cgroup, size_t index, const char **ret_name, int *ret_fd)
 {
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		if (cgroup->folders[i].fd < 0 || cgroup->folders[i].alias || index-- > 0)
+		if ((cgroup->folders[i].fd < 0 && !cgroup->folders[i].unopened) || cgroup->folders[i].alias || index-- > 0)
 			continue;
 		*ret_name = cgroup->driver->version == 2 ? "" : bh_cgroup_v1_names[i];
 		*ret_fd = cgroup->folders[i].fd;

@@ -160,6 +160,23 @@ int bh_cgroup_locate(struct bh_cgroup *cgroup, const char *path, const char *nam
 	return locate_relative(cgroup, err);
 }
 
+int bh_cgroup_hierarchies(unsigned *ret_folders, struct bh_error *err)
+{
+	bh_auto_buf struct bh_buf text = { 0 };
+	unsigned folders = 0;
+	int r = bh_read_stored_file_at(AT_FDCWD, "/proc/self/cgroup", SELF_CGROUP_MAX, &text, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < FOLDER_COUNT; i++) {
+		bh_auto_free char *own = own_path(text.data, controller_key((enum bh_cgroup_folder)i));
+
+		folders |= own ? 1u << i : 0;
+	}
+	*ret_folders = folders;
+	return 0;
+}
+
 /*
  * systemd keeps its units in one hierarchy (v2, or name=systemd on v1, pure or hybrid) and makes folders in the others only where
  * it has something to control. A runtime's container has a folder of the same path in all of them.
@@ -186,7 +203,7 @@ void bh_cgroup_paths(const struct bh_cgroup *cgroup, struct bh_strv *ret_paths)
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
 		bh_auto_free char *place = NULL;
 
-		if (cgroup->folders[i].fd < 0)
+		if (cgroup->folders[i].fd < 0 && !cgroup->folders[i].unopened)
 			continue;
 		place = bh_cgroup_place(cgroup, (enum bh_cgroup_folder)i);
 		bh_strv_addf(ret_paths, "%s=" CGROUP_ROOT "/%s", controller_key((enum bh_cgroup_folder)i), place);

@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 
 /* Order in which limits are applied. */
@@ -33,6 +34,8 @@ static int need_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, s
 {
 	int r;
 
+	if (cgroup->folders[folder].unopened)
+		bh_cgroup_open_made(cgroup);
 	if (cgroup->folders[folder].fd >= 0)
 		return 1;
 	r = bh_cgroup_make_folder(cgroup, folder, err);
@@ -292,15 +295,33 @@ static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resource
 	return r;
 }
 
-/* One folder in each hierarchy that there is, in the order of enum bh_cgroup_folder. What lies on the tmpfs itself is no
- * hierarchy, and looking is cheaper than trying. */
+/* A folder that is new is all that most hierarchies need: nothing is written there, and the container enters it by its path. */
+static bool make_unopened(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder)
+{
+	bh_auto_free char *place = bh_cgroup_place(cgroup, folder);
+
+	if (folder == FOLDER_UNIFIED || folder == FOLDER_MEMORY || folder == FOLDER_CPUSET || folder == FOLDER_DEVICES ||
+	    mkdirat(cgroup->root_fd, place, 0755) < 0)
+		return false;
+	cgroup->folders[folder].made = 1;
+	cgroup->folders[folder].unopened = true;
+	if (bh_explain_mode != BH_EXPLAIN_OFF) {
+		bh_auto_free char *words = bh_cgroup_words(cgroup, folder, NULL);
+
+		bh_explain("cgroup", "mkdir", words);
+	}
+	return true;
+}
+
+/* One folder in each hierarchy that there is, in the order of enum bh_cgroup_folder. Others aren't tried: on the tmpfs there may
+ * be plain folders with the names of controllers (podman makes them). */
 static int make_every_folder(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
 {
-	struct stat top, st;
-	int r = fstat(cgroup->root_fd, &top) < 0 ? bh_error_set(err, errno, "stat " CGROUP_ROOT) : 0;
+	unsigned hierarchies = 0;
+	int r = bh_cgroup_hierarchies(&hierarchies, err);
 
 	for (size_t i = 0; r >= 0 && i < FOLDER_COUNT; i++)
-		if (fstatat(cgroup->root_fd, bh_cgroup_v1_names[i], &st, 0) == 0 && st.st_dev != top.st_dev)
+		if (hierarchies & 1u << i && !make_unopened(cgroup, (enum bh_cgroup_folder)i))
 			r = add_folder(cgroup, (enum bh_cgroup_folder)i, resources, err);
 	return r;
 }
@@ -348,19 +369,40 @@ static int open_all(struct bh_cgroup *cgroup, struct bh_error *err)
 	return 0;
 }
 
+/* Opens the file that a process enters the folder by. A folder that nobody looked into may be no cgroup: then there is none, and
+ * nothing to enter (-ENOENT). */
+static int open_entry(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *file)
+{
+	char place[PATH_MAX + 64];
+	int fd;
+
+	if (!cgroup->folders[folder].unopened) {
+		fd = openat(cgroup->folders[folder].fd, file, O_WRONLY | O_CLOEXEC);
+		return fd < 0 ? -errno : fd;
+	}
+	if (snprintf(place, sizeof place, "%s/%s/%s", bh_cgroup_v1_names[folder], bh_cgroup_inner(cgroup, folder), file) >= (int)sizeof place)
+		return -ENAMETOOLONG;
+	fd = openat(cgroup->root_fd, place, O_WRONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 static int enter_self(const struct bh_cgroup *cgroup, struct bh_error *err)
 {
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
 		const char *file = i == FOLDER_UNIFIED ? "cgroup.procs" : "tasks";
+		bool unopened = cgroup->folders[i].unopened;
 		int fd;
 
 		/* Born in the v2 tree's folder already, wherever the kernel can do that. */
-		if (cgroup->folders[i].fd < 0 || cgroup->folders[i].alias || (i == FOLDER_UNIFIED && bh_cgroup_clone_fd(cgroup) >= 0))
+		if ((cgroup->folders[i].fd < 0 && !unopened) || cgroup->folders[i].alias || (i == FOLDER_UNIFIED && bh_cgroup_clone_fd(cgroup) >= 0))
 			continue;
 		/* Left open: it's O_CLOEXEC, and this process is about to execve. */
-		fd = openat(cgroup->folders[i].fd, file, O_WRONLY | O_CLOEXEC);
+		fd = open_entry(cgroup, (enum bh_cgroup_folder)i, file);
+		if (fd == -ENOENT && unopened)
+			continue;
 		if (fd < 0 || write(fd, "0", 1) != 1)
-			return bh_error_set(err, errno, "enter cgroup %s/%s", bh_cgroup_v1_names[i], bh_cgroup_inner(cgroup, (enum bh_cgroup_folder)i));
+			return bh_error_set(err, fd < 0 ? -fd : errno, "enter cgroup %s/%s", bh_cgroup_v1_names[i],
+					    bh_cgroup_inner(cgroup, (enum bh_cgroup_folder)i));
 		if (bh_explain_mode != BH_EXPLAIN_OFF) {
 			bh_auto_free char *words = bh_cgroup_words(cgroup, (enum bh_cgroup_folder)i, file);
 

@@ -51,6 +51,16 @@ static bool own_view(const struct bh_job *job)
 	return job->spec->namespaces[BH_NS_CGROUP].present;
 }
 
+static bool is_word_of(const char *word, const char *list)
+{
+	size_t length = strlen(word);
+
+	for (const char *at = list; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+		if (strncmp(at, word, length) == 0 && (at[length] == ',' || !at[length]))
+			return true;
+	return false;
+}
+
 /*
  * Has the container a cgroup of its own in this hierarchy? Elsewhere it shares the runtime's, whose whole tree, with the
  * names of all its neighbours, a mount would show.
@@ -62,8 +72,9 @@ static bool is_own(const struct bh_job *job, const char *folder)
 
 	if (!job->request->cgroup)
 		return true;
+	/* Controllers may share a hierarchy: "cpu,cpuacct". */
 	for (size_t i = 0; bh_cgroup_mount_source(job->request->cgroup, i, &name, &fd) == 0; i++)
-		if (bh_streq(name, folder))
+		if (is_word_of(name, folder))
 			return true;
 	return false;
 }

@@ -77,7 +77,16 @@ static int set_time_offsets(struct bh_job *job, struct bh_error *err)
 					    job->spec->time_offsets.monotonic_nanosecs, (long long)job->spec->time_offsets.boottime_secs,
 					    job->spec->time_offsets.boottime_nanosecs);
 
-	return bh_write_value_at(job->proc_fd, "self/timens_offsets", text, err);
+	int r = bh_write_value_at(job->proc_fd, "self/timens_offsets", text, err);
+
+	/* The files of a process that isn't dumpable are the host root's. In a user namespace that has just been made nobody else
+	 * is who could look into this one while it is. */
+	if (r == -EACCES && job->new_flags & CLONE_NEWUSER) {
+		prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+		r = bh_write_value_at(job->proc_fd, "self/timens_offsets", text, err);
+		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	}
+	return r;
 }
 
 /* Offsets can be written only between making the namespace and entering it. */
@@ -210,22 +219,40 @@ static int run_stages(struct bh_job *job, const bh_stage *stages, struct bh_erro
 }
 
 static const bh_stage create_stages[] = {
-	stage_begin,          bh_child_rdt,
-	stage_cgroup,         stage_user_namespace,
-	stage_join,           stage_explain_namespaces,
-	stage_session,        stage_time,
-	stage_names,          bh_child_network,
-	bh_child_attach_root, bh_child_mounts,
-	bh_child_files,       bh_child_devices,
-	bh_child_terminal,    bh_child_create_hooks,
-	bh_child_sysctls,     bh_child_protect_paths,
-	bh_child_pivot,       bh_child_stdio,
-	bh_child_limits,      bh_child_schedule,
-	bh_child_labels,      bh_child_environment,
-	bh_child_close_fds,   bh_child_working_directory,
-	bh_child_credentials, bh_child_find_executable,
-	bh_child_start_hooks, bh_child_early,
-	bh_child_lock_down,   NULL,
+	stage_begin,
+	bh_child_rdt,
+	stage_cgroup,
+	bh_child_affinity,
+	stage_user_namespace,
+	stage_join,
+	stage_explain_namespaces,
+	stage_session,
+	stage_time,
+	stage_names,
+	bh_child_network,
+	bh_child_attach_root,
+	bh_child_mounts,
+	bh_child_files,
+	bh_child_devices,
+	bh_child_terminal,
+	bh_child_create_hooks,
+	bh_child_sysctls,
+	bh_child_protect_paths,
+	bh_child_pivot,
+	bh_child_stdio,
+	bh_child_limits,
+	bh_child_schedule,
+	bh_child_labels,
+	bh_child_environment,
+	bh_child_close_fds,
+	bh_child_working_directory,
+	bh_child_credentials,
+	bh_child_late_working_directory,
+	bh_child_find_executable,
+	bh_child_start_hooks,
+	bh_child_early,
+	bh_child_lock_down,
+	NULL,
 };
 
 static const bh_stage exec_stages[] = {
@@ -246,6 +273,7 @@ static const bh_stage exec_stages[] = {
 	bh_child_close_fds,
 	bh_child_working_directory,
 	bh_child_credentials,
+	bh_child_late_working_directory,
 	bh_child_find_executable,
 	bh_child_early,
 	bh_child_lock_down,

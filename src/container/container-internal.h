@@ -43,6 +43,7 @@ int bh_sync_send_error(int sync, const struct bh_error *why);
 struct bh_job_mount {
 	struct bh_mount_options options;
 	int source_fd; /* binds: the detached copy (or, without the mount API, O_PATH of the source) */
+	char *inside;  /* binds of a part of the container's own root: its path there, looked up when its turn comes */
 };
 
 /* Prepared by the caller's side; the child inherits it all by fork and adds what it opens. */
@@ -57,6 +58,7 @@ struct bh_job {
 	bool run;              /* execute without waiting for bh_container_start */
 	bool exec;             /* a further process in a running container */
 	bool no_new_keyring;
+	bool all_cpus;
 
 	int join_fds[BH_NS_COUNT]; /* namespaces to join, or -1 */
 	uint64_t new_flags;        /* CLONE_NEW* of the namespaces to make */
@@ -71,6 +73,9 @@ struct bh_job {
 	bool stub_by_path;     /* the filter forbids execveat */
 	bool stub_only_executes; /* what else the stub would do has been done before the filter, which forbids it */
 	int init_fd;           /* --init: detached read-only mount of bulkhead-guest */
+	struct {
+		const char *selinux, *apparmor, *mount; /* NULL: none, or not known here */
+	} labels;
 	struct bh_spec_capabilities capabilities; /* what of process->capabilities this machine can give */
 	struct bh_job_mount *mounts; /* one per spec->mounts */
 	struct bh_seccomp_filter filter;
@@ -89,6 +94,7 @@ struct bh_job {
 	int proc_mount_fd;     /* the procfs that we mounted on /proc */
 	int proc_fd;           /* private procfs */
 	int terminal_fd;       /* pty slave */
+	bool cwd_is_late;      /* only the final user may enter the working directory */
 	char *exec_path;       /* the workload's file as found inside */
 	struct bh_strv environment; /* instead of process->env, if something had to be added */
 };
@@ -120,6 +126,8 @@ typedef int (*bh_stage)(struct bh_job *job, struct bh_error *err);
 _Noreturn void bh_child_main(struct bh_job *job);
 _Noreturn void bh_child_fail(struct bh_job *job, const struct bh_error *why);
 /* Opens the source of a bind with the rights of the calling process; relative paths are the bundle's. */
+/* Id-maps the copy of mount `index` if it asks for it: by its own mappings, or by a user namespace (-1: none). */
+int bh_job_map_source(struct bh_job *job, size_t index, int userns_fd, struct bh_error *err);
 int bh_job_open_source(const struct bh_job *job, const char *path, struct bh_error *err);
 
 /* Pieces of the child's work, each in the file of its name. */
@@ -160,8 +168,10 @@ int bh_caller_schedule(const struct bh_job *job, pid_t pid, struct bh_error *err
 int bh_child_limits(struct bh_job *job, struct bh_error *err);           /* process.c */
 int bh_child_close_fds(struct bh_job *job, struct bh_error *err);
 int bh_child_working_directory(struct bh_job *job, struct bh_error *err);
+int bh_child_late_working_directory(struct bh_job *job, struct bh_error *err);
 int bh_child_environment(struct bh_job *job, struct bh_error *err);     /* environment.c */
 /* The folder of the user with this number by the root's /etc/passwd; "/" without one. */
+char *const *bh_child_environment_items(const struct bh_job *job); /* what it has become, for execve */
 char *bh_home_of_user(int root_fd, uint32_t uid);
 int bh_child_credentials(struct bh_job *job, struct bh_error *err);
 int bh_child_find_executable(struct bh_job *job, struct bh_error *err);
@@ -195,10 +205,10 @@ int bh_child_create_hooks(struct bh_job *job, struct bh_error *err);     /* hook
 int bh_child_start_hooks(struct bh_job *job, struct bh_error *err);
 int bh_child_wait_for_start(struct bh_job *job, struct bh_error *err);
 bool bh_job_has_labels(const struct bh_job *job);
-/* process.apparmorProfile and the labels: refused where they can't be applied. */
-int bh_check_labels(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err);
+/* Fills job->labels: what of the labels this machine knows. */
+void bh_job_take_labels(struct bh_job *job);
 int bh_child_labels(struct bh_job *job, struct bh_error *err);
 int bh_child_key_label(struct bh_job *job, struct bh_error *err);
 /* The option that gives a new file system linux.mountLabel. */
-void bh_label_mount(const struct bh_spec *spec, const char *type, struct bh_mount_options *o);
+void bh_label_mount(const struct bh_job *job, const char *type, struct bh_mount_options *o);
 int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err);

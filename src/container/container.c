@@ -87,6 +87,7 @@ void bh_job_clear(struct bh_job *job)
 		bh_close_fd(&job->join_fds[i]);
 	for (size_t i = 0; job->mounts && i < job->spec->mount_count; i++) {
 		bh_mount_options_clear(&job->mounts[i].options);
+		free(job->mounts[i].inside);
 		bh_close_fd(&job->mounts[i].source_fd);
 	}
 	bh_seccomp_filter_clear(&job->filter);
@@ -172,32 +173,48 @@ static int copy_source(const struct bh_job *job, const char *path, bool recursiv
 	return fd == -ENOSYS ? bh_job_open_source(job, path, err) : fd;
 }
 
-/* Id-maps the copies that ask for it: by their own mappings, or by the container's user namespace. */
+int bh_job_map_source(struct bh_job *job, size_t index, int userns_fd, struct bh_error *err)
+{
+	const struct bh_spec_mount *m = &job->spec->mounts[index];
+	const struct bh_mount_options *o = &job->mounts[index].options;
+	bh_auto_close int own = -1;
+	int r;
+
+	if (!o->idmap && !o->recursive_idmap && !m->uid_mapping_count)
+		return 0;
+	if (m->uid_mapping_count) {
+		own = bh_user_namespace_new(m->uid_mappings, m->uid_mapping_count, m->gid_mappings, m->gid_mapping_count, err);
+		if (own < 0)
+			return own;
+	} else if (userns_fd < 0) {
+		return bh_error_text(err, EINVAL, "mount %s: idmap without mappings needs a user namespace", m->destination);
+	}
+	r = bh_mount_set_idmap(job->mounts[index].source_fd, own >= 0 ? own : userns_fd, o->recursive_idmap, err);
+	if (r < 0) {
+		bh_error_prefix(err, "id-map the mount %s", m->destination);
+		return r;
+	}
+	bh_explain("id-map", "mount", m->destination);
+	return 0;
+}
+
 static int map_sources(struct bh_job *job, int userns_fd, struct bh_error *err)
 {
-	for (size_t i = 0; i < job->spec->mount_count; i++) {
-		const struct bh_spec_mount *m = &job->spec->mounts[i];
-		const struct bh_mount_options *o = &job->mounts[i].options;
-		bh_auto_close int own = -1;
-		int r;
+	int r = 0;
 
-		if (!o->idmap && !o->recursive_idmap && !m->uid_mapping_count)
-			continue;
-		if (m->uid_mapping_count) {
-			own = bh_user_namespace_new(m->uid_mappings, m->uid_mapping_count, m->gid_mappings, m->gid_mapping_count, err);
-			if (own < 0)
-				return own;
-		} else if (userns_fd < 0) {
-			return bh_error_text(err, EINVAL, "mount %s: idmap without mappings needs a user namespace", m->destination);
-		}
-		r = bh_mount_set_idmap(job->mounts[i].source_fd, own >= 0 ? own : userns_fd, o->recursive_idmap, err);
-		if (r < 0) {
-			bh_error_prefix(err, "id-map the mount %s", m->destination);
-			return r;
-		}
-		bh_explain("id-map", "mount", m->destination);
-	}
-	return 0;
+	for (size_t i = 0; r == 0 && i < job->spec->mount_count; i++)
+		if (!job->mounts[i].inside)
+			r = bh_job_map_source(job, i, userns_fd, err);
+	return r;
+}
+
+/* The path inside, if `path` is a part of the container's own root that mounts before it may have covered. */
+static const char *path_inside(const struct bh_job *job, const char *path)
+{
+	const char *root = job->request->rootfs.path;
+	size_t length = root ? strlen(root) : 0;
+
+	return length > 1 && strncmp(path, root, length) == 0 && path[length] == '/' ? path + length : NULL;
 }
 
 static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
@@ -205,15 +222,16 @@ static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
 	const struct bh_spec_mount *m = &job->spec->mounts[index];
 	struct bh_job_mount *prepared = &job->mounts[index];
 	struct bh_mount_options *o = &prepared->options;
-	int r = bh_mount_options_parse(&m->options, o, err);
 
-	if (r < 0)
-		return r;
-	if (!o->bind && bh_streq(m->type, "bind"))
+	bh_mount_options_parse(&m->options, o);
+	if (bh_streq(m->type, "bind"))
 		o->bind = true;
 	if (o->bind && !o->remount) {
 		if (!m->source || !*m->source)
 			return bh_error_text(err, EINVAL, "a bind mount needs a source");
+		prepared->inside = bh_strdup(path_inside(job, m->source));
+		if (prepared->inside)
+			return 0;
 		prepared->source_fd = copy_source(job, m->source, o->recursive_bind, err);
 		if (prepared->source_fd < 0)
 			return prepared->source_fd;
@@ -355,13 +373,13 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	job->cgroup = request->cgroup;
 	job->stdio = request->stdio;
 	job->preserve_fds = request->preserve_fds;
+	job->all_cpus = request->all_cpus;
 	job->parent_fate = request->keep_in_parent_fate;
 	job->no_new_keyring = request->no_new_keyring;
 	r = request->rootless ? bh_rootless_enter(job->spec, err) : 0;
 	if (r == 0)
 		r = check_spec(job->spec, request->no_pivot, err);
-	if (r == 0)
-		r = bh_check_labels(job->spec, job->process, err);
+	bh_job_take_labels(job);
 	if (r == 0)
 		r = bh_check_schedule(job->spec, job->process, err);
 	if (r == 0)

@@ -55,6 +55,7 @@ struct bh_container_create {
 	 * alone, or the one to join) and a mount namespace of its own, for good, and goes on there as their root. */
 	bool rootless;
 	bool no_new_keyring;          /* keep the caller's session keyring (--no-new-keyring) */
+	bool all_cpus;                /* all CPUs that its cgroup allows, whatever the caller's own affinity is */
 	bool no_pivot;                /* chroot instead of pivot_root, for machines whose root is the initial ramfs (--no-pivot) */
 	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
 	/* bh_container_create only, 0 = none: a listening SOCK_SEQPACKET socket that outlives the caller. The process goes on
@@ -100,7 +101,7 @@ struct bh_container_exec {
 	struct bh_container_stdio *stdio;
 	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
 	bool rootless;                /* as in bh_container_create; the caller stays where it is */
-	bool no_new_keyring;
+	bool no_new_keyring, all_cpus; /* as bh_container_create has them */
 	bool privileged;
 };
 /* Runs a further process inside; the process is a direct child of the caller (in the joined pid namespace). */
@@ -116,6 +117,8 @@ int bh_container_remove_rdt(const struct bh_spec *spec, const char *id, struct b
 struct bh_hook_state {
 	const char *id, *bundle, *status; /* "creating", "created", "running", "stopped" */
 	pid_t pid;                        /* 0 = none */
+	const char *folder;               /* where they begin; NULL: in the bundle */
+	char *const *environment;         /* of hooks whose configuration has none, not even an empty one; NULL: the caller's own */
 };
 /* Runs hooks of one kind ("poststart", "poststop") in order, each within its time; the first failure ends it. create,
  * run and start run the other kinds themselves. */

@@ -201,7 +201,8 @@ int bh_child_devices(struct bh_job *job, struct bh_error *err)
 	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(default_devices); i++)
 		if (!overridden(job->spec, default_devices[i].path))
 			r = make_and_explain(job, &default_devices[i], err);
+	/* Everybody's multiplexer is that of the container's own devpts, whatever is asked for: a link. */
 	for (size_t i = 0; r == 0 && i < job->spec->device_count; i++)
-		r = make_and_explain(job, &job->spec->devices[i], err);
+		r = bh_streq(job->spec->devices[i].path, "/dev/ptmx") ? 0 : make_and_explain(job, &job->spec->devices[i], err);
 	return r < 0 ? r : make_links(job, err);
 }

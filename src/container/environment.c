@@ -54,3 +54,11 @@ int bh_child_environment(struct bh_job *job, struct bh_error *err)
 	}
 	return 0;
 }
+
+char *const *bh_child_environment_items(const struct bh_job *job)
+{
+	static char *const none[] = { NULL };
+	const struct bh_strv *wanted = job->environment.count ? &job->environment : &job->process->env;
+
+	return wanted->items ? wanted->items : none;
+}

@@ -58,12 +58,12 @@ static int prepare(struct bh_job *job, const struct bh_container_exec *request, 
 	job->cgroup = request->cgroup;
 	job->stdio = request->stdio;
 	job->preserve_fds = request->preserve_fds;
+	job->all_cpus = request->all_cpus;
 	job->no_new_keyring = request->no_new_keyring;
 	if (!request->process->args.count)
 		return bh_error_text(err, EINVAL, "no command to run");
-	r = bh_check_labels(request->spec, request->process, err);
-	if (r == 0)
-		r = bh_check_schedule(request->spec, request->process, err);
+	bh_job_take_labels(job);
+	r = bh_check_schedule(request->spec, request->process, err);
 	if (r == 0)
 		r = prepare_namespaces(job, request, err);
 	if (r == 0)

@@ -5,8 +5,8 @@
  * prestart and createRuntime run in the caller when the container's namespaces and mounts are there and pivot_root has
  * not happened; createContainer then in the container's namespaces; startContainer just before the workload, inside its
  * root; poststart and poststop by whoever starts and deletes. A hook gets the container's state as JSON on stdin, no fd
- * beside its standard streams, no environment but its own, and the time its configuration gives it: the wait is bounded by
- * poll on its pidfd. What it prints is kept for the words of its failure, which are those of runc.
+ * beside its standard streams, and the time its configuration gives it: the wait is bounded by poll on its pidfd. One whose
+ * configuration says nothing of an environment has its caller's; for startContainer that is the workload's. What it prints is kept for the words of its failure, which are those of runc.
  */
 #include "container/container-internal.h"
 
@@ -78,22 +78,23 @@ static void running_clear(struct running *r)
 }
 
 /* A folder to begin in: the bundle, or for what runs inside the container's root, that. */
-static void enter_folder(const char *kind, const char *bundle)
+static void enter_folder(const struct bh_hook_state *state)
 {
-	const char *folder = bh_streq(kind, "startContainer") || !bundle ? "/" : bundle;
+	const char *folder = state->folder ? state->folder : state->bundle ? state->bundle : "/";
 
 	if (chdir(folder) < 0)
 		bh_debug("hook: enter %s: %s", folder, strerror(errno));
 }
 
-static _Noreturn void execute_hook(const struct bh_spec_hook *hook, int stdin_fd, int stdout_fd, int stderr_fd, int failed_fd)
+static _Noreturn void execute_hook(const struct bh_spec_hook *hook, char *const *inherited, int stdin_fd, int stdout_fd, int stderr_fd, int failed_fd)
 {
 	static char *const nothing[] = { NULL };
 	char *arguments[] = { hook->path, NULL };
+	char *const *environment = !hook->env_given ? inherited : hook->env.count ? hook->env.items : nothing;
 	int errnum;
 
 	if (dup2(stdin_fd, 0) >= 0 && dup2(stdout_fd, 1) >= 0 && dup2(stderr_fd, 2) >= 0 && bh_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
-		execve(hook->path, hook->args.count ? hook->args.items : arguments, hook->env.count ? hook->env.items : nothing);
+		execve(hook->path, hook->args.count ? hook->args.items : arguments, environment);
 	errnum = errno;
 	_exit(write(failed_fd, &errnum, sizeof errnum) == sizeof errnum ? 127 : 126);
 }
@@ -116,7 +117,7 @@ static int make_pipe(int *ret_read, int *ret_write)
 	return 0;
 }
 
-static int begin_hook(const struct bh_spec_hook *hook, const char *kind, const char *bundle, const struct bh_buf *json, struct running *ret)
+static int begin_hook(const struct bh_spec_hook *hook, const struct bh_hook_state *state, const struct bh_buf *json, struct running *ret)
 {
 	bh_auto_close int stdin_fd = state_fd(json), stdout_fd = -1, stderr_fd = -1, failed_fd = -1;
 	int r = stdin_fd < 0 ? stdin_fd : make_pipe(&ret->outputs[0], &stdout_fd);
@@ -129,8 +130,8 @@ static int begin_hook(const struct bh_spec_hook *hook, const char *kind, const c
 		return r;
 	ret->pid = bh_clone3(&(struct clone_args){ .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&ret->pidfd, .exit_signal = SIGCHLD });
 	if (ret->pid == 0) {
-		enter_folder(kind, bundle);
-		execute_hook(hook, stdin_fd, stdout_fd, stderr_fd, failed_fd);
+		enter_folder(state);
+		execute_hook(hook, state->environment ? state->environment : environ, stdin_fd, stdout_fd, stderr_fd, failed_fd);
 	}
 	return BH_MIN(ret->pid, 0);
 }
@@ -199,10 +200,11 @@ static int hook_error(const struct bh_spec_hook *hook, struct running *r, int st
 	return bh_error_text(err, ECHILD, "%s, stdout: %s, stderr: %s", what, trimmed(&r->said[0]), trimmed(&r->said[1]));
 }
 
-static int run_hook(const struct bh_spec_hook *hook, const char *kind, const char *bundle, const struct bh_buf *json, struct bh_error *err)
+static int run_hook(const struct bh_spec_hook *hook, const char *kind, const struct bh_hook_state *state, const struct bh_buf *json,
+		    struct bh_error *err)
 {
 	bh_auto(running_clear) struct running running = { .pidfd = -1, .outputs = { -1, -1 }, .failed_fd = -1 };
-	int status = 0, r = begin_hook(hook, kind, bundle, json, &running);
+	int status = 0, r = begin_hook(hook, state, json, &running);
 
 	if (r < 0)
 		return bh_error_set(err, -r, "run %s", hook->path);
@@ -224,7 +226,7 @@ int bh_container_hooks(const struct bh_spec *spec, const struct bh_spec_hooks *h
 		return 0;
 	bh_hook_state_write(spec, state, &json);
 	for (size_t i = 0; i < hooks->count; i++) {
-		int r = run_hook(&hooks->items[i], kind, state->bundle, &json, err);
+		int r = run_hook(&hooks->items[i], kind, state, &json, err);
 
 		if (r < 0) {
 			bh_error_prefix(err, "error running %s hook #%zu", kind, i);
@@ -236,7 +238,7 @@ int bh_container_hooks(const struct bh_spec *spec, const struct bh_spec_hooks *h
 
 static struct bh_hook_state state_of(const struct bh_job *job, const char *status, pid_t pid)
 {
-	return (struct bh_hook_state){ job->request->id, job->request->bundle, status, pid };
+	return (struct bh_hook_state){ .id = job->request->id, .bundle = job->request->bundle, .status = status, .pid = pid };
 }
 
 int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err)
@@ -296,6 +298,8 @@ int bh_child_create_hooks(struct bh_job *job, struct bh_error *err)
 	if (r < 0 || !job->spec->hooks.create_container.count)
 		return r;
 	state = state_of(job, "creating", getpid());
+	/* As runc: beside the root that will be. */
+	state.folder = job->request->rootfs.path;
 	return bh_container_hooks(job->spec, &job->spec->hooks.create_container, "createContainer", &state, err);
 }
 
@@ -314,5 +318,7 @@ int bh_child_start_hooks(struct bh_job *job, struct bh_error *err)
 	if (r == 0 && !job->run)
 		r = bh_child_wait_for_start(job, err);
 	job->run = true;
+	state.folder = "/";
+	state.environment = bh_child_environment_items(job);
 	return r < 0 ? r : bh_container_hooks(job->spec, &job->spec->hooks.start_container, "startContainer", &state, err);
 }

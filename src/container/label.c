@@ -5,7 +5,9 @@
  * An AppArmor profile or an SELinux label takes force with the next execution, which is the stub's; the workload inherits
  * it from there. It is asked for through the private procfs (a /proc prepared by somebody else could swallow the write:
  * CVE-2019-16884, CVE-2025-52881) and read back. File systems that are made for the container get linux.mountLabel as
- * their context. Where the module is off, a label is refused.
+ * their context. A kernel without the module has nothing that a label could mean: that is told, and the label left out, as crun
+ * does (the validation programs of the runtime specification expect it). Where the module is on, a label that can't be had is
+ * an error.
  */
 #include "container/container-internal.h"
 
@@ -26,7 +28,7 @@ static bool is_set(const char *label)
 
 bool bh_job_has_labels(const struct bh_job *job)
 {
-	return is_set(job->process->apparmor_profile) || is_set(job->process->selinux_label);
+	return is_set(job->labels.apparmor) || is_set(job->labels.selinux);
 }
 
 static bool selinux_is_on(void)
@@ -43,16 +45,22 @@ static bool apparmor_is_on(void)
 	return bh_read_file_at(AT_FDCWD, "/sys/module/apparmor/parameters/enabled", 16, &enabled, NULL) == 0 && enabled.data[0] == 'Y';
 }
 
-/* In runc's words. */
-int bh_check_labels(const struct bh_spec *spec, const struct bh_spec_process *process, struct bh_error *err)
+/* What is left of the labels on this machine. */
+void bh_job_take_labels(struct bh_job *job)
 {
-	const char *field = is_set(process->selinux_label) ? "process.selinuxLabel" : is_set(spec->mount_label) ? "linux.mountLabel" : NULL;
+	const char *selinux = job->process->selinux_label, *apparmor = job->process->apparmor_profile, *mount = job->spec->mount_label;
 
-	if (field && !selinux_is_on())
-		return bh_error_text(err, ENOTSUP, "%s: selinux label is specified in config, but selinux is disabled or not supported", field);
-	if (is_set(process->apparmor_profile) && !apparmor_is_on())
-		return bh_error_text(err, ENOTSUP, "process.apparmorProfile: apparmor: config provided but apparmor not supported");
-	return 0;
+	if ((is_set(selinux) || is_set(mount)) && !selinux_is_on()) {
+		bh_warn("%s is not applied: selinux is disabled or not supported", is_set(selinux) ? "process.selinuxLabel" : "linux.mountLabel");
+		selinux = mount = NULL;
+	}
+	if (is_set(apparmor) && !apparmor_is_on()) {
+		bh_warn("process.apparmorProfile is not applied: apparmor is not supported");
+		apparmor = NULL;
+	}
+	job->labels.selinux = selinux;
+	job->labels.apparmor = apparmor;
+	job->labels.mount = mount;
 }
 
 /* `expected` is what the file then begins with. */
@@ -71,7 +79,7 @@ static int write_label(const struct bh_job *job, const char *file, const char *v
 static int apply_apparmor(const struct bh_job *job, struct bh_error *err)
 {
 	static const char *const files[] = { "self/attr/apparmor/exec", "self/attr/exec" };
-	const char *profile = job->process->apparmor_profile;
+	const char *profile = job->labels.apparmor;
 	bh_auto_free char *value = bh_printf("exec %s", profile);
 	int r = -ENOENT;
 
@@ -85,8 +93,8 @@ static int apply_apparmor(const struct bh_job *job, struct bh_error *err)
 
 int bh_child_labels(struct bh_job *job, struct bh_error *err)
 {
-	const char *label = job->process->selinux_label;
-	int r = is_set(job->process->apparmor_profile) ? apply_apparmor(job, err) : 0;
+	const char *label = job->labels.selinux;
+	int r = is_set(job->labels.apparmor) ? apply_apparmor(job, err) : 0;
 
 	if (r < 0 || !is_set(label))
 		return r;
@@ -100,14 +108,14 @@ int bh_child_labels(struct bh_job *job, struct bh_error *err)
 /* The session keyring would have the label of this program, and the workload could not use it. */
 int bh_child_key_label(struct bh_job *job, struct bh_error *err)
 {
-	const char *label = job->process->selinux_label;
+	const char *label = job->labels.selinux;
 
 	if (!is_set(label) || job->no_new_keyring)
 		return 0;
 	return bh_write_value_at(job->proc_fd, "self/attr/keycreate", label, err);
 }
 
-void bh_label_mount(const struct bh_spec *spec, const char *type, struct bh_mount_options *o)
+void bh_label_mount(const struct bh_job *job, const char *type, struct bh_mount_options *o)
 {
 	/* These label their files themselves. */
 	static const char *const without[] = { "proc", "sysfs", "mqueue", "cgroup", "cgroup2" };
@@ -115,6 +123,6 @@ void bh_label_mount(const struct bh_spec *spec, const char *type, struct bh_moun
 	for (size_t i = 0; i < BH_ARRAY_SIZE(without); i++)
 		if (bh_streq(type, without[i]))
 			return;
-	if (is_set(spec->mount_label))
-		bh_strv_addf(&o->data, "context=%s", spec->mount_label);
+	if (is_set(job->labels.mount))
+		bh_strv_addf(&o->data, "context=%s", job->labels.mount);
 }

@@ -48,6 +48,8 @@ int bh_check_seccomp(struct bh_job *job, struct bh_error *err)
 	uint32_t execve;
 	int r;
 
+	if (job->filter.count)
+		bh_debug("seccomp filter flags: %u", job->filter.flags);
 	if (!job->filter.count || job->filter.builtin)
 		return 0;
 	execve = bh_seccomp_action(&job->filter, SYS_execve, 0);

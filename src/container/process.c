@@ -130,7 +130,7 @@ int bh_child_close_fds(struct bh_job *job, struct bh_error *err)
 	int r, last = -1;
 
 	for (int fd = 3; fd < 3 + job->preserve_fds; fd++)
-		if (fcntl(fd, F_SETFD, 0) < 0)
+		if (fcntl(fd, F_SETFD, 0) < 0 && errno != EBADF)
 			return bh_error_set(err, errno, "preserve fd %d", fd);
 	qsort(keep, BH_ARRAY_SIZE(keep), sizeof keep[0], compare);
 	for (size_t i = 0; i < BH_ARRAY_SIZE(keep); i++) {
@@ -157,22 +157,37 @@ static int make_folders(const char *path)
 	return fd < 0 ? fd : 0;
 }
 
-int bh_child_working_directory(struct bh_job *job, struct bh_error *err)
+static int enter_working_directory(const char *path, struct bh_error *err)
 {
-	const char *path = job->process->cwd;
 	char now[PATH_MAX];
 
-	if (!path || *path != '/')
-		return bh_error_text(err, EINVAL, "the working directory '%.200s' is not absolute", path ? path : "");
-	/* pivot_root has left us there already. */
-	if (!job->exec && bh_streq(path, "/"))
-		return 0;
 	if (chdir(path) < 0 && (errno != ENOENT || make_folders(path) < 0 || chdir(path) < 0))
 		return bh_error_set(err, errno, "enter the working directory %s", path);
 	/* A folder outside the root (reached through a leaked fd) has no path here: getcwd says "(unreachable)". */
 	if (syscall(SYS_getcwd, now, sizeof now) < 0 || *now != '/')
 		return bh_error_text(err, EXDEV, "the working directory %s is outside the root file system", path);
 	return 0;
+}
+
+int bh_child_working_directory(struct bh_job *job, struct bh_error *err)
+{
+	const char *path = job->process->cwd;
+	int r;
+
+	if (!path || *path != '/')
+		return bh_error_text(err, EINVAL, "the working directory '%.200s' is not absolute", path ? path : "");
+	/* pivot_root has left us there already. */
+	if (!job->exec && bh_streq(path, "/"))
+		return 0;
+	r = enter_working_directory(path, err);
+	/* A root whose rights the file system doesn't know (a user namespace's, NFS) tries again as the user, as runc does. */
+	job->cwd_is_late = r == -EACCES;
+	return job->cwd_is_late ? 0 : r;
+}
+
+int bh_child_late_working_directory(struct bh_job *job, struct bh_error *err)
+{
+	return job->cwd_is_late ? enter_working_directory(job->process->cwd, err) : 0;
 }
 
 /* --- credentials -------------------------------------------------------------------------------------------------- */
@@ -489,9 +504,7 @@ static void stub_letters(const struct bh_job *job, char *text, size_t size)
 
 _Noreturn void bh_child_execute(struct bh_job *job)
 {
-	static char *const no_environment[] = { NULL };
-	const struct bh_strv *wanted = job->environment.count ? &job->environment : &job->process->env;
-	char *const *environment = wanted->items ? wanted->items : no_environment;
+	char *const *environment = bh_child_environment_items(job);
 	size_t count = job->process->args.count, n = 0;
 	char **argv = bh_calloc(count + 5, sizeof *argv);
 	struct bh_error err = BH_ERROR_INIT;

@@ -34,6 +34,22 @@ static int attach_root_classic(struct bh_job *job, struct bh_error *err)
 	return job->root_fd < 0 ? bh_error_set(err, errno, "open the root %s", path) : 0;
 }
 
+/*
+ * Where the root waits for pivot_root doesn't matter to us. But hooks that run before it enter this mount namespace (GPU
+ * drivers' hooks do), and look for the host's tools and for the root at the path that they know.
+ */
+static int attach_root_for_hooks(struct bh_job *job)
+{
+	const struct bh_spec *spec = job->spec;
+	const char *path = job->request->rootfs.path;
+	bh_auto_close int target = -1;
+
+	if (!path || !(spec->hooks.prestart.count + spec->hooks.create_runtime.count + spec->hooks.create_container.count))
+		return -ENOENT;
+	target = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return target < 0 ? -errno : bh_mount_attach(job->root_fd, target, "");
+}
+
 int bh_child_attach_root(struct bh_job *job, struct bh_error *err)
 {
 	int r;
@@ -45,7 +61,9 @@ int bh_child_attach_root(struct bh_job *job, struct bh_error *err)
 	if (job->root_fd < 0) {
 		r = attach_root_classic(job, err);
 	} else {
-		r = bh_mount_attach(job->root_fd, AT_FDCWD, "/");
+		r = attach_root_for_hooks(job);
+		if (r < 0)
+			r = bh_mount_attach(job->root_fd, AT_FDCWD, "/");
 		if (r < 0)
 			bh_error_set(err, -r, "attach the root file system");
 	}
@@ -119,10 +137,14 @@ static int attach_by_name(struct bh_job *job, int mount_fd, const char *destinat
 {
 	bh_auto_close int own = -1;
 	const char *name = NULL;
+	struct stat st;
 	int r, parent = open_parent(job, destination, &name, &own);
 
 	if (parent < 0)
 		return -ENOENT;
+	/* The kernel lets a file be mounted on a link itself; what the link leads to is meant. */
+	if (kind == BH_ATTACH_ANY && fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
+		return -ELOOP;
 	/* In our new /dev nothing is there yet, so there it is not even tried. */
 	r = parent == job->dev_fd ? -ENOENT : bh_mount_attach(mount_fd, parent, name);
 	if (r != -ENOENT)
@@ -187,6 +209,17 @@ static unsigned long default_propagation(const struct bh_spec *spec)
 	return root && strstr(root, "slave") ? MS_SLAVE : MS_PRIVATE;
 }
 
+/* In a user namespace what the source's mount has may be locked: then that stays. */
+static int set_bind(int fd, const struct bh_mount_options *options, struct bh_error *err)
+{
+	struct bh_mount_options exact = *options;
+	int r;
+
+	bh_mount_options_exact(&exact);
+	r = bh_mount_set(fd, &exact, err);
+	return r == -EPERM && exact.clear != options->clear ? bh_mount_set(fd, options, err) : r;
+}
+
 static int place_bind(struct bh_job *job, const struct bh_spec_mount *m, const struct bh_job_mount *prepared, struct bh_error *err)
 {
 	const struct bh_mount_options *o = &prepared->options;
@@ -198,7 +231,7 @@ static int place_bind(struct bh_job *job, const struct bh_spec_mount *m, const s
 	if (first && (!o->propagation || o->propagation == MS_SHARED))
 		r = bh_mount_set_propagation(prepared->source_fd, o->propagation ? MS_SLAVE : first, true, err);
 	if (r == 0)
-		r = bh_mount_set(prepared->source_fd, o, err);
+		r = set_bind(prepared->source_fd, o, err);
 	if (r == 0)
 		r = bh_attach_inside(job, prepared->source_fd, m->destination, BH_ATTACH_ANY, err);
 	if (r == 0)
@@ -299,7 +332,7 @@ static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct b
 		o->set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
 	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
 		drop_unmapped_gid(job, o);
-	bh_label_mount(job->spec, m->type, o);
+	bh_label_mount(job, m->type, o);
 	if (is_tmpfs && !o->copy_up)
 		take_mode_from_below(job, m->destination, o);
 	fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
@@ -377,7 +410,7 @@ static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, stru
 	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
 		drop_unmapped_gid(job, &prepared->options);
 	if (source < 0)
-		bh_label_mount(job->spec, m->type, &prepared->options);
+		bh_label_mount(job, m->type, &prepared->options);
 	r = bh_mount_classic(m->type, m->source ? m->source : m->type, source, &prepared->options, target, err);
 	if (drop_gid(m->type, r, &prepared->options))
 		r = bh_mount_classic(m->type, m->source ? m->source : m->type, -1, &prepared->options, target, err);
@@ -413,11 +446,38 @@ static int place(struct bh_job *job, const struct bh_spec_mount *m, struct bh_jo
 	return place_new(job, m, &prepared->options, err);
 }
 
+/* A bind of a part of the container's own root, as the mounts before it have left it. */
+static int copy_from_inside(struct bh_job *job, size_t index, struct bh_error *err)
+{
+	struct bh_job_mount *prepared = &job->mounts[index];
+	int fd, r;
+
+	if (!prepared->inside)
+		return 0;
+	fd = bh_open_in_root(job->root_fd, prepared->inside, O_PATH);
+	if (fd < 0)
+		return bh_error_set(err, -fd, "open the mount source %s", prepared->inside);
+	r = bh_linux_has(BH_CALL_MOUNT_API) ? bh_mount_copy(fd, "", prepared->options.recursive_bind, err) : -ENOSYS;
+	if (r == -ENOSYS) {
+		prepared->source_fd = fd;
+		return 0;
+	}
+	close(fd);
+	if (r < 0)
+		return r;
+	prepared->source_fd = r;
+	r = bh_check_proc_mount(&job->spec->mounts[index], prepared, err);
+	return r < 0 ? r : bh_job_map_source(job, index, -1, err);
+}
+
 int bh_child_mounts(struct bh_job *job, struct bh_error *err)
 {
 	for (size_t i = 0; i < job->spec->mount_count; i++) {
 		const struct bh_spec_mount *m = &job->spec->mounts[i];
-		int r = place(job, m, &job->mounts[i], err);
+		int r = copy_from_inside(job, i, err);
+
+		if (r == 0)
+			r = place(job, m, &job->mounts[i], err);
 
 		if (r < 0) {
 			bh_error_prefix(err, "mount %s", m->destination);
@@ -500,12 +560,10 @@ static int set_root_propagation(const char *word, struct bh_error *err)
 {
 	bh_auto_strv struct bh_strv words = { 0 };
 	struct bh_mount_options o;
-	int r;
+	int r = 0;
 
 	bh_strv_add(&words, word);
-	r = bh_mount_options_parse(&words, &o, err);
-	if (r < 0)
-		return r;
+	bh_mount_options_parse(&words, &o);
 	if (!o.propagation)
 		r = bh_error_text(err, EINVAL, "rootfsPropagation: unknown value '%.40s'", word);
 	else if (mount(NULL, "/", NULL, o.propagation | (o.propagation_recursive ? MS_REC : 0), NULL) < 0)
@@ -575,10 +633,29 @@ static int enter_by_pivot(struct bh_job *job, struct bh_error *err)
 	return 0;
 }
 
+/* As long as something can be made. Whether it can be entered is found out by the process itself. */
+static void make_working_directory(struct bh_job *job)
+{
+	const char *path = job->process->cwd;
+	int fd;
+
+	if (!path || *path != '/' || bh_streq(path, "/"))
+		return;
+	fd = bh_open_in_root(job->root_fd, path, O_PATH);
+	if (fd == -ENOENT)
+		fd = bh_make_in_root(job->root_fd, path, BH_NODE_DIRECTORY, NULL);
+	bh_close_fd(&fd);
+}
+
 int bh_child_pivot(struct bh_job *job, struct bh_error *err)
 {
 	const char *propagation = job->spec->rootfs_propagation;
-	int r = job->spec->root.readonly ? make_root_readonly(job, err) : 0;
+	int r = 0;
+
+	if (job->spec->root.readonly) {
+		make_working_directory(job);
+		r = make_root_readonly(job, err);
+	}
 
 	if (r == 0)
 		r = job->request->no_pivot ? enter_by_chroot(job, err) : enter_by_pivot(job, err);

@@ -302,16 +302,20 @@ pid_t bh_job_clone_with_affinity(struct bh_job *job, struct bh_error *err)
 	return pid < 0 ? bh_error_set(err, -pid, "clone") : pid;
 }
 
-/* Once in the container's cgroup: the final mask, or without one all that the cgroup allows. */
+/* Once in the container's cgroup: for exec the final mask; without one, if there was an initial one or the caller's own shall
+ * not count, all that the cgroup allows. */
 int bh_child_affinity(struct bh_job *job, struct bh_error *err)
 {
 	const char *final = job->process->exec_cpu_affinity.final;
+	bool initial = job->exec && given(job->process->exec_cpu_affinity.initial);
 	struct cpus all;
 
-	if (given(final))
+	if (job->exec && given(final))
 		return set_affinity(final, "final", err);
-	if (!given(job->process->exec_cpu_affinity.initial))
+	if (!initial && !job->all_cpus)
 		return 0;
 	memset(&all, 0xff, sizeof all);
-	return syscall(SYS_sched_setaffinity, 0, sizeof all, &all) < 0 ? bh_error_set(err, errno, "reset the CPU affinity") : 0;
+	if (syscall(SYS_sched_setaffinity, 0, sizeof all, &all) < 0 && initial)
+		return bh_error_set(err, errno, "reset the CPU affinity");
+	return 0;
 }

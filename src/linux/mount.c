@@ -139,7 +139,7 @@ static void apply_word(const struct option_word *word, struct bh_mount_options *
 	}
 }
 
-int bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options *ret_options, struct bh_error *err)
+void bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options *ret_options)
 {
 	struct bh_mount_options o = { 0 };
 
@@ -153,13 +153,22 @@ int bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options 
 	}
 	if (o.recursive_bind)
 		o.bind = true;
-	if (o.bind && o.data.count) {
-		bh_error_text(err, EINVAL, "a bind mount has no option '%.100s'", o.data.items[0]);
-		bh_mount_options_clear(&o);
-		return -EINVAL;
-	}
+	/* mount(2) ignores the data of a bind, and configurations count on that ("bind" with "mode=755"). */
+	if (o.bind)
+		bh_strv_clear(&o.data);
 	*ret_options = o;
-	return 0;
+}
+
+void bh_mount_options_exact(struct bh_mount_options *o)
+{
+	uint64_t all = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
+
+	if (!o->set && !o->clear)
+		return;
+	/* Times of access stay as they are unless something is said of them. */
+	if ((o->set | o->clear) & (ATIME | MOUNT_ATTR_NODIRATIME))
+		all |= ATIME | MOUNT_ATTR_NODIRATIME;
+	o->clear |= all & ~o->set;
 }
 
 void bh_mount_options_clear(struct bh_mount_options *options)

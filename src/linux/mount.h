@@ -23,9 +23,12 @@ struct bh_mount_options {
 	bool idmap, recursive_idmap;
 	struct bh_strv data;                      /* "size=64k", for the file system itself */
 };
-int bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options *ret_options, struct bh_error *err);
+void bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options *ret_options);
 /* The words that are understood, by index; NULL behind the last. */
 const char *bh_mount_option_name(size_t index);
+/* A bind with any attribute has these and no other: what its source's mount has besides is cleared, as mount(2) with
+ * MS_REMOUNT does it. Changes `options`; without attributes nothing. */
+void bh_mount_options_exact(struct bh_mount_options *options);
 void bh_mount_options_clear(struct bh_mount_options *options);
 
 /* A process that closes all its fds at once before it ends or executes need not close each helper fd of a mount. */

@@ -245,6 +245,8 @@ int bh_seccomp_compile(const struct bh_spec_seccomp *spec, uint64_t capabilities
 			return bh_error_text(err, EINVAL, "linux.seccomp: seccomp flag \"%.60s\" is not known", spec->flags.items[i]);
 		filter.flags |= word->value;
 	}
+	if (spec->source != BH_SECCOMP_NONE && !spec->flags_set && !spec->flags.count)
+		filter.flags = SECCOMP_FILTER_FLAG_SPEC_ALLOW;
 	if (spec->source == BH_SECCOMP_DEFAULT)
 		r = compile_default(capabilities, &filter, err);
 	else if (spec->source == BH_SECCOMP_RULES)
@@ -285,7 +287,7 @@ int bh_seccomp_install(const struct bh_seccomp_filter *filter, struct bh_error *
 			set |= SECCOMP_FILTER_FLAG_TSYNC_ESRCH;
 	}
 	r = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, set, &program);
-	if (r < 0 && errno == ENOSYS && set == 0)
+	if (r < 0 && errno == ENOSYS && (set & ~(unsigned)SECCOMP_FILTER_FLAG_SPEC_ALLOW) == 0)
 		r = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
 	if (r < 0)
 		return bh_error_set(err, errno, "seccomp filter of %zu instructions", filter->count);

@@ -201,9 +201,13 @@ static int parse_access(json_object *value, void *at, const struct bh_json_path 
 
 	if (r < 0)
 		return r;
-	if (strlen(text) > 3 || text[strspn(text, "rwm")])
+	/* As runc takes them: each once, in any order; an "a" among them says nothing. */
+	if (text[strspn(text, "rwma")])
 		return bh_schema_error(path, err, "expected letters of \"rwm\"");
-	snprintf(ret_access, 4, "%s", text);
+	for (const char *known = "rwm"; *known; known++)
+		if (strchr(text, *known))
+			*ret_access++ = *known;
+	*ret_access = '\0';
 	return 0;
 }
 
@@ -343,7 +347,7 @@ static const struct bh_field process_fields[] = {
 static const struct bh_field hook_fields[] = {
 	NEEDED("path", STRING, bh_spec_hook, path),
 	FIELD("args", STRINGS, bh_spec_hook, args),
-	FIELD("env", STRINGS, bh_spec_hook, env),
+	FLAGGED("env", STRINGS, bh_spec_hook, env, env_given),
 	FIELD("timeout", I64, bh_spec_hook, timeout_s),
 	{ 0 },
 };
@@ -474,7 +478,7 @@ static const struct bh_field seccomp_fields[] = {
 	NEEDED("defaultAction", STRING, bh_spec, seccomp.default_action),
 	FLAGGED("defaultErrnoRet", U32, bh_spec, seccomp.default_errno_ret, seccomp.default_errno_set),
 	FIELD("architectures", STRINGS, bh_spec, seccomp.architectures),
-	FIELD("flags", STRINGS, bh_spec, seccomp.flags),
+	FLAGGED("flags", STRINGS, bh_spec, seccomp.flags, seccomp.flags_set),
 	FIELD("listenerPath", STRING, bh_spec, seccomp.listener_path),
 	FIELD("listenerMetadata", STRING, bh_spec, seccomp.listener_metadata),
 	ARRAY("syscalls", bh_spec, seccomp.rules, seccomp.rule_count, seccomp_rule_fields),

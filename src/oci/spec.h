@@ -204,6 +204,7 @@ struct bh_spec_seccomp {
 	bool default_errno_set;
 	uint32_t default_errno_ret;
 	struct bh_strv architectures, flags;
+	bool flags_set; /* also if the list is empty; without one SPEC_ALLOW is set, as with runc */
 	char *listener_path, *listener_metadata;
 	struct bh_spec_seccomp_rule *rules;
 	size_t rule_count;
@@ -212,6 +213,7 @@ struct bh_spec_seccomp {
 struct bh_spec_hook {
 	char *path;
 	struct bh_strv args, env;
+	bool env_given;    /* also an empty one */
 	int64_t timeout_s; /* 0 = none */
 };
 

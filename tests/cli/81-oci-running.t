@@ -40,7 +40,7 @@ like "$(oci exec --cap CAP_SYS_CHROOT one grep CapEff /proc/self/status)" '00000
 like "$(oci exec --no-new-privs=false one grep NoNewPrivs /proc/self/status)" '0$' "exec --no-new-privs=false"
 like "$(oci exec one grep NoNewPrivs /proc/self/status)" '1$' "else as in the configuration"
 run oci exec --cap CAP_NONSENSE one true
-like "$status:$err" '^255:.*CAP_NONSENSE' "an unknown capability"
+like "$status:$err" '^0:.*level=warning.*CAP_NONSENSE' "an unknown capability is ignored, with a warning"
 run oci exec --user nobody one true
 like "$status" '^(1|255)$' "a user by name"
 run oci exec one

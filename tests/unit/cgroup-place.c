@@ -28,6 +28,7 @@ static struct bh_cgroup_host host;
 static struct bh_error err;
 static char name[64], path[128];
 static struct bh_spec_resources none;
+static struct bh_strv made; /* folders of the present test's last cgroup */
 
 #define OK(call) assert_ok((call), #call, __LINE__)
 static void assert_ok(int r, const char *what, int line)
@@ -51,7 +52,23 @@ static int make(const char *cgroups_path, struct bh_cgroup **ret)
 {
 	struct bh_cgroup_request request = { .path = cgroups_path, .name = name, .resources = &none, .every_hierarchy = true, .strict = true };
 
-	return bh_cgroup_make(&request, ret, &err);
+	int r = bh_cgroup_make(&request, ret, &err);
+
+	if (r == 0) {
+		bh_strv_clear(&made);
+		bh_cgroup_paths(*ret, &made);
+	}
+	return r;
+}
+
+/* What a test that failed in the middle leaves. */
+static int clean_up(void **state)
+{
+	int r = bh_cgroup_remove_paths(&made, NULL, NULL);
+
+	(void)state;
+	bh_strv_clear(&made);
+	return r;
 }
 
 static pid_t spawn(const struct bh_cgroup *cgroup)
@@ -318,7 +335,7 @@ static void test_hybrid_refuses_unified(void **state)
 
 static void test_every_controller_is_handed_down(void **state)
 {
-	bh_auto_free char *deep = bh_printf("%s/a", path), *top = bh_printf("/sys/fs/cgroup%s", path);
+	bh_auto_free char *deep = NULL, *top = NULL;
 	struct bh_cgroup *cgroup;
 	char all[512], own[512];
 
@@ -327,6 +344,8 @@ static void test_every_controller_is_handed_down(void **state)
 		print_message("# lab: only on v2\n");
 		skip();
 	}
+	deep = bh_printf("%s/a", path);
+	top = bh_printf("/sys/fs/cgroup%s", path);
 	OK(make(deep, &cgroup));
 	assert_true(bh_cgroup_read(cgroup->root_fd, "cgroup.controllers", all, sizeof all));
 	assert_true(bh_cgroup_read(bh_cgroup_any_fd(cgroup), "cgroup.controllers", own, sizeof own));
@@ -399,7 +418,7 @@ static void test_owner(void **state)
 	bh_cgroup_free(cgroup);
 }
 
-#define REAL(test) cmocka_unit_test_setup(test, new_name)
+#define REAL(test) cmocka_unit_test_setup_teardown(test, new_name, clean_up)
 
 int main(void)
 {

@@ -27,6 +27,7 @@
 
 static struct bh_cgroup_host host;
 static struct bh_error err;
+static struct bh_strv made; /* folders of the present test's cgroup */
 
 #define OK(call) assert_ok((call), #call, __LINE__)
 static void assert_ok(int r, const char *what, int line)
@@ -171,7 +172,19 @@ static struct bh_cgroup *make(const struct bh_spec_resources *resources)
 	struct bh_cgroup *cgroup = NULL;
 
 	OK(bh_cgroup_make(&request, &cgroup, &err));
+	bh_strv_clear(&made);
+	bh_cgroup_paths(cgroup, &made);
 	return cgroup;
+}
+
+/* What a test that failed in the middle leaves. */
+static int clean_up(void **state)
+{
+	int r = bh_cgroup_remove_paths(&made, NULL, NULL);
+
+	(void)state;
+	bh_strv_clear(&made);
+	return r;
 }
 
 static void remove_it(struct bh_cgroup *cgroup)
@@ -447,16 +460,16 @@ static void test_strict(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_plans),
-		cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_written_again),
-		cmocka_unit_test(test_memory_and_swap_up_and_down),
-		cmocka_unit_test(test_quota_and_period),
-		cmocka_unit_test(test_check_before_update),
-		cmocka_unit_test(test_device_rules_change),
-		cmocka_unit_test(test_wide_device_rules),
-		cmocka_unit_test(test_runtime_rules),
-		cmocka_unit_test(test_strict),
+		cmocka_unit_test_teardown(test_plans, clean_up),
+		cmocka_unit_test_teardown(test_refusals, clean_up),
+		cmocka_unit_test_teardown(test_written_again, clean_up),
+		cmocka_unit_test_teardown(test_memory_and_swap_up_and_down, clean_up),
+		cmocka_unit_test_teardown(test_quota_and_period, clean_up),
+		cmocka_unit_test_teardown(test_check_before_update, clean_up),
+		cmocka_unit_test_teardown(test_device_rules_change, clean_up),
+		cmocka_unit_test_teardown(test_wide_device_rules, clean_up),
+		cmocka_unit_test_teardown(test_runtime_rules, clean_up),
+		cmocka_unit_test_teardown(test_strict, clean_up),
 	};
 
 	if (bh_cgroup_host(&host, &err) < 0)

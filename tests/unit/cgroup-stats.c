@@ -25,6 +25,7 @@
 
 static struct bh_cgroup_host host;
 static struct bh_error err;
+static struct bh_strv made; /* folders of the present test's cgroup */
 
 #define OK(call) assert_ok((call), #call, __LINE__)
 static void assert_ok(int r, const char *what, int line)
@@ -41,7 +42,19 @@ static struct bh_cgroup *make(const struct bh_spec_resources *resources)
 	struct bh_cgroup *cgroup = NULL;
 
 	OK(bh_cgroup_make(&request, &cgroup, &err));
+	bh_strv_clear(&made);
+	bh_cgroup_paths(cgroup, &made);
 	return cgroup;
+}
+
+/* What a test that failed in the middle leaves. */
+static int clean_up(void **state)
+{
+	int r = bh_cgroup_remove_paths(&made, NULL, NULL);
+
+	(void)state;
+	bh_strv_clear(&made);
+	return r;
 }
 
 static pid_t spawn(const struct bh_cgroup *cgroup, void (*work)(void))
@@ -169,18 +182,20 @@ static void take_all(void)
 		memset(memory, 1, 64 * MIB);
 }
 
+/* One read can tell both: what was seen counts for the next question too. */
 static bool wait_for(struct bh_cgroup_watch *watch, bool want_oom)
 {
+	static bool seen_oom, seen_end;
 	struct pollfd p = { .fd = watch->fd, .events = POLLIN };
 
-	while (poll(&p, 1, 10000) > 0) {
+	while (!(want_oom ? seen_oom : seen_end) && poll(&p, 1, 10000) > 0) {
 		bool oom, ended;
 
 		bh_cgroup_watch_read(watch, &oom, &ended);
-		if (want_oom ? oom : ended)
-			return true;
+		seen_oom |= oom;
+		seen_end |= ended;
 	}
-	return false;
+	return want_oom ? seen_oom : seen_end;
 }
 
 static void test_watch(void **state)
@@ -208,9 +223,9 @@ static void test_watch(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fields),
-		cmocka_unit_test(test_unlimited_pids_are_left_out),
-		cmocka_unit_test(test_watch),
+		cmocka_unit_test_teardown(test_fields, clean_up),
+		cmocka_unit_test_teardown(test_unlimited_pids_are_left_out, clean_up),
+		cmocka_unit_test_teardown(test_watch, clean_up),
 	};
 
 	if (bh_cgroup_host(&host, &err) < 0)

@@ -39,6 +39,21 @@ static void test_types(void **state)
 	expect("/dev/deep 755\n");
 }
 
+static void test_ptmx(void **state)
+{
+	static const struct bh_spec_device ptmx = { .type = 'c', .major = 5, .minor = 2 };
+
+	for (int users = 0; users < 2; users++) {
+		struct bh_spec *s = fixture(state);
+
+		if (users)
+			map_users(s, 100000);
+		add_device(s, &ptmx, "/dev/ptmx");
+		assert_int_equal(run(s, "readlink /dev/ptmx; stat -L -c %t:%T /dev/ptmx"), 0);
+		assert_string_equal(output, "pts/ptmx\n5:2\n");
+	}
+}
+
 static void test_replaces_a_default(void **state)
 {
 	struct bh_spec *s = fixture(state);
@@ -116,7 +131,8 @@ static void test_protected_paths(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_types), TEST(test_replaces_a_default), TEST(test_existing), TEST(test_in_a_user_namespace), TEST(test_protected_paths),
+		TEST(test_types),           TEST(test_ptmx), TEST(test_replaces_a_default), TEST(test_existing), TEST(test_in_a_user_namespace),
+		TEST(test_protected_paths),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

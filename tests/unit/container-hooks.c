@@ -51,6 +51,7 @@ static void see_everything(struct bh_spec *s, const char *where)
 			i == 3 ? "/tmp" : where, kinds[i].name);
 
 		add_hook(kinds[i].hooks, "hook", script, 0);
+		kinds[i].hooks->items[kinds[i].hooks->count - 1].env_given = true;
 	}
 }
 
@@ -58,17 +59,19 @@ static void test_what_hooks_see(void **state)
 {
 	struct bh_spec *s = with_state(state);
 	struct bh_container_process p;
-	struct bh_hook_state stopped = { "hooked", folder, "stopped", 0 };
+	struct bh_hook_state stopped = { .id = "hooked", .bundle = folder, .status = "stopped" };
 	bh_auto_free char *rest = bh_printf(",\"bundle\":\"%s\",\"annotations\":{\"org.example.a\":\"b=c\"}}\n%s\n", folder, folder);
-	bh_auto_free char *outside = NULL, *after = NULL;
+	bh_auto_free char *inside = NULL, *after = NULL;
 
 	see_everything(s, folder);
 	set_command(s, "true");
 	create(s, &p);
-	outside = bh_printf("{\"ociVersion\":\"1.2.0\",\"id\":\"hooked\",\"status\":\"creating\",\"pid\":%d%s", (int)p.pid, rest);
 	assert_int_equal(bh_container_start(&p, &error), 0);
 	assert_int_equal(finish(&p), 0);
 	for (int i = 0; i < 2; i++) {
+		bh_auto_free char *outside = bh_printf("{\"ociVersion\":\"1.2.0\",\"id\":\"hooked\",\"status\":\"%s\",\"pid\":%d%s",
+						       i ? "creating" : "created", (int)p.pid, rest);
+
 		read_back(i ? "createRuntime" : "prestart");
 		expect(outside);
 		expect("\n4\n"); /* its three streams, and the folder that ls reads */
@@ -76,7 +79,8 @@ static void test_what_hooks_see(void **state)
 	}
 	read_back("createContainer");
 	expect("\"status\":\"creating\",\"pid\":1,");
-	expect(rest);
+	inside = bh_printf("}}\n%s\n", in_test("root"));
+	expect(inside);
 	read_back("root/tmp/startContainer");
 	expect("\"status\":\"created\",\"pid\":1,");
 	expect("}}\n/\n");
@@ -94,6 +98,10 @@ static void test_hook_environment(void **state)
 	assert_int_equal(setenv("BH_OF_THE_RUNTIME", "1", 1), 0);
 	add_hook(&s->hooks.create_runtime, "hook", script, 0);
 	bh_strv_clear(&s->hooks.create_runtime.items[0].env);
+	assert_int_equal(run(s, "true"), 0);
+	read_back("env");
+	expect("BH_OF_THE_RUNTIME=1");
+	s->hooks.create_runtime.items[0].env_given = true;
 	assert_int_equal(run(s, "true"), 0);
 	read_back("env");
 	expect_not("BH_OF_THE_RUNTIME");

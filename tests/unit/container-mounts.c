@@ -320,6 +320,26 @@ static void test_user_namespace_without_maps(void **state)
 	expect("1:3\n");
 }
 
+/* The folder's owner is not mapped, so the namespace's root has no rights there, but its group does. */
+static void test_late_working_directory(void **state)
+{
+	struct bh_spec *s = fixture(state);
+
+	map_users(s, 100000);
+	make_directory("root/team");
+	assert_int_equal(chown(in_test("root/team"), 0, 100050), 0);
+	assert_int_equal(chmod(in_test("root/team"), 0710), 0);
+	free(s->process.cwd);
+	s->process.cwd = bh_strdup("/team");
+	s->process.user.uid = 7;
+	s->process.user.gid = 50;
+	assert_int_equal(run(s, "pwd"), 0);
+	assert_string_equal(output, "/team\n");
+	s->process.user.gid = 51;
+	assert_int_equal(run(s, "pwd"), 125);
+	expect_error("enter the working directory /team: Permission denied");
+}
+
 /* A user namespace that does not own the network namespace may not mount sysfs. */
 static void test_user_namespace_with_host_network(void **state)
 {
@@ -337,6 +357,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_proc_is_protected),
 		TEST(test_proc_of_the_host),
+		TEST(test_late_working_directory),
 		TEST(test_attributes),
 		TEST(test_sources_of_the_bundle),
 		TEST(test_bound_device),

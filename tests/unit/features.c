@@ -87,7 +87,7 @@ static void test_mount_options(void **state)
 		struct bh_mount_options parsed;
 
 		bh_strv_add(&words, json_object_get_string(json_object_array_get_idx(options, i)));
-		assert_int_equal(bh_mount_options_parse(&words, &parsed, NULL), 0);
+		bh_mount_options_parse(&words, &parsed);
 		assert_int_equal(parsed.data.count, 0);
 		bh_mount_options_clear(&parsed);
 	}

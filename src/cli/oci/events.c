@@ -114,7 +114,7 @@ static int run(void *arg, int argc, char **argv)
 	const struct events_options *o = arg;
 	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
 	struct bh_error err = BH_ERROR_INIT;
-	int r = bh_oci_open(argv, &bundle, &err);
+	int r = bh_oci_open(argv, false, &bundle, &err);
 
 	(void)argc;
 	if (r == 0 && o->interval_ns <= 0)

@@ -54,13 +54,15 @@ static int set_user(struct bh_spec_process *p, const char *user, struct bh_error
 	return 0;
 }
 
-static int add_capabilities(struct bh_spec_process *p, const struct bh_strv *names, struct bh_error *err)
+static void add_capabilities(struct bh_spec_process *p, const struct bh_strv *names)
 {
 	for (size_t i = 0; i < names->count; i++) {
 		int number = bh_capability_number(names->items[i]);
 
-		if (number < 0)
-			return bh_error_text(err, EINVAL, "unknown capability %s", names->items[i]);
+		if (number < 0) {
+			bh_warn("ignoring unknown capability %s", names->items[i]);
+			continue;
+		}
 		p->capabilities.set = true;
 		p->capabilities.bounding |= 1ULL << number;
 		p->capabilities.effective |= 1ULL << number;
@@ -69,7 +71,6 @@ static int add_capabilities(struct bh_spec_process *p, const struct bh_strv *nam
 		if (p->capabilities.inheritable)
 			p->capabilities.ambient |= 1ULL << number;
 	}
-	return 0;
 }
 
 static int add_groups(struct bh_spec_process *p, const struct bh_strv *gids, struct bh_error *err)
@@ -115,7 +116,8 @@ static int from_flags(const struct exec_options *o, struct bh_spec_process *p, i
 		r = set_user(p, o->user, err);
 	if (r == 0)
 		r = add_groups(p, &o->additional_gids, err);
-	return r < 0 ? r : add_capabilities(p, &o->cap, err);
+	add_capabilities(p, &o->cap);
+	return r;
 }
 
 static int from_file(const char *path, struct bh_spec_process *ret_process, struct bh_error *err)
@@ -164,7 +166,7 @@ static int run(void *arg, int argc, char **argv)
 	const struct exec_options *o = arg;
 	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
 	struct bh_error err = BH_ERROR_INIT;
-	int status = 0, r = bh_oci_open(argv, &bundle, &err);
+	int status = 0, r = bh_oci_open(argv, false, &bundle, &err);
 
 	if (r == 0 && argc < 2 && !o->process)
 		r = bh_error_text(&err, EINVAL, "process args cannot be empty");

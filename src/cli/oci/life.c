@@ -12,7 +12,7 @@ static int with_container(char **argv, int (*act)(struct bh_bundle *, struct bh_
 {
 	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
 	struct bh_error err = BH_ERROR_INIT;
-	int r = bh_oci_open(argv, &bundle, &err);
+	int r = bh_oci_open(argv, false, &bundle, &err);
 
 	if (r == 0) {
 		r = act(&bundle, &err);
@@ -120,7 +120,7 @@ static int kill_command(void *arg, int argc, char **argv)
 	const struct kill_options *o = arg;
 	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
 	struct bh_error err = BH_ERROR_INIT;
-	int number = SIGTERM, r = bh_oci_open(argv, &bundle, &err);
+	int number = SIGTERM, r = bh_oci_open(argv, false, &bundle, &err);
 
 	if (r < 0)
 		return bh_oci_fail(&err, 1);
@@ -161,7 +161,7 @@ static int delete_command(void *arg, int argc, char **argv)
 	const struct delete_options *o = arg;
 	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
 	struct bh_error err = BH_ERROR_INIT;
-	int r = bh_oci_open(argv, &bundle, &err);
+	int r = bh_oci_open(argv, true, &bundle, &err);
 
 	(void)argc;
 	if (r == -ENOENT && o->force)

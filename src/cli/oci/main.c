@@ -98,9 +98,19 @@ int bh_oci_fail(const struct bh_error *err, int status)
 	return status;
 }
 
-int bh_oci_open(char **argv, struct bh_bundle *ret_bundle, struct bh_error *err)
+int bh_oci_open(char **argv, bool half_made, struct bh_bundle *ret_bundle, struct bh_error *err)
 {
-	return bh_bundle_open(bh_oci.root, argv[0], ret_bundle, err);
+	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
+	int r = bh_bundle_open(bh_oci.root, argv[0], &bundle, err);
+
+	/* As with runc it is there when it has been made. */
+	if (r == 0 && bundle.status == BH_BUNDLE_CREATING && !half_made) {
+		bh_bundle_close(&bundle);
+		return bh_error_text(err, ENOENT, "container does not exist");
+	}
+	if (r == 0)
+		*ret_bundle = bundle;
+	return r;
 }
 
 static void print_overview(void)

@@ -27,8 +27,8 @@ int bh_oci_main(int argc, char **argv);
 
 /* Says it on stderr and in the --log file, where the callers look for it; returns the exit status for it. */
 int bh_oci_fail(const struct bh_error *err, int status);
-/* Opens the container whose id is argv[0]. */
-int bh_oci_open(char **argv, struct bh_bundle *ret_bundle, struct bh_error *err);
+/* Opens the container whose id is argv[0]; one that is just being made only if the caller can do with it. */
+int bh_oci_open(char **argv, bool half_made, struct bh_bundle *ret_bundle, struct bh_error *err);
 
 /* --- terminal and standard streams of create, run and exec (console.c) ---------------------------------------------- */
 

@@ -130,7 +130,7 @@ static int run(void *arg, int argc, char **argv)
 	struct bh_error err = BH_ERROR_INIT;
 	bh_auto_free pid_t *pids = NULL;
 	size_t count = 0;
-	int r = bh_oci_open(argv, &bundle, &err);
+	int r = bh_oci_open(argv, false, &bundle, &err);
 
 	(void)argc;
 	if (r == 0)

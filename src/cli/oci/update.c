@@ -190,7 +190,7 @@ static int run(void *arg, int argc, char **argv)
 {
 	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
 	struct bh_error err = BH_ERROR_INIT;
-	int r = bh_oci_open(argv, &bundle, &err);
+	int r = bh_oci_open(argv, false, &bundle, &err);
 
 	(void)argc;
 	if (r == 0)
