@@ -99,7 +99,7 @@ int bh_cgroup_destroy(struct bh_cgroup *cgroup, struct bh_error *err)
 		char *path;
 		int r;
 
-		if (cgroup->folders[i].fd < 0 || cgroup->folders[i].alias)
+		if ((cgroup->folders[i].fd < 0 && !cgroup->folders[i].unopened) || cgroup->folders[i].alias)
 			continue;
 		words = bh_cgroup_words(cgroup, (enum bh_cgroup_folder)i, NULL);
 		path = words + sizeof CGROUP_ROOT;
