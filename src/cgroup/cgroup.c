@@ -292,8 +292,8 @@ void bh_cgroup_open_made(struct bh_cgroup *cgroup)
 			continue;
 		place = bh_cgroup_place(cgroup, (enum bh_cgroup_folder)i);
 		cgroup->folders[i].fd = openat(cgroup->root_fd, place, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		/* One that can't be opened stays known by its path, so that it is removed. */
-		cgroup->folders[i].unopened = cgroup->folders[i].fd < 0;
+		/* One that is there and can't be opened is still ours to remove. */
+		cgroup->folders[i].unopened = cgroup->folders[i].fd < 0 && errno != ENOENT;
 	}
 }
 

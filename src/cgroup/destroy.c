@@ -86,6 +86,22 @@ static void remove_parent(struct bh_cgroup *cgroup, char *path)
 	unlinkat(cgroup->root_fd, path, AT_REMOVEDIR);
 }
 
+/* Tries to remove one folder without looking at it first. 1: it is gone now; 0: it wasn't there; -EBUSY (no words). */
+static int remove_unseen(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, struct bh_error *err)
+{
+	bh_auto_free char *words = bh_cgroup_words(cgroup, folder, NULL);
+	char *path = words + sizeof CGROUP_ROOT;
+
+	if (unlinkat(cgroup->root_fd, path, AT_REMOVEDIR) == 0) {
+		bh_explain("cgroup", "rmdir", words);
+		remove_parent(cgroup, path);
+		return 1;
+	}
+	if (errno == EBUSY || errno == ENOTEMPTY)
+		return -EBUSY;
+	return errno == ENOENT ? 0 : bh_error_set(err, errno, "remove cgroup %s", words);
+}
+
 int bh_cgroup_destroy(struct bh_cgroup *cgroup, struct bh_error *err)
 {
 	int64_t deadline_ns = bh_monotonic_ns() + CGROUP_WAIT_NS;
@@ -103,6 +119,11 @@ int bh_cgroup_destroy(struct bh_cgroup *cgroup, struct bh_error *err)
 			continue;
 		words = bh_cgroup_words(cgroup, (enum bh_cgroup_folder)i, NULL);
 		path = words + sizeof CGROUP_ROOT;
+		if (cgroup->folders[i].unopened) {
+			r = remove_unseen(cgroup, (enum bh_cgroup_folder)i, result < 0 ? NULL : err);
+			result = r < 0 && result == 0 ? r : result;
+			continue;
+		}
 		r = remove_folder(cgroup, (enum bh_cgroup_folder)i, path, deadline_ns, result < 0 ? NULL : err);
 		if (r < 0 && result == 0)
 			result = r;
@@ -114,22 +135,6 @@ int bh_cgroup_destroy(struct bh_cgroup *cgroup, struct bh_error *err)
 	if (cgroup->unit && result == 0)
 		result = bh_cgroup_stop_unit(cgroup, err);
 	return result;
-}
-
-/* Tries to remove one folder without looking at it first. 1: it is gone now; 0: it wasn't there; -EBUSY (no words). */
-static int remove_unseen(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, struct bh_error *err)
-{
-	bh_auto_free char *words = bh_cgroup_words(cgroup, folder, NULL);
-	char *path = words + sizeof CGROUP_ROOT;
-
-	if (unlinkat(cgroup->root_fd, path, AT_REMOVEDIR) == 0) {
-		bh_explain("cgroup", "rmdir", words);
-		remove_parent(cgroup, path);
-		return 1;
-	}
-	if (errno == EBUSY || errno == ENOTEMPTY)
-		return -EBUSY;
-	return errno == ENOENT ? 0 : bh_error_set(err, errno, "remove cgroup %s", words);
 }
 
 /* Something is left inside: once more, with eyes open. */
