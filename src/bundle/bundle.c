@@ -45,7 +45,8 @@ static int read_header(struct bh_bundle *b, json_object *header)
 {
 	b->bundle = bh_strdup(bh_json_text(header, "bundle", NULL));
 	b->rootfs = bh_strdup(bh_json_text(header, "rootfs", NULL));
-	b->cgroup_path = bh_strdup(bh_json_text(header, "cgroup", NULL));
+	b->cgroup_unit = bh_strdup(bh_json_text(header, "unit", NULL));
+	bh_json_strv(header, "cgroups", &b->cgroups);
 	b->oci_version = bh_strdup(bh_json_text(header, "ociVersion", NULL));
 	b->created_ns = bh_json_int(header, "created", 0);
 	b->owner = (uid_t)bh_json_int(header, "owner", 0);
@@ -76,16 +77,13 @@ static int read_record(struct bh_bundle *b, struct bh_error *err)
 
 struct bh_compartment_place bh_bundle_place(const struct bh_bundle *b)
 {
-	if (b->cgroups_known)
-		return (struct bh_compartment_place){ .folders = &b->cgroups, .unit = b->cgroup_unit };
-	return (struct bh_compartment_place){ .path = b->cgroup_path };
+	return (struct bh_compartment_place){ .folders = &b->cgroups, .unit = b->cgroup_unit };
 }
 
 int bh_bundle_record_cgroup(struct bh_bundle *b, const struct bh_cgroup *cgroup, struct bh_error *err)
 {
 	bh_auto_buf struct bh_buf text = { 0 };
 
-	b->cgroups_known = true;
 	if (cgroup) {
 		b->cgroup_unit = bh_strdup(bh_cgroup_unit(cgroup));
 		bh_cgroup_paths(cgroup, &b->cgroups);
@@ -97,21 +95,22 @@ int bh_bundle_record_cgroup(struct bh_bundle *b, const struct bh_cgroup *cgroup,
 	return bh_create_file_at(b->dir_fd, BH_BUNDLE_CGROUPS, text.data, text.length, 0600, err);
 }
 
-/* Missing when its maker was killed before the process had been cloned: then it is found by what it was asked for by. */
+/* Missing or empty when its maker was killed before the process had been cloned: then what was planned is all that there can be. */
 static int read_cgroups(struct bh_bundle *b, struct bh_error *err)
 {
 	bh_auto_buf struct bh_buf text = { 0 };
 	int r = bh_read_stored_file_at(b->dir_fd, BH_BUNDLE_CGROUPS, CGROUPS_MAX, &text, err);
 	const char *at = text.data, *end = at + text.length;
 
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0)
+	if (r < 0 && r != -ENOENT)
 		return r;
-	b->cgroups_known = true;
-	if (text.length && *at)
+	if (text.length == 0)
+		return 0;
+	bh_free_ptr(&b->cgroup_unit);
+	bh_strv_clear(&b->cgroups);
+	if (*at)
 		b->cgroup_unit = bh_strdup(at);
-	for (at += text.length ? strlen(at) + 1 : 0; at < end; at += strlen(at) + 1)
+	for (at += strlen(at) + 1; at < end; at += strlen(at) + 1)
 		bh_strv_add(&b->cgroups, at);
 	return 0;
 }
@@ -194,7 +193,7 @@ int bh_bundle_open(const char *root, const char *id, struct bh_bundle *ret_bundl
 
 void bh_bundle_close(struct bh_bundle *b)
 {
-	char **strings[] = { &b->id, &b->bundle, &b->rootfs, &b->cgroup_path, &b->cgroup_unit, &b->oci_version };
+	char **strings[] = { &b->id, &b->bundle, &b->rootfs, &b->cgroup_unit, &b->oci_version };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(strings); i++)
 		bh_free_ptr(strings[i]);

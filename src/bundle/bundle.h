@@ -25,10 +25,8 @@ enum bh_bundle_status { BH_BUNDLE_CREATING, BH_BUNDLE_CREATED, BH_BUNDLE_RUNNING
 
 struct bh_bundle {
 	char *id, *bundle, *rootfs, *oci_version;
-	char *cgroup_path;       /* linux.cgroupsPath, or the id: what the cgroup was asked for by */
-	struct bh_strv cgroups;  /* where it is */
+	struct bh_strv cgroups;  /* where it is, or while it is being made, may be */
 	char *cgroup_unit;       /* of systemd, or NULL */
-	bool cgroups_known;
 	int64_t created_ns;
 	uid_t owner;
 	bool systemd_cgroup;

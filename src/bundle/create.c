@@ -5,7 +5,7 @@
  * Order, with what each step leaves if we are killed right after it (bh_bundle_delete finds all of it):
  *	1 ROOT/<id>/          taken exclusively, locked by us until the end
  *	2 start.sock          for `create`
- *	3 record              names the cgroup
+ *	3 record              names every folder that the cgroup may get, and the unit
  *	4 cgroup
  *	5 first process       ends with us until it is released; in its cgroup from its first moment
  *	6 cgroups, init link, pid file, terminal
@@ -117,26 +117,44 @@ static void strip_root(struct bh_bundle *b)
 	}
 }
 
-static int write_record(struct making *m, struct bh_error *err)
+static int fill_bundle(struct making *m, struct bh_error *err)
 {
 	struct bh_bundle *b = &m->bundle;
 
+	(void)err;
 	b->bundle = bh_strdup(m->request->bundle);
 	b->rootfs = *b->spec.root.path == '/' ? bh_strdup(b->spec.root.path) : bh_path_join(b->bundle, b->spec.root.path);
 	strip_root(b);
-	b->cgroup_path = bh_strdup(b->spec.cgroups_path && *b->spec.cgroups_path ? b->spec.cgroups_path : b->id);
 	b->oci_version = bh_strdup(b->spec.oci_version);
 	b->created_ns = bh_now_ns();
 	b->owner = geteuid();
+	return 0;
+}
+
+/* Called when the cgroup's places are known, and before anything is there; twice with systemd, which chooses them. */
+static int write_record(void *context, const struct bh_strv *cgroups, const char *unit, struct bh_error *err)
+{
+	struct making *m = context;
+	struct bh_bundle *b = &m->bundle;
+
+	b->record.length = 0;
 	bh_buf_adds(&b->record, "{\"ociVersion\":");
 	bh_buf_add_json(&b->record, b->oci_version);
 	bh_buf_adds(&b->record, ",\"bundle\":");
 	bh_buf_add_json(&b->record, b->bundle);
 	bh_buf_adds(&b->record, ",\"rootfs\":");
 	bh_buf_add_json(&b->record, b->rootfs);
-	bh_buf_adds(&b->record, ",\"cgroup\":");
-	bh_buf_add_json(&b->record, b->cgroup_path);
-	bh_buf_addf(&b->record, ",\"systemd\":%s,\"created\":%" PRId64 ",\"owner\":%u}\n", m->request->systemd_cgroup ? "true" : "false",
+	if (unit) {
+		bh_buf_adds(&b->record, ",\"unit\":");
+		bh_buf_add_json(&b->record, unit);
+	}
+	bh_buf_adds(&b->record, ",\"cgroups\":[");
+	for (size_t i = 0; i < cgroups->count; i++) {
+		if (i)
+			bh_buf_addc(&b->record, ',');
+		bh_buf_add_json(&b->record, cgroups->items[i]);
+	}
+	bh_buf_addf(&b->record, "],\"systemd\":%s,\"created\":%" PRId64 ",\"owner\":%u}\n", m->request->systemd_cgroup ? "true" : "false",
 		    b->created_ns, (unsigned)b->owner);
 	b->config_offset = b->record.length;
 	bh_buf_add(&b->record, m->config.data, m->config.length);
@@ -222,6 +240,8 @@ static int run_process(struct making *m, struct bh_error *err)
 		.owner_uid = cgroup_owner(&b->spec),
 		.systemd = q->systemd_cgroup,
 		.annotations = &b->spec.annotations,
+		.planned = write_record,
+		.planned_context = m,
 	};
 	const struct bh_compartment_place place = { .request = &cgroup };
 	struct bh_container_process *p = &m->compartment.process;
@@ -255,7 +275,7 @@ static void undo(struct making *m)
 int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *ret_bundle, struct bh_error *err)
 {
 	struct making m = { .request = request, .bundle = BH_BUNDLE_INIT_VALUE, .compartment = BH_COMPARTMENT_INIT, .start_socket = -1 };
-	static int (*const steps[])(struct making *, struct bh_error *) = { load_config, take_id, make_socket, make_notify, write_record, run_process };
+	static int (*const steps[])(struct making *, struct bh_error *) = { load_config, take_id, make_socket, make_notify, fill_bundle, run_process };
 	int r = bh_bundle_check_id(request->id, err);
 
 	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(steps); i++)

@@ -148,7 +148,7 @@ int bh_bundle_pids(struct bh_bundle *b, pid_t **ret_pids, size_t *ret_count, str
 int bh_bundle_remove(struct bh_bundle *b, struct bh_error *err)
 {
 	struct bh_compartment_place place = bh_bundle_place(b);
-	int r = b->cgroups_known || b->cgroup_path ? b->driver->destroy(&place, err) : 0;
+	int r = b->cgroups.count || b->cgroup_unit ? b->driver->destroy(&place, err) : 0;
 
 	return r < 0 ? r : bh_remove_tree_at(b->root_fd, b->id, err);
 }

@@ -444,6 +444,10 @@ static int make(const struct bh_cgroup_request *request, struct bh_cgroup **ret_
 	cgroup->rootless = request->rootless;
 	r = request->systemd ? bh_cgroup_start_unit(cgroup, request, err) : bh_cgroup_locate(cgroup, request->path, request->name, err);
 	if (r == 0)
+		r = bh_cgroup_tell_plan(cgroup, request, cgroup->unit, err);
+	if (r < 0 && !request->systemd)
+		return r;
+	if (r == 0)
 		r = cgroup->driver->create(cgroup, request->resources, err);
 	if (r < 0) {
 		bh_cgroup_end_placeholder(cgroup);

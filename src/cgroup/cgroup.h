@@ -41,6 +41,10 @@ struct bh_cgroup_request {
 	struct bh_opt_i64 owner_uid; /* v2: the host's uid that may manage cgroups below (kernel: /sys/kernel/cgroup/delegate) */
 	bool systemd;         /* `path` is "slice:prefix:name" or empty: systemd makes the cgroup (systemd.c) */
 	const struct bh_strv *annotations; /* "org.systemd.property.NAME=VALUE" among others; may be NULL */
+	/* Called before anything is made, with each folder that may be made and the unit (bh_cgroup_paths below has their form), for
+	 * a caller that wants to find them if it is killed. May be NULL. */
+	int (*planned)(void *context, const struct bh_strv *paths, const char *unit, struct bh_error *err);
+	void *planned_context;
 };
 /*
  * Makes the cgroup with the limits applied and the device rules in force, before any process is in it. On failure nothing

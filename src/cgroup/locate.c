@@ -198,16 +198,28 @@ int bh_cgroup_locate_process(struct bh_cgroup *cgroup, pid_t pid, struct bh_erro
 
 /* --- to and from a record ---------------------------------------------------------------------------------------------- */
 
+static void add_record(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, struct bh_strv *ret_paths)
+{
+	bh_auto_free char *place = bh_cgroup_place(cgroup, folder);
+
+	bh_strv_addf(ret_paths, "%s=" CGROUP_ROOT "/%s", controller_key(folder), place);
+}
+
 void bh_cgroup_paths(const struct bh_cgroup *cgroup, struct bh_strv *ret_paths)
 {
-	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		bh_auto_free char *place = NULL;
+	for (size_t i = 0; i < FOLDER_COUNT; i++)
+		if (cgroup->folders[i].fd >= 0 || cgroup->folders[i].unopened)
+			add_record(cgroup, (enum bh_cgroup_folder)i, ret_paths);
+}
 
-		if (cgroup->folders[i].fd < 0 && !cgroup->folders[i].unopened)
-			continue;
-		place = bh_cgroup_place(cgroup, (enum bh_cgroup_folder)i);
-		bh_strv_addf(ret_paths, "%s=" CGROUP_ROOT "/%s", controller_key((enum bh_cgroup_folder)i), place);
-	}
+int bh_cgroup_tell_plan(const struct bh_cgroup *cgroup, const struct bh_cgroup_request *request, const char *unit, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv paths = { 0 };
+
+	for (size_t i = 0; request->planned && cgroup->path && i < FOLDER_COUNT; i++)
+		if (cgroup->driver->version == 1 || i == FOLDER_UNIFIED)
+			add_record(cgroup, (enum bh_cgroup_folder)i, &paths);
+	return request->planned ? request->planned(request->planned_context, &paths, unit, err) : 0;
 }
 
 const char *bh_cgroup_unit(const struct bh_cgroup *cgroup)

@@ -473,6 +473,7 @@ static int start_unit(struct bus *bus, const char *unit, const struct bh_buf *bo
 static int request_scope(struct bh_cgroup *cgroup, const struct bh_cgroup_request *request, const struct bh_unit_name *name, pid_t pid,
 			 struct bh_error *err)
 {
+	bh_auto_free char *unit = NULL;
 	bh_auto_buf struct bh_buf body = { 0 };
 	auto_bus struct bus bus = { .fd = -1 };
 	size_t mark;
@@ -485,11 +486,14 @@ static int request_scope(struct bh_cgroup *cgroup, const struct bh_cgroup_reques
 	bh_dbus_close_array(&body, mark, 8);
 	if (r == 0)
 		r = bus_open(request->rootless, &bus, err);
+	unit = bh_printf("%s%s", request->rootless ? USER_PREFIX : "", name->unit);
+	if (r == 0)
+		r = bh_cgroup_tell_plan(cgroup, request, unit, err);
 	if (r == 0)
 		r = start_unit(&bus, name->unit, &body, err);
 	if (r < 0)
 		return r;
-	cgroup->unit = bh_printf("%s%s", request->rootless ? USER_PREFIX : "", name->unit);
+	cgroup->unit = BH_TAKE_PTR(unit);
 	bh_explain("cgroup", "unit", name->unit, "slice", name->slice);
 	return 0;
 }
