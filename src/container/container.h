@@ -117,6 +117,9 @@ int bh_container_remove_rdt(const struct bh_spec *spec, const char *id, struct b
 struct bh_hook_state {
 	const char *id, *bundle, *status; /* "creating", "created", "running", "stopped" */
 	pid_t pid;                        /* 0 = none */
+	/* Called in a hook's process before it executes; NULL: nothing. */
+	int (*prepare)(void *context);
+	void *context;
 	const char *folder;               /* where they begin; NULL: in the bundle */
 	char *const *environment;         /* of hooks whose configuration has none, not even an empty one; NULL: the caller's own */
 };

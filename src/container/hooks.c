@@ -131,6 +131,8 @@ static int begin_hook(const struct bh_spec_hook *hook, const struct bh_hook_stat
 	ret->pid = bh_clone3(&(struct clone_args){ .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&ret->pidfd, .exit_signal = SIGCHLD });
 	if (ret->pid == 0) {
 		enter_folder(state);
+		if (state->prepare && state->prepare(state->context) < 0)
+			_exit(126);
 		execute_hook(hook, state->environment ? state->environment : environ, stdin_fd, stdout_fd, stderr_fd, failed_fd);
 	}
 	return BH_MIN(ret->pid, 0);
@@ -303,6 +305,14 @@ int bh_child_create_hooks(struct bh_job *job, struct bh_error *err)
 	return bh_container_hooks(job->spec, &job->spec->hooks.create_container, "createContainer", &state, err);
 }
 
+/* These run under the workload's filter (runc does it so). Where the filter asks a listener, that is the workload's alone. */
+static int lock_down_hook(void *context)
+{
+	struct bh_job *job = context;
+
+	return bh_seccomp_notifies(&job->filter) ? 0 : bh_child_lock_down(job, NULL);
+}
+
 /* These belong to `start`, so the word to start is waited for here instead of in the stub. */
 int bh_child_start_hooks(struct bh_job *job, struct bh_error *err)
 {
@@ -319,6 +329,8 @@ int bh_child_start_hooks(struct bh_job *job, struct bh_error *err)
 		r = bh_child_wait_for_start(job, err);
 	job->run = true;
 	state.folder = "/";
+	state.prepare = lock_down_hook;
+	state.context = job;
 	state.environment = bh_child_environment_items(job);
 	return r < 0 ? r : bh_container_hooks(job->spec, &job->spec->hooks.start_container, "startContainer", &state, err);
 }

@@ -92,6 +92,11 @@ is "$status:$(cat "$WORK/said")" "0:none" "unless it is given one, be it empty"
 chmod 1777 "$WORK/a/rootfs/tmp"
 hook startContainer '[ "$OWN" = workload ]'
 is "$status" 0 "startContainer's is the workload's"
+jq '.linux.seccomp = {defaultAction: "SCMP_ACT_ALLOW", syscalls: [{names: ["mkdir", "mkdirat"], action: "SCMP_ACT_ERRNO"}]}' "$WORK/plain.json" >"$WORK/.plain"
+cp "$WORK/plain.json" "$WORK/plain.kept" && mv "$WORK/.plain" "$WORK/plain.json"
+hook startContainer 'mkdir /tmp/x'
+like "$status:$err" '^1:.*error running startContainer hook #0: exit status 1, .*Operation not permitted' "and so is the filter it runs under"
+mv "$WORK/plain.kept" "$WORK/plain.json"
 hook createContainer "pwd >$WORK/said"
 is "$status:$(cat "$WORK/said")" "0:$WORK/a/rootfs" "createContainer begins in the root that will be"
 hook createRuntime 'read state; pid=${state#*\"pid\":}; nsenter -t "${pid%%,*}" -m test -e '"$WORK/a/config.json"
