@@ -56,6 +56,21 @@ int bh_bundle_spec(struct bh_bundle *bundle, struct bh_error *err);
 /* Ids below the root, sorted. A missing root is empty. */
 int bh_bundle_list(const char *root, struct bh_strv *ret_ids, struct bh_error *err);
 
+/* What checkpoint and restore are told (runc-checkpoint(8), runc-restore(8), criu(8)). */
+struct bh_bundle_criu {
+	const char *program;                  /* criu */
+	const char *image_path, *work_path;   /* work_path NULL: logs are beside the images */
+	const char *manage_cgroups_mode;      /* NULL: criu's default */
+	bool tcp_established, ext_unix_sk, shell_job, file_locks, auto_dedup, lazy_pages;
+	/* checkpoint */
+	const char *parent_path;              /* relative to image_path, or NULL */
+	const char *page_server;              /* address, or NULL */
+	int page_server_port, status_fd;      /* -1: none */
+	bool leave_running, pre_dump, tcp_skip_in_flight, link_remap;
+	/* restore */
+	const char *lsm_profile, *lsm_mount_context;
+};
+
 struct bh_bundle_create {
 	const char *root, *id, *bundle; /* `bundle` absolute */
 	const char *pid_file;           /* or NULL */
@@ -64,6 +79,7 @@ struct bh_bundle_create {
 	bool no_pivot, no_new_keyring;  /* as in struct bh_container_create */
 	bool notify;                    /* the process tells a service manager when it is ready */
 	bool run;                       /* create and start in one: no start socket, nothing waits in between */
+	const struct bh_bundle_criu *restore; /* with `run`: not a new process but those of a checkpoint; or NULL */
 	const char *config;             /* instead of "config.json" in `bundle`; may be absolute */
 	int preserve_fds;
 	struct bh_container_stdio *stdio;
@@ -82,6 +98,9 @@ int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *r
 int bh_bundle_listen_notify(struct bh_bundle *bundle, struct bh_error *err);
 bool bh_bundle_take_notify(struct bh_bundle *bundle, const char *manager);
 void bh_bundle_wait_notify(struct bh_bundle *bundle, const char *manager);
+/* Writes what the processes of a running or paused one are into criu->image_path. Unless it's told otherwise the container is
+ * deleted then. -EOPNOTSUPP: criu can't work on this kernel. */
+int bh_bundle_checkpoint(struct bh_bundle *bundle, const struct bh_bundle_criu *criu, struct bh_error *err);
 /* Lets a created one run and calls the poststart hooks; -EBUSY/-EINVAL in runc's words when it isn't `created`. */
 int bh_bundle_start(struct bh_bundle *bundle, struct bh_error *err);
 int bh_bundle_kill(struct bh_bundle *bundle, int signal, bool all, struct bh_error *err);
