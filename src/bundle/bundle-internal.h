@@ -9,6 +9,8 @@
 #define BH_BUNDLE_CGROUPS "cgroups"
 #define BH_BUNDLE_SOCKET "start.sock"
 
+/* The folder of the notify socket, its mount and its variable; notify.c. */
+int bh_bundle_prepare_notify(struct bh_bundle *bundle, struct bh_error *err);
 /* Where its cgroup is. Borrows from the bundle. */
 struct bh_compartment_place bh_bundle_place(const struct bh_bundle *bundle);
 /* Takes down where the cgroup is, in memory and in the state folder. `cgroup` may be NULL. */
@@ -17,3 +19,14 @@ int bh_bundle_record_cgroup(struct bh_bundle *bundle, const struct bh_cgroup *cg
 int bh_bundle_run_hooks(struct bh_bundle *bundle, const struct bh_spec_hooks *hooks, const char *kind, struct bh_error *err);
 /* Kills what is left in the cgroup, removes it and the state folder. */
 int bh_bundle_remove(struct bh_bundle *bundle, struct bh_error *err);
+
+struct bh_bundle_restore {
+	const struct bh_bundle_criu *criu;
+	const struct bh_cgroup *cgroup;   /* made, and empty; or NULL */
+	struct bh_container_stdio *stdio; /* gets the terminal's master */
+	/* Called with the first process, a child of ours, while it is still stopped. */
+	int (*restored)(void *context, pid_t pid, struct bh_error *err);
+	void *context;
+};
+/* The processes of a checkpoint, in a container whose state folder and configuration are there. */
+int bh_bundle_restore(const struct bh_bundle *bundle, const struct bh_bundle_restore *request, struct bh_error *err);

@@ -197,6 +197,7 @@ void bh_bundle_close(struct bh_bundle *b)
 		bh_free_ptr(strings[i]);
 	bh_strv_clear(&b->cgroups);
 	bh_close_fd(&b->pidfd);
+	bh_close_fd(&b->notify_fd);
 	bh_close_fd(&b->dir_fd);
 	bh_close_fd(&b->root_fd);
 	bh_buf_clear(&b->record);

@@ -34,13 +34,14 @@ struct bh_bundle {
 	pid_t pid;        /* of the first process; 0 when stopped */
 	int pidfd;        /* -1 when stopped */
 	int root_fd, dir_fd;
+	int notify_fd;    /* sd_notify from inside, or -1 */
 	const struct bh_isolation_driver *driver;
 	struct bh_buf record;
 	size_t config_offset; /* of config.json in `record` */
 	bool has_spec;
 	struct bh_spec spec;  /* after bh_bundle_spec */
 };
-#define BH_BUNDLE_INIT_VALUE { .pidfd = -1, .root_fd = -1, .dir_fd = -1 }
+#define BH_BUNDLE_INIT_VALUE { .pidfd = -1, .root_fd = -1, .dir_fd = -1, .notify_fd = -1 }
 
 /* "created" ... as `state` says it. */
 const char *bh_bundle_status_name(enum bh_bundle_status status);
@@ -55,13 +56,30 @@ int bh_bundle_spec(struct bh_bundle *bundle, struct bh_error *err);
 /* Ids below the root, sorted. A missing root is empty. */
 int bh_bundle_list(const char *root, struct bh_strv *ret_ids, struct bh_error *err);
 
+/* What checkpoint and restore are told (runc-checkpoint(8), runc-restore(8), criu(8)). */
+struct bh_bundle_criu {
+	const char *program;                  /* criu */
+	const char *image_path, *work_path;   /* work_path NULL: logs are beside the images */
+	const char *manage_cgroups_mode;      /* NULL: criu's default */
+	bool tcp_established, ext_unix_sk, shell_job, file_locks, auto_dedup, lazy_pages;
+	/* checkpoint */
+	const char *parent_path;              /* relative to image_path, or NULL */
+	const char *page_server;              /* address, or NULL */
+	int page_server_port, status_fd;      /* -1: none */
+	bool leave_running, pre_dump, tcp_skip_in_flight, link_remap;
+	/* restore */
+	const char *lsm_profile, *lsm_mount_context;
+};
+
 struct bh_bundle_create {
 	const char *root, *id, *bundle; /* `bundle` absolute */
 	const char *pid_file;           /* or NULL */
 	bool systemd_cgroup;
 	bool rootless;                  /* cgroups are used as far as this user may */
 	bool no_pivot, no_new_keyring;  /* as in struct bh_container_create */
+	bool notify;                    /* the process tells a service manager when it is ready */
 	bool run;                       /* create and start in one: no start socket, nothing waits in between */
+	const struct bh_bundle_criu *restore; /* with `run`: not a new process but those of a checkpoint; or NULL */
 	const char *config;             /* instead of "config.json" in `bundle`; may be absolute */
 	int preserve_fds;
 	struct bh_container_stdio *stdio;
@@ -74,6 +92,15 @@ struct bh_bundle_create {
 /* Reads and checks config.json, makes the container, and leaves its process waiting, or running with `run`; it is a child of
  * the caller. On failure nothing is left. */
 int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *ret_bundle, struct bh_error *err);
+/* What the process has to say to the service manager at the socket `manager` ($NOTIFY_SOCKET): listens (before bh_bundle_start; a
+ * running creation does it), takes one message and passes READY=1 on (true then, and notify_fd is closed), or waits for that or
+ * the process's end. */
+int bh_bundle_listen_notify(struct bh_bundle *bundle, struct bh_error *err);
+bool bh_bundle_take_notify(struct bh_bundle *bundle, const char *manager);
+void bh_bundle_wait_notify(struct bh_bundle *bundle, const char *manager);
+/* Writes what the processes of a running or paused one are into criu->image_path. Unless it's told otherwise the container is
+ * deleted then. -EOPNOTSUPP: criu can't work on this kernel. */
+int bh_bundle_checkpoint(struct bh_bundle *bundle, const struct bh_bundle_criu *criu, struct bh_error *err);
 /* Lets a created one run and calls the poststart hooks; -EBUSY/-EINVAL in runc's words when it isn't `created`. */
 int bh_bundle_start(struct bh_bundle *bundle, struct bh_error *err);
 int bh_bundle_kill(struct bh_bundle *bundle, int signal, bool all, struct bh_error *err);

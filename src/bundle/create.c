@@ -17,6 +17,7 @@
 #include "base/time.h"
 #include "linux/namespace.h"
 #include "linux/process.h"
+#include "linux/syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -97,6 +98,13 @@ static int make_socket(struct making *m, struct bh_error *err)
 	return 0;
 }
 
+static int make_notify(struct making *m, struct bh_error *err)
+{
+	int r = m->request->notify ? bh_bundle_prepare_notify(&m->bundle, err) : 0;
+
+	return r == 0 && m->request->notify && m->request->run ? bh_bundle_listen_notify(&m->bundle, err) : r;
+}
+
 /* As runc: a destination may be given as seen from outside. */
 static void strip_root(struct bh_bundle *b)
 {
@@ -161,7 +169,7 @@ static int write_init(void *context, pid_t pid, struct bh_error *err)
 	uint64_t start = 0;
 	char text[64];
 
-	int r = bh_bundle_record_cgroup(&m->bundle, m->start->cgroup, err);
+	int r = bh_bundle_record_cgroup(&m->bundle, m->start ? m->start->cgroup : m->compartment.cgroup, err);
 
 	if (r < 0)
 		return r;
@@ -204,6 +212,58 @@ static struct bh_opt_i64 cgroup_owner(const struct bh_spec *spec)
 	return nobody;
 }
 
+static struct bh_cgroup_request cgroup_request(struct making *m)
+{
+	const struct bh_bundle *b = &m->bundle;
+
+	return (struct bh_cgroup_request){
+		.path = b->spec.cgroups_path,
+		.name = b->id,
+		.resources = &b->spec.resources,
+		.every_hierarchy = true,
+		.strict = true,
+		.rootless = m->request->rootless,
+		.owner_uid = cgroup_owner(&b->spec),
+		.systemd = m->request->systemd_cgroup,
+		.annotations = &b->spec.annotations,
+		.planned = write_record,
+		.planned_context = m,
+	};
+}
+
+static int restored(void *context, pid_t pid, struct bh_error *err)
+{
+	struct making *m = context;
+	struct bh_container_process *p = &m->compartment.process;
+
+	p->pid = pid;
+	p->pidfd = bh_pidfd_or_folder(pid);
+	if (p->pidfd < 0)
+		return bh_error_set(err, -p->pidfd, "open the restored process");
+	return write_init(m, pid, err);
+}
+
+static int restore_process(struct making *m, struct bh_error *err)
+{
+	const struct bh_bundle_create *q = m->request;
+	const struct bh_cgroup_request cgroup = cgroup_request(m);
+	struct bh_bundle_restore request = { .criu = q->restore, .stdio = q->stdio, .restored = restored, .context = m };
+	int r = bh_isolation_driver_find(NULL, &m->bundle.driver, err);
+
+	if (r == 0)
+		r = bh_cgroup_make(&cgroup, &m->compartment.cgroup, err);
+	request.cgroup = m->compartment.cgroup;
+	if (r == 0)
+		r = bh_bundle_restore(&m->bundle, &request, err);
+	if (r == 0 && !m->linked)
+		r = bh_error_text(err, EIO, "criu told of no process");
+	if (r == 0 && q->stdio->ret_terminal_fd >= 0 && q->terminal)
+		r = q->terminal(q->context, q->stdio->ret_terminal_fd, err);
+	m->bundle.pid = m->compartment.process.pid;
+	m->bundle.status = BH_BUNDLE_RUNNING;
+	return r;
+}
+
 static int run_process(struct making *m, struct bh_error *err)
 {
 	const struct bh_bundle_create *q = m->request;
@@ -223,23 +283,14 @@ static int run_process(struct making *m, struct bh_error *err)
 		.start_socket = q->run ? 0 : m->start_socket,
 		.rootless = b->owner != 0,
 	};
-	const struct bh_cgroup_request cgroup = {
-		.path = b->spec.cgroups_path,
-		.name = b->id,
-		.resources = &b->spec.resources,
-		.every_hierarchy = true,
-		.strict = true,
-		.rootless = q->rootless,
-		.owner_uid = cgroup_owner(&b->spec),
-		.systemd = q->systemd_cgroup,
-		.annotations = &b->spec.annotations,
-		.planned = write_record,
-		.planned_context = m,
-	};
+	const struct bh_cgroup_request cgroup = cgroup_request(m);
 	const struct bh_compartment_place place = { .request = &cgroup };
 	struct bh_container_process *p = &m->compartment.process;
-	int r = bh_isolation_driver_find(NULL, &b->driver, err);
+	int r;
 
+	if (q->restore)
+		return restore_process(m, err);
+	r = bh_isolation_driver_find(NULL, &b->driver, err);
 	m->start = &request;
 	if (r == 0)
 		r = (q->run ? b->driver->run : b->driver->create)(&place, &request, &m->compartment, err);
@@ -257,7 +308,7 @@ static int run_process(struct making *m, struct bh_error *err)
 static void undo(struct making *m)
 {
 	/* The folder is ours only if take_id got it. */
-	if (m->compartment.process.pidfd >= 0 && m->bundle.driver)
+	if ((m->compartment.process.pidfd >= 0 || m->compartment.cgroup) && m->bundle.driver)
 		m->bundle.driver->abandon(&m->compartment);
 	if (m->bundle.id)
 		bh_remove_tree_at(m->bundle.root_fd, m->bundle.id, NULL);
@@ -268,7 +319,7 @@ static void undo(struct making *m)
 int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *ret_bundle, struct bh_error *err)
 {
 	struct making m = { .request = request, .bundle = BH_BUNDLE_INIT_VALUE, .compartment = BH_COMPARTMENT_INIT, .start_socket = -1 };
-	static int (*const steps[])(struct making *, struct bh_error *) = { load_config, take_id, make_socket, fill_bundle, run_process };
+	static int (*const steps[])(struct making *, struct bh_error *) = { load_config, take_id, make_socket, make_notify, fill_bundle, run_process };
 	int r = bh_bundle_check_id(request->id, err);
 
 	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(steps); i++)

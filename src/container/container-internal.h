@@ -44,6 +44,7 @@ struct bh_job_mount {
 	struct bh_mount_options options;
 	int source_fd; /* binds: the detached copy (or, without the mount API, O_PATH of the source) */
 	char *inside;  /* binds of a part of the container's own root: its path there, looked up when its turn comes */
+	bool in_turn;  /* the child makes the copy when its turn comes: the mount table lists mounts in the order of their making */
 };
 
 /* Prepared by the caller's side; the child inherits it all by fork and adds what it opens. */
@@ -128,6 +129,8 @@ _Noreturn void bh_child_fail(struct bh_job *job, const struct bh_error *why);
 /* Opens the source of a bind with the rights of the calling process; relative paths are the bundle's. */
 /* Id-maps the copy of mount `index` if it asks for it: by its own mappings, or by a user namespace (-1: none). */
 int bh_job_map_source(struct bh_job *job, size_t index, int userns_fd, struct bh_error *err);
+/* A detached copy of the source, or, without the mount API, the source itself as O_PATH. */
+int bh_job_copy_source(const struct bh_job *job, const char *path, bool recursive, struct bh_error *err);
 int bh_job_open_source(const struct bh_job *job, const char *path, struct bh_error *err);
 
 /* Pieces of the child's work, each in the file of its name. */

@@ -164,8 +164,7 @@ int bh_job_open_source(const struct bh_job *job, const char *path, struct bh_err
 	return fd < 0 ? bh_error_set(err, errno, "open the mount source %s", path) : fd;
 }
 
-/* A detached copy of the source, or, without the mount API, the source itself as O_PATH. */
-static int copy_source(const struct bh_job *job, const char *path, bool recursive, struct bh_error *err)
+int bh_job_copy_source(const struct bh_job *job, const char *path, bool recursive, struct bh_error *err)
 {
 	bh_auto_free char *full = source_path(job, path);
 	int fd = bh_mount_copy(AT_FDCWD, full, recursive, err);
@@ -217,6 +216,22 @@ static const char *path_inside(const struct bh_job *job, const char *path)
 	return length > 1 && strncmp(path, root, length) == 0 && path[length] == '/' ? path + length : NULL;
 }
 
+/*
+ * From inside a user namespace the source might be out of reach, and could not be id-mapped; an fd in /proc shows a mount of
+ * our own namespace, which the child can't copy; and the child's namespace has left the peer groups that a shared or slave copy
+ * belongs to.
+ */
+static bool can_copy_in_turn(const struct bh_job *job, const struct bh_spec_mount *m, const struct bh_mount_options *o)
+{
+	const char *root = job->spec->rootfs_propagation;
+
+	if (job->user_namespace || o->idmap || o->recursive_idmap || m->uid_mapping_count || bh_has_prefix(m->source, "/proc/"))
+		return false;
+	if (root && (strstr(root, "shared") || strstr(root, "slave")))
+		return false;
+	return o->propagation != MS_SHARED && o->propagation != MS_SLAVE;
+}
+
 static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
 {
 	const struct bh_spec_mount *m = &job->spec->mounts[index];
@@ -232,7 +247,10 @@ static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
 		prepared->inside = bh_strdup(path_inside(job, m->source));
 		if (prepared->inside)
 			return 0;
-		prepared->source_fd = copy_source(job, m->source, o->recursive_bind, err);
+		prepared->in_turn = can_copy_in_turn(job, m, o);
+		if (prepared->in_turn)
+			return 0;
+		prepared->source_fd = bh_job_copy_source(job, m->source, o->recursive_bind, err);
 		if (prepared->source_fd < 0)
 			return prepared->source_fd;
 	} else if (o->idmap || o->recursive_idmap || m->uid_mapping_count) {

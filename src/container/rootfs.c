@@ -209,15 +209,14 @@ static unsigned long default_propagation(const struct bh_spec *spec)
 	return root && strstr(root, "slave") ? MS_SLAVE : MS_PRIVATE;
 }
 
-/* In a user namespace what the source's mount has may be locked: then that stays. */
-static int set_bind(int fd, const struct bh_mount_options *options, struct bh_error *err)
+static int set_bind(const struct bh_job *job, int fd, const struct bh_mount_options *options, struct bh_error *err)
 {
 	struct bh_mount_options exact = *options;
-	int r;
 
 	bh_mount_options_exact(&exact);
-	r = bh_mount_set(fd, &exact, err);
-	return r == -EPERM && exact.clear != options->clear ? bh_mount_set(fd, options, err) : r;
+	if (job->user_namespace && !bh_mount_options_keep_locked(&exact, options, fd))
+		return bh_error_text(err, EPERM, "operation not permitted: the source's own options are locked in a user namespace");
+	return bh_mount_set(fd, &exact, err);
 }
 
 static int place_bind(struct bh_job *job, const struct bh_spec_mount *m, const struct bh_job_mount *prepared, struct bh_error *err)
@@ -231,7 +230,7 @@ static int place_bind(struct bh_job *job, const struct bh_spec_mount *m, const s
 	if (first && (!o->propagation || o->propagation == MS_SHARED))
 		r = bh_mount_set_propagation(prepared->source_fd, o->propagation ? MS_SLAVE : first, true, err);
 	if (r == 0)
-		r = set_bind(prepared->source_fd, o, err);
+		r = set_bind(job, prepared->source_fd, o, err);
 	if (r == 0)
 		r = bh_attach_inside(job, prepared->source_fd, m->destination, BH_ATTACH_ANY, err);
 	if (r == 0)
@@ -447,34 +446,40 @@ static int place(struct bh_job *job, const struct bh_spec_mount *m, struct bh_jo
 }
 
 /* A bind of a part of the container's own root, as the mounts before it have left it. */
-static int copy_from_inside(struct bh_job *job, size_t index, struct bh_error *err)
+static int copy_from_inside(struct bh_job *job, const struct bh_job_mount *prepared, struct bh_error *err)
 {
-	struct bh_job_mount *prepared = &job->mounts[index];
-	int fd, r;
+	bh_auto_close int fd = bh_open_in_root(job->root_fd, prepared->inside, O_PATH);
+	int r;
 
-	if (!prepared->inside)
-		return 0;
-	fd = bh_open_in_root(job->root_fd, prepared->inside, O_PATH);
 	if (fd < 0)
 		return bh_error_set(err, -fd, "open the mount source %s", prepared->inside);
 	r = bh_linux_has(BH_CALL_MOUNT_API) ? bh_mount_copy(fd, "", prepared->options.recursive_bind, err) : -ENOSYS;
-	if (r == -ENOSYS) {
-		prepared->source_fd = fd;
+	return r == -ENOSYS ? BH_TAKE_FD(fd) : r;
+}
+
+static int copy_in_turn(struct bh_job *job, size_t index, struct bh_error *err)
+{
+	const struct bh_spec_mount *m = &job->spec->mounts[index];
+	struct bh_job_mount *prepared = &job->mounts[index];
+	int r;
+
+	if (prepared->inside)
+		prepared->source_fd = copy_from_inside(job, prepared, err);
+	else if (prepared->in_turn)
+		prepared->source_fd = bh_job_copy_source(job, m->source, prepared->options.recursive_bind, err);
+	else
 		return 0;
-	}
-	close(fd);
-	if (r < 0)
-		return r;
-	prepared->source_fd = r;
-	r = bh_check_proc_mount(&job->spec->mounts[index], prepared, err);
-	return r < 0 ? r : bh_job_map_source(job, index, -1, err);
+	if (prepared->source_fd < 0)
+		return prepared->source_fd;
+	r = bh_check_proc_mount(m, prepared, err);
+	return r < 0 || !prepared->inside ? r : bh_job_map_source(job, index, -1, err);
 }
 
 int bh_child_mounts(struct bh_job *job, struct bh_error *err)
 {
 	for (size_t i = 0; i < job->spec->mount_count; i++) {
 		const struct bh_spec_mount *m = &job->spec->mounts[i];
-		int r = copy_from_inside(job, i, err);
+		int r = copy_in_turn(job, i, err);
 
 		if (r == 0)
 			r = place(job, m, &job->mounts[i], err);

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 
 #define ATIME MOUNT_ATTR__ATIME
@@ -115,6 +116,19 @@ static void merge(uint64_t *set, uint64_t *clear, const struct option_word *word
 	*clear = (*clear & ~word->set) | word->clear;
 }
 
+/* As the MS_* flags of mount(2) have it: nodiratime besides one of the three others. */
+static void note_atime(const struct option_word *word, struct bh_mount_options *o)
+{
+	static const char *const ways[] = { "noatime", "strictatime", "relatime", "nodiratime" };
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(ways); i++) {
+		if (!bh_streq(word->name, ways[i]))
+			continue;
+		o->atime_given = true;
+		o->atime = (o->atime & ~word->clear) | word->set;
+	}
+}
+
 static void apply_word(const struct option_word *word, struct bh_mount_options *o)
 {
 	switch (word->effect) {
@@ -123,6 +137,7 @@ static void apply_word(const struct option_word *word, struct bh_mount_options *
 			merge(&o->recursive_set, &o->recursive_clear, word);
 		else
 			merge(&o->set, &o->clear, word);
+		note_atime(word, o);
 		break;
 	case FLAG:
 		o->flags = (o->flags & ~word->clear) | word->set;
@@ -161,14 +176,39 @@ void bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options
 
 void bh_mount_options_exact(struct bh_mount_options *o)
 {
+	const uint64_t times = ATIME | MOUNT_ATTR_NODIRATIME;
 	uint64_t all = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
 
 	if (!o->set && !o->clear)
 		return;
-	/* Times of access stay as they are unless something is said of them. */
-	if ((o->set | o->clear) & (ATIME | MOUNT_ATTR_NODIRATIME))
-		all |= ATIME | MOUNT_ATTR_NODIRATIME;
-	o->clear |= all & ~o->set;
+	/* Access times are kept as they are unless a word asks for another way. */
+	o->set = (o->set & ~times) | o->atime;
+	o->clear = (o->clear & ~times) | (all & ~o->set) | (o->atime_given ? times & ~o->set : 0);
+}
+
+bool bh_mount_options_keep_locked(struct bh_mount_options *exact, const struct bh_mount_options *asked, int mount_fd)
+{
+	static const struct {
+		unsigned long flag;
+		uint64_t attribute;
+	} lockable[] = {
+		{ ST_RDONLY, MOUNT_ATTR_RDONLY }, { ST_NOSUID, MOUNT_ATTR_NOSUID }, { ST_NODEV, MOUNT_ATTR_NODEV }, { ST_NOEXEC, MOUNT_ATTR_NOEXEC }
+	};
+	struct statvfs fs;
+	uint64_t times;
+
+	if ((!asked->set && !asked->clear) || fstatvfs(mount_fd, &fs) < 0)
+		return true;
+	for (size_t i = 0; i < BH_ARRAY_SIZE(lockable); i++) {
+		if (!(fs.f_flag & lockable[i].flag))
+			continue;
+		if (asked->clear & lockable[i].attribute)
+			return false;
+		exact->clear &= ~lockable[i].attribute;
+	}
+	times = fs.f_flag & ST_NOATIME ? MOUNT_ATTR_NOATIME : fs.f_flag & ST_RELATIME ? MOUNT_ATTR_RELATIME : MOUNT_ATTR_STRICTATIME;
+	times |= fs.f_flag & ST_NODIRATIME ? MOUNT_ATTR_NODIRATIME : 0;
+	return !asked->atime_given || (exact->set & (ATIME | MOUNT_ATTR_NODIRATIME)) == times;
 }
 
 void bh_mount_options_clear(struct bh_mount_options *options)

@@ -14,6 +14,8 @@
 /* Mount options in the words of mount(8), runc and the runtime specification, sorted by who takes them. */
 struct bh_mount_options {
 	uint64_t set, clear;                      /* MOUNT_ATTR_* of this mount */
+	uint64_t atime;                           /* of `set`, by words that ask for a way of keeping access times ... */
+	bool atime_given;                         /* ... and whether there was one (those that only end a way don't count) */
 	uint64_t recursive_set, recursive_clear;  /* MOUNT_ATTR_* of it and all below */
 	unsigned long flags;                      /* MS_* of the file system (sync, dirsync, lazytime) */
 	unsigned long propagation;                /* MS_SHARED, MS_PRIVATE, MS_SLAVE, MS_UNBINDABLE; 0 = not asked for */
@@ -29,6 +31,9 @@ const char *bh_mount_option_name(size_t index);
 /* A bind with any attribute has these and no other: what its source's mount has besides is cleared, as mount(2) with
  * MS_REMOUNT does it. Changes `options`; without attributes nothing. */
 void bh_mount_options_exact(struct bh_mount_options *options);
+/* In a user namespace the attributes of a mount from outside are locked (mount_namespaces(7)): leaves those that are not spoken of,
+ * and is false if `asked` takes one away or changes how access times are kept. */
+bool bh_mount_options_keep_locked(struct bh_mount_options *exact, const struct bh_mount_options *asked, int mount_fd);
 void bh_mount_options_clear(struct bh_mount_options *options);
 
 /* A process that closes all its fds at once before it ends or executes need not close each helper fd of a mount. */

@@ -76,6 +76,13 @@ int bh_oci_check_fds(int64_t preserve, struct bh_error *err)
 	return listen_fds + (int)preserve;
 }
 
+static const char *notify_socket(void)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+
+	return path && *path ? path : NULL;
+}
+
 static int make(const struct create_options *o, const char *id, bool run, struct bh_oci_console *console, struct bh_bundle *ret_bundle,
 		struct bh_error *err)
 {
@@ -87,6 +94,7 @@ static int make(const struct create_options *o, const char *id, bool run, struct
 		.pid_file = o->pid_file,
 		.systemd_cgroup = bh_oci.systemd_cgroup,
 		.rootless = bh_oci.rootless,
+		.notify = notify_socket(),
 		.run = run,
 		.no_pivot = o->no_pivot,
 		.no_new_keyring = o->no_new_keyring,
@@ -144,8 +152,10 @@ static int run(void *arg, int argc, char **argv)
 		bh_error_prefix(&err, "%s run failed: unable to start container process", bh_oci.program);
 		return bh_oci_fail(&err, 1);
 	}
+	if (o->detach && bundle.notify_fd >= 0)
+		bh_bundle_wait_notify(&bundle, notify_socket());
 	if (!o->detach) {
-		status = bh_oci_foreground(bundle.pid, bundle.pidfd, console.stdio.ret_terminal_fd);
+		status = bh_oci_foreground(&bundle, bundle.pid, bundle.pidfd, console.stdio.ret_terminal_fd);
 		if (!o->keep)
 			r = bh_bundle_delete(&bundle, true, &err);
 	}

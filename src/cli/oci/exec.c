@@ -156,7 +156,7 @@ static int execute(const struct exec_options *o, struct bh_bundle *bundle, int a
 	if (r == 0 && console.stdio.ret_terminal_fd >= 0)
 		r = bh_oci_console_send(&console, console.stdio.ret_terminal_fd, err);
 	if (r == 0 && !o->detach)
-		*ret_status = bh_oci_foreground(running.pid, running.pidfd, console.stdio.ret_terminal_fd);
+		*ret_status = bh_oci_foreground(NULL, running.pid, running.pidfd, console.stdio.ret_terminal_fd);
 	bh_spec_process_clear(&own);
 	return r;
 }

@@ -24,6 +24,7 @@
 static int signal_fd = -1;
 
 struct relay {
+	struct bh_bundle *notifies;
 	pid_t pid;
 	int pidfd, terminal_fd;
 	struct termios saved;
@@ -158,6 +159,7 @@ static void serve(struct relay *r)
 			{ signal_fd, POLLIN, 0 },
 			{ is_open(r) ? r->terminal_fd : -1, (short)(POLLIN | (r->input_length ? POLLOUT : 0)), 0 },
 			{ is_open(r) && !r->input_ended && !r->input_length ? STDIN_FILENO : -1, POLLIN, 0 },
+			{ r->notifies ? r->notifies->notify_fd : -1, POLLIN, 0 },
 			/* Beside SIGCHLD, which also speaks of adopted processes: this one asks again until it is reaped. */
 			{ r->exited || !bh_linux_has(BH_CALL_PIDFD_OPEN) ? -1 : r->pidfd, POLLIN, 0 },
 		};
@@ -181,13 +183,15 @@ static void serve(struct relay *r)
 		if (fds[2].revents)
 			take_input(r);
 		if (fds[3].revents)
+			bh_bundle_take_notify(r->notifies, getenv("NOTIFY_SOCKET"));
+		if (fds[3].revents)
 			reap(r);
 	}
 }
 
-int bh_oci_foreground(pid_t pid, int pidfd, int terminal_fd)
+int bh_oci_foreground(struct bh_bundle *notifies, pid_t pid, int pidfd, int terminal_fd)
 {
-	struct relay r = { .pid = pid, .pidfd = pidfd, .terminal_fd = terminal_fd };
+	struct relay r = { .notifies = notifies, .pid = pid, .pidfd = pidfd, .terminal_fd = terminal_fd };
 
 	if (terminal_fd >= 0) {
 		bh_set_nonblock(terminal_fd, true);

@@ -21,10 +21,22 @@ static int with_container(char **argv, int (*act)(struct bh_bundle *, struct bh_
 	return r < 0 ? bh_oci_fail(&err, 1) : 0;
 }
 
+static int start_it(struct bh_bundle *bundle, struct bh_error *err)
+{
+	const char *manager = getenv("NOTIFY_SOCKET");
+	int r = manager && *manager ? bh_bundle_listen_notify(bundle, err) : 0;
+
+	if (r == 0)
+		r = bh_bundle_start(bundle, err);
+	if (r == 0)
+		bh_bundle_wait_notify(bundle, manager);
+	return r;
+}
+
 static int start_run(void *options, int argc, char **argv)
 {
 	(void)options, (void)argc;
-	return with_container(argv, bh_bundle_start);
+	return with_container(argv, start_it);
 }
 
 static int pause_it(struct bh_bundle *bundle, struct bh_error *err)

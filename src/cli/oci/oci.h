@@ -54,5 +54,6 @@ int bh_oci_check_fds(int64_t preserve, struct bh_error *err);
 
 /* Before the process is made: signals are kept until they can be passed on; with `subreaper` its orphans come to us. */
 int bh_oci_foreground_begin(bool subreaper, struct bh_error *err);
-/* Passes signals, window sizes and the terminal's bytes on until the process ends; returns its exit status (128+n). */
-int bh_oci_foreground(pid_t pid, int pidfd, int terminal_fd);
+/* Passes signals, window sizes, the terminal's bytes and what `notifies` (may be NULL) has to say to a service manager on until the
+ * process ends; returns its exit status (128+n). */
+int bh_oci_foreground(struct bh_bundle *notifies, pid_t pid, int pidfd, int terminal_fd);

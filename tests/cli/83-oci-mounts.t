@@ -1,0 +1,105 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# bulkhead-oci: what callers of an OCI runtime rely on about mounts and hooks beyond the specification's words.
+. "$(dirname "$0")/../lib.sh"
+. "$TESTS/oci.sh"
+
+oci_bundle a
+mkdir -p "$WORK/source/sub" "$WORK/covered"
+echo one >"$WORK/source/file"
+echo two >"$WORK/covered/file"
+
+# mounts JSON COMMAND: runs COMMAND in a container with these mounts besides the usual ones.
+cp "$WORK/a/config.json" "$WORK/plain.json"
+mounts() {
+	jq --argjson mounts "$1" --arg command "$2" '.mounts += $mounts | .process.args = ["sh", "-c", $command] | .linux.rootfsPropagation = "private"' \
+		"$WORK/plain.json" >"$WORK/a/config.json"
+	run oci run --bundle "$WORK/a" one
+}
+bind() {
+	jq -cn --arg s "$1" --arg d "$2" --arg o "$3" '{source: $s, destination: $d, type: "bind", options: ($o | split(","))}'
+}
+# options SOURCE-OPTIONS BIND-OPTIONS: the options a bind of a mount with the first has inside.
+mkdir "$WORK/mounted"
+mount -t tmpfs tmpfs "$WORK/mounted"
+trap 'umount "$WORK/mounted"; test_cleanup' EXIT
+options() {
+	mount -o "remount,bind,$1" "$WORK/mounted"
+	mounts "[$(bind "$WORK/mounted" /mnt "$2")]" 'awk "\$2 == \"/mnt\" { print \$4 }" /proc/mounts'
+	out=${out%%,inode*}
+	out=${out%%,size*}
+}
+
+# --- attributes of binds ----------------------------------------------------------------------------------------------------
+
+mkdir -p "$WORK/a/rootfs/mnt"
+options ro,noexec bind
+like "$out" '^ro,.*noexec' "a bind without attributes keeps those of its source"
+options ro,noexec bind,dev
+is "$out" rw,relatime "with any attribute it has that alone"
+options ro,nosuid bind,nodev
+is "$out" rw,nodev,relatime "whichever it is"
+options rw,noatime bind,nodev
+is "$out" rw,nodev,noatime "access times are kept as they are"
+options rw,noatime bind,atime
+is "$out" rw,noatime "also if a word only ends a way"
+options rw,noatime bind,strictatime
+is "$out" rw "until another way is asked for"
+
+# --- order, links, the container's own tree ----------------------------------------------------------------------------------
+
+mounts "[$(bind "$WORK/source" /mnt bind), $(bind "$WORK/covered" /mnt/sub bind)]" 'cat /mnt/file /mnt/sub/file; awk "\$5 ~ /^\/mnt/ { print \$5 }" /proc/self/mountinfo'
+is "$status:$out" $'0:one\ntwo\n/mnt\n/mnt/sub' "mounts lie on each other in the order of the configuration"
+mounts "[$(bind "$WORK/source" /mnt bind), $(bind "$WORK/covered" /mnt/sub bind), $(bind "$WORK/a/rootfs/mnt" "$WORK/a/rootfs/final" rbind)]" 'cat /final/sub/file'
+is "$status:$out" "0:two" "a bind of the container's own tree has what was mounted there before"
+ln -s ../tmp/target "$WORK/a/rootfs/etc/link"
+mounts "[$(bind "$WORK/source/file" /etc/link bind)]" 'cat /etc/link /tmp/target'
+is "$status:$out" $'0:one\none' "a link is followed inside the root, also to what isn't there yet"
+rm "$WORK/a/rootfs/etc/link"
+ln -s "$WORK/source" "$WORK/a/rootfs/escape"
+mounts "[$(bind "$WORK/covered" /escape/sub bind)]" 'true'
+is "$(ls "$WORK/source")" $'file\nsub' "and never out of it"
+rm "$WORK/a/rootfs/escape"
+mkfifo "$WORK/a/rootfs/proc.real" && mv "$WORK/a/rootfs/proc" "$WORK/proc.old" && ln -s /tmp "$WORK/a/rootfs/proc"
+mounts '[]' true
+like "$status:$err" '^1:.*must be mounted on ordinary directory' "a /proc that is a link is refused"
+rm "$WORK/a/rootfs/proc" "$WORK/a/rootfs/proc.real" && mv "$WORK/proc.old" "$WORK/a/rootfs/proc"
+mounts '[{"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"}]' 'stat -c %a /mnt'
+is "$out" "$(stat -c %a "$WORK/a/rootfs/mnt")" "a tmpfs has the mode of the folder it covers"
+cp "$WORK/plain.json" "$WORK/a/config.json"
+oci_config a '.process.cwd = "/not/there/yet" | .process.args = ["pwd"]'
+run oci run --bundle "$WORK/a" one
+is "$status:$out" "0:/not/there/yet" "a working directory is made although the root is read-only"
+
+# --- devices ----------------------------------------------------------------------------------------------------------------
+
+cp "$WORK/plain.json" "$WORK/a/config.json"
+oci_config a '.linux.resources.devices = [{"allow": false, "access": "rwm"}] | .process.args = ["sh", "-c", "echo x >/dev/null && head -c 1 /dev/zero | wc -c"]'
+run oci run --bundle "$WORK/a" one
+is "$status:$out" "0:1" "the default devices can be used whatever the rules say"
+
+# --- hooks ------------------------------------------------------------------------------------------------------------------
+
+hook() {
+	jq --arg kind "$1" --arg script "$2" --argjson env "${3:-null}" '.process.args = ["true"] | .process.env += ["OWN=workload"]
+		| .hooks[$kind] = [{path: "/bin/sh", args: ["sh", "-c", $script]} + (if $env then {env: $env} else {} end)]' "$WORK/plain.json" >"$WORK/a/config.json"
+	run env OWN=caller "$BUILD/bulkhead-oci" --root "$OCI_ROOT" run --bundle "$WORK/a" one
+}
+hook createRuntime "echo \$OWN >$WORK/said"
+is "$status:$(cat "$WORK/said")" "0:caller" "a hook has its caller's environment"
+hook createRuntime "echo \${OWN-none} >$WORK/said" '[]'
+is "$status:$(cat "$WORK/said")" "0:none" "unless it is given one, be it empty"
+chmod 1777 "$WORK/a/rootfs/tmp"
+hook startContainer '[ "$OWN" = workload ]'
+is "$status" 0 "startContainer's is the workload's"
+hook createContainer "pwd >$WORK/said"
+is "$status:$(cat "$WORK/said")" "0:$WORK/a/rootfs" "createContainer begins in the root that will be"
+hook createRuntime 'read state; pid=${state#*\"pid\":}; nsenter -t "${pid%%,*}" -m test -e '"$WORK/a/config.json"
+is "$status" 0 "a hook that enters the mount namespace finds the host's files there"
+hook createRuntime 'echo words; echo others >&2; exit 3'
+like "$status:$err" '^1:.*error running createRuntime hook #0: exit status 3, stdout: words, stderr: others' "a failure is told with the hook's words"
+
+ok "no state is left" rmdir "$OCI_ROOT"
+umount "$WORK/mounted"
+trap test_cleanup EXIT
+done_testing
