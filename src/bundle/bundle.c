@@ -10,13 +10,13 @@
 #include "base/file.h"
 #include "base/time.h"
 #include "linux/process.h"
+#include "linux/syscall.h"
 #include "oci/json.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdlib.h>
 
 #define RECORD_MAX (BH_SPEC_JSON_MAX + (64u << 10))
@@ -133,7 +133,6 @@ static void read_status(struct bh_bundle *b)
 	uint64_t start = 0;
 	char text[64];
 	ssize_t length = readlinkat(b->dir_fd, BH_BUNDLE_INIT, text, sizeof text - 1);
-	struct pollfd ended = { .events = POLLIN };
 	int pid = 0;
 
 	b->status = BH_BUNDLE_STOPPED;
@@ -147,9 +146,8 @@ static void read_status(struct bh_bundle *b)
 	if (sscanf(text, "%d:%" SCNx64, &pid, &start) != 2)
 		return;
 	b->pidfd = bh_process_open(pid, start);
-	ended.fd = b->pidfd;
 	/* A process that nobody has waited for yet has ended all the same. */
-	if (b->pidfd >= 0 && poll(&ended, 1, 0) > 0)
+	if (b->pidfd >= 0 && bh_pidfd_wait(b->pidfd, 0) > 0)
 		bh_close_fd(&b->pidfd);
 	if (b->pidfd < 0)
 		return;

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define FDS_AT_LEAST 65536
+#define FDS_AT_LEAST 16384
 #define FDS_AT_MOST (1u << 20) /* fs.nr_open as the kernel has it */
 
 static unsigned missing_calls;
