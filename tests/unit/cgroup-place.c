@@ -6,6 +6,7 @@
  * with dots and missing; every hierarchy; records; folders below for exec. On the real kernel.
  */
 #include "cgroup/cgroup-internal.h"
+#include "cgroup-test.h"
 
 #include "base/file.h"
 
@@ -25,17 +26,9 @@
 #include <cmocka.h>
 
 static struct bh_cgroup_host host;
-static struct bh_error err;
 static char name[64], path[128];
 static struct bh_spec_resources none;
 static struct bh_strv made; /* folders of the present test's last cgroup */
-
-#define OK(call) assert_ok((call), #call, __LINE__)
-static void assert_ok(int r, const char *what, int line)
-{
-	if (r < 0)
-		fail_msg("line %d: %s: %d %s", line, what, r, err.message);
-}
 
 static int new_name(void **state)
 {
@@ -73,22 +66,13 @@ static int clean_up(void **state)
 
 static pid_t spawn(const struct bh_cgroup *cgroup)
 {
-	int clone_fd = bh_cgroup_clone_fd(cgroup), ready[2];
-	struct clone_args args = { .exit_signal = SIGCHLD };
+	int ready[2];
 	char byte = 0;
 	pid_t pid;
 
 	assert_return_code(pipe2(ready, O_CLOEXEC), errno);
-	if (clone_fd >= 0) {
-		args.flags = CLONE_INTO_CGROUP;
-		args.cgroup = (uint64_t)clone_fd;
-	}
-	pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
-	assert_return_code(pid, errno);
+	pid = fork_into(cgroup);
 	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (bh_cgroup_enter_self(cgroup, &err) < 0)
-			_exit(99);
 		(void)!write(ready[1], "r", 1);
 		for (;;)
 			pause();

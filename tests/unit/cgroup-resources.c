@@ -4,6 +4,7 @@
 /* linux.resources as an OCI runtime takes them: read from JSON, planned for both versions, applied strictly, changed while the
  * container runs. */
 #include "cgroup/cgroup-internal.h"
+#include "cgroup-test.h"
 
 #include "base/log.h"
 
@@ -26,15 +27,7 @@
 #define MIB (1024ll * 1024)
 
 static struct bh_cgroup_host host;
-static struct bh_error err;
 static struct bh_strv made; /* folders of the present test's cgroup */
-
-#define OK(call) assert_ok((call), #call, __LINE__)
-static void assert_ok(int r, const char *what, int line)
-{
-	if (r < 0)
-		fail_msg("line %d: %s: %d %s", line, what, r, err.message);
-}
 
 static struct bh_spec parse(const char *json)
 {
@@ -265,22 +258,13 @@ static void test_quota_and_period(void **state)
 /* A child in the cgroup that holds memory, or opens a device again and again, until it is killed. */
 static pid_t spawn(const struct bh_cgroup *cgroup, void (*work)(int), int *ret_fd)
 {
-	int clone_fd = bh_cgroup_clone_fd(cgroup), out[2];
-	struct clone_args args = { .exit_signal = SIGCHLD };
+	int out[2];
 	char byte = 0;
 	pid_t pid;
 
 	assert_return_code(pipe2(out, O_CLOEXEC), errno);
-	if (clone_fd >= 0) {
-		args.flags = CLONE_INTO_CGROUP;
-		args.cgroup = (uint64_t)clone_fd;
-	}
-	pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
-	assert_return_code(pid, errno);
+	pid = fork_into(cgroup);
 	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (bh_cgroup_enter_self(cgroup, &err) < 0)
-			_exit(99);
 		work(out[1]);
 		_exit(0);
 	}

@@ -3,6 +3,7 @@
 // lab: always
 /* All that is counted, as JSON with runc's names; out-of-memory events and the end. On the real kernel, with real load. */
 #include "cgroup/cgroup-internal.h"
+#include "cgroup-test.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,15 +25,7 @@
 #define MIB (1024 * 1024)
 
 static struct bh_cgroup_host host;
-static struct bh_error err;
 static struct bh_strv made; /* folders of the present test's cgroup */
-
-#define OK(call) assert_ok((call), #call, __LINE__)
-static void assert_ok(int r, const char *what, int line)
-{
-	if (r < 0)
-		fail_msg("line %d: %s: %d %s", line, what, r, err.message);
-}
 
 static struct bh_cgroup *make(const struct bh_spec_resources *resources)
 {
@@ -59,22 +52,13 @@ static int clean_up(void **state)
 
 static pid_t spawn(const struct bh_cgroup *cgroup, void (*work)(void))
 {
-	int clone_fd = bh_cgroup_clone_fd(cgroup), ready[2];
-	struct clone_args args = { .exit_signal = SIGCHLD };
+	int ready[2];
 	char byte;
 	pid_t pid;
 
 	assert_return_code(pipe2(ready, O_CLOEXEC), errno);
-	if (clone_fd >= 0) {
-		args.flags = CLONE_INTO_CGROUP;
-		args.cgroup = (uint64_t)clone_fd;
-	}
-	pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
-	assert_return_code(pid, errno);
+	pid = fork_into(cgroup);
 	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (bh_cgroup_enter_self(cgroup, &err) < 0)
-			_exit(99);
 		work();
 		(void)!write(ready[1], "r", 1);
 		for (;;)

@@ -9,6 +9,7 @@
  * controllers). The layouts are made in a private mount namespace.
  */
 #include "cgroup/cgroup-internal.h"
+#include "cgroup-test.h"
 
 #include "base/file.h"
 #include "base/log.h"
@@ -35,7 +36,6 @@
 #define MIB (1024 * 1024)
 
 static struct bh_cgroup_host host;
-static struct bh_error err;
 static char path[64];
 
 static bool has(const char *controller)
@@ -50,13 +50,6 @@ static bool has(const char *controller)
 			skip();                                                      \
 		}                                                                    \
 	} while (0)
-
-#define OK(call) assert_ok((call), #call, __LINE__)
-static void assert_ok(int r, const char *what, int line)
-{
-	if (r < 0)
-		fail_msg("line %d: %s: %d %s", line, what, r, err.message);
-}
 
 /* Is there any folder of this path left, in any hierarchy? */
 static bool anything_left(void)
@@ -103,23 +96,13 @@ static int check_nothing_left(void **state)
 /* A child inside the cgroup that runs `work` and exits with its result. */
 static pid_t spawn(const struct bh_cgroup *cgroup, int (*work)(void *), void *arg)
 {
-	int clone_fd = bh_cgroup_clone_fd(cgroup);
-	struct clone_args args = { .exit_signal = SIGCHLD };
 	int ready[2];
 	char byte = 0;
 	pid_t pid;
 
 	assert_return_code(pipe2(ready, O_CLOEXEC), errno);
-	if (clone_fd >= 0) {
-		args.flags = CLONE_INTO_CGROUP;
-		args.cgroup = (uint64_t)clone_fd;
-	}
-	pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
-	assert_return_code(pid, errno);
+	pid = fork_into(cgroup);
 	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (bh_cgroup_enter_self(cgroup, &err) < 0)
-			_exit(99);
 		(void)!write(ready[1], "r", 1);
 		_exit(work(arg));
 	}
