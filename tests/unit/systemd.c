@@ -122,6 +122,9 @@ static const char limits[] =
 
 static void test_scope(void **state)
 {
+	(void)state;
+	NEED_SYSTEMD; /* before anything is allocated: skipping is a long jump */
+
 	struct bh_spec spec = { 0 }, other = { 0 };
 	bh_auto_free char *path = bh_printf("machine.slice:bh-test:%s", id), *unit = bh_printf("bh-test-%s.scope", id);
 	bh_auto_free char *folder = bh_printf("/sys/fs/cgroup%s/machine.slice/%s", host.version == 2 ? "" : "/systemd", unit);
@@ -135,8 +138,6 @@ static void test_scope(void **state)
 	int64_t start;
 	pid_t pid;
 
-	(void)state;
-	NEED_SYSTEMD;
 	OK(bh_spec_parse_resources(limits, strlen(limits), &spec, &err));
 	if (host.version == 2) {
 		bh_strv_add(&spec.resources.unified, "memory.high=30000000");
@@ -202,14 +203,15 @@ static void test_scope(void **state)
 
 static void test_default_name_and_slice(void **state)
 {
+	(void)state;
+	NEED_SYSTEMD; /* before anything is allocated: skipping is a long jump */
+
 	struct bh_spec_resources none = { 0 };
 	struct bh_cgroup_request request = { .path = "", .name = id, .resources = &none, .strict = true, .systemd = true };
 	bh_auto_free char *unit = bh_printf("runc-%s.scope", id);
 	struct bh_cgroup *cgroup, *second = NULL;
 	pid_t pid;
 
-	(void)state;
-	NEED_SYSTEMD;
 	OK(bh_cgroup_make(&request, &cgroup, &err));
 	assert_string_equal(bh_cgroup_unit(cgroup), unit);
 	pid = spawn(cgroup);
@@ -229,6 +231,9 @@ static void test_default_name_and_slice(void **state)
 
 static void test_failure_leaves_no_unit(void **state)
 {
+	(void)state;
+	NEED_SYSTEMD; /* before anything is allocated: skipping is a long jump */
+
 	struct bh_spec_resources bad = { .hugepage_limits = &(struct bh_spec_hugepage_limit){ (char *)"64KB", 65536 }, .hugepage_limit_count = 1 };
 	struct bh_spec_resources none = { 0 };
 	struct bh_strv annotations = { 0 };
@@ -236,8 +241,6 @@ static void test_failure_leaves_no_unit(void **state)
 	bh_auto_free char *unit = bh_printf("runc-%s.scope", id);
 	struct bh_cgroup *cgroup = NULL;
 
-	(void)state;
-	NEED_SYSTEMD;
 	assert_true(bh_cgroup_make(&request, &cgroup, &err) < 0);
 	expect_property(unit, "LoadState", "not-found");
 	request.resources = &none;
@@ -256,6 +259,9 @@ static void test_failure_leaves_no_unit(void **state)
 /* The runtime is killed before the container is inside: the placeholder dies with it, and systemd drops the empty scope. */
 static void test_killed_runtime(void **state)
 {
+	(void)state;
+	NEED_SYSTEMD; /* before anything is allocated: skipping is a long jump */
+
 	struct bh_spec_resources none = { 0 };
 	struct bh_cgroup_request request = { .path = "", .name = id, .resources = &none, .strict = true, .systemd = true };
 	bh_auto_free char *unit = bh_printf("runc-%s.scope", id);
@@ -264,8 +270,6 @@ static void test_killed_runtime(void **state)
 	char byte;
 	pid_t pid;
 
-	(void)state;
-	NEED_SYSTEMD;
 	assert_return_code(pipe2(ready, O_CLOEXEC), errno);
 	pid = fork();
 	if (pid == 0) {
@@ -321,12 +325,13 @@ static int as_user(void)
 
 static void test_user_manager(void **state)
 {
+	(void)state;
+	NEED_SYSTEMD; /* before anything is allocated: skipping is a long jump */
+
 	bh_auto_free char *started = NULL;
 	int status;
 	pid_t pid;
 
-	(void)state;
-	NEED_SYSTEMD;
 	started = systemctl("start user@1000.service");
 	if (*started) {
 		bh_auto_free char *why = systemctl("status --no-pager user@1000.service");
