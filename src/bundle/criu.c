@@ -85,8 +85,8 @@ struct reader {
 
 struct field {
 	unsigned number;
-	uint64_t value;       /* of a number */
-	struct reader bytes;  /* of a text or message */
+	uint64_t value;      /* of a number */
+	struct reader bytes; /* of a text or message */
 };
 
 static bool read_varint(struct reader *r, uint64_t *ret)
@@ -124,11 +124,16 @@ static bool read_field(struct reader *r, struct field *ret)
 		return false;
 	ret->number = (unsigned)(key >> 3);
 	switch (key & 7) {
-	case WIRE_NUMBER: return read_varint(r, &ret->value);
-	case WIRE_FIXED64: return skip_bytes(r, 8, &ret->bytes);
-	case WIRE_BYTES: return read_varint(r, &key) && skip_bytes(r, key, &ret->bytes);
-	case WIRE_FIXED32: return skip_bytes(r, 4, &ret->bytes);
-	default: return false;
+	case WIRE_NUMBER:
+		return read_varint(r, &ret->value);
+	case WIRE_FIXED64:
+		return skip_bytes(r, 8, &ret->bytes);
+	case WIRE_BYTES:
+		return read_varint(r, &key) && skip_bytes(r, key, &ret->bytes);
+	case WIRE_FIXED32:
+		return skip_bytes(r, 4, &ret->bytes);
+	default:
+		return false;
 	}
 }
 
@@ -192,14 +197,29 @@ static struct answer read_answer(const char *bytes, size_t length)
 
 	while (read_field(&r, &f)) {
 		switch (f.number) {
-		case 1: a.type = (unsigned)f.value; break;
-		case 2: a.success = f.value; break;
-		case 4: read_restored(f.bytes, &a); break;
-		case 5: read_notify(f.bytes, &a); break;
-		case 7: a.errnum = (int)(f.value & 0xfff); break;
-		case 9: copy_text(&f.bytes, a.words, sizeof a.words); break;
-		case 10: read_version(f.bytes, &a); break;
-		default: break;
+		case 1:
+			a.type = (unsigned)f.value;
+			break;
+		case 2:
+			a.success = f.value;
+			break;
+		case 4:
+			read_restored(f.bytes, &a);
+			break;
+		case 5:
+			read_notify(f.bytes, &a);
+			break;
+		case 7:
+			a.errnum = (int)(f.value & 0xfff);
+			break;
+		case 9:
+			copy_text(&f.bytes, a.words, sizeof a.words);
+			break;
+		case 10:
+			read_version(f.bytes, &a);
+			break;
+		default:
+			break;
 		}
 	}
 	return a;
@@ -255,9 +275,12 @@ static int failure(const struct bh_criu_call *call, const struct answer *answer,
 		read_log(log, &causes);
 	if (!causes.last[0])
 		snprintf(causes.last, sizeof causes.last, "%s", *answer->words ? answer->words : "it ended without a reason");
-	return bh_error_text(err, causes.kernel ? EOPNOTSUPP : answer->errnum ? answer->errnum : EIO, "%s: %s%s%s (log: %s)",
-			     causes.kernel ? "criu can't work on this kernel" : "criu failed", causes.before, causes.before[0] ? "; then: " : "",
-			     causes.last, log ? log : "none");
+	return bh_error_text(err,
+			     causes.kernel  ? EOPNOTSUPP :
+			     answer->errnum ? answer->errnum :
+					      EIO,
+			     "%s: %s%s%s (log: %s)", causes.kernel ? "criu can't work on this kernel" : "criu failed", causes.before,
+			     causes.before[0] ? "; then: " : "", causes.last, log ? log : "none");
 }
 
 /* --- the process ---------------------------------------------------------------------------------------------------- */

@@ -22,12 +22,12 @@ beyond() { [ "$(count)" -gt "$1" ]; }
 begin() {
 	local id=$1
 	shift
-	: | oci run -d --bundle "$WORK/a" "$@" "$id" > >(cat >"$WORK/.begin") 2>&1
+	: | oci run -d --bundle "$WORK/a" "$@" "$id" > >(cat >"$WORK/.begin" 2>&1) 2>&1
 }
 restore() {
 	local id=$1
 	shift
-	: | oci --log "$WORK/.restore" restore -d --bundle "$WORK/a" "$@" "$id" > >(cat >/dev/null) 2>&1 || { cat "$WORK/.restore"; return 1; }
+	: | oci --log "$WORK/.restore" restore -d --bundle "$WORK/a" "$@" "$id" > >(cat >/dev/null 2>&1) 2>&1 || { cat "$WORK/.restore"; return 1; }
 }
 status_of() { oci state "$1" 2>&1 | sed -n 's/.*"status": "\(.*\)".*/\1/p'; }
 # Nothing of a container that could not be made.
