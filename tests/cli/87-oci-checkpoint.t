@@ -219,7 +219,7 @@ ok "a container with a terminal" within 5 eval '[ "$(status_of four)" = running 
 run_is 0 "checkpoint of it" oci checkpoint --image-path "$WORK/terminal" four
 [ "$status" = 0 ] || diag "$(grep -E 'Error|Warn' "$WORK/terminal/dump.log" | tail -n 20)" "$(oci delete -f four)"
 wait "${console_PID:-}" 2>/dev/null
-script -qc "$BUILD/bulkhead-oci --root $OCI_ROOT restore --image-path $WORK/terminal --bundle $WORK/c four" "$WORK/typescript" >/dev/null 2>&1 </dev/null &
+script -fqc "$BUILD/bulkhead-oci --root $OCI_ROOT restore --image-path $WORK/terminal --bundle $WORK/c four" "$WORK/typescript" >/dev/null 2>&1 </dev/null &
 ok "restore with a terminal" within 10 eval '[ "$(status_of four)" = running ]'
 ok "what it writes is seen" within 5 grep -q 'turn [0-9]' "$WORK/typescript"
 [ -e "$OCI_ROOT/four" ] || diag "$(cat "$WORK/typescript")" "$(grep -E 'Error|Warn' "$WORK/terminal/restore.log" | tail -n 20)"
