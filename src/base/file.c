@@ -397,6 +397,11 @@ int bh_lock_fd(int fd, bool exclusive, bool nonblock)
 	return 0;
 }
 
+void bh_unlock_fd(int fd)
+{
+	flock(fd, LOCK_UN);
+}
+
 int bh_lock_is_held(int fd)
 {
 	if (flock(fd, LOCK_EX | LOCK_NB) == 0) {

@@ -49,6 +49,7 @@ int bh_remove_tree_at(int dirfd, const char *name, struct bh_error *err);
 
 /* Takes an exclusive (or shared) open-file-description lock on the fd; waits unless `nonblock` (-EAGAIN then). */
 int bh_lock_fd(int fd, bool exclusive, bool nonblock);
+void bh_unlock_fd(int fd);
 /* Is an exclusive lock held by somebody else on the fd? 1, 0 or -errno. */
 int bh_lock_is_held(int fd);
 

@@ -329,6 +329,7 @@ int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *r
 		bh_bundle_close(&m.bundle);
 	} else {
 		m.bundle.pidfd = m.compartment.process.pidfd;
+		bh_unlock_fd(m.bundle.dir_fd);
 		*ret_bundle = m.bundle;
 		bh_close_fd(&m.compartment.process.sync_fd);
 		bh_close_fd(&m.compartment.oom_fd);

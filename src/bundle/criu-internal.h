@@ -62,6 +62,9 @@ struct bh_criu_call {
 	const int *fds;            /* further fds for criu */
 	size_t fd_count;
 	const struct bh_cgroup *cgroup; /* where criu runs, and what it restores; NULL: where we are */
+	/* With `prepare`: fds of folders that criu mounts in, which it can only in its own mount namespace: there they are opened
+	 * again, and these numbers stand for that. -1: none. */
+	int folder_fds[2];
 	/* In the process that becomes criu. May be NULL. */
 	int (*prepare)(void *context, struct bh_error *err);
 	/* A step of criu's: its name, the pid of the first process if it is known, and for some an fd, which is the callee's. */

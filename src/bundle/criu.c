@@ -8,8 +8,8 @@
  * protocol buffers; the few kinds of fields that occur are written and read here, so that no library is loaded by those who
  * never make a checkpoint.
  *
- * CRIU opens folders by /proc/<our pid>/fd, so we stay until it has ended. What went wrong is in its log: the first error
- * there is the cause, what follows are the steps that it stopped.
+ * CRIU opens folders by /proc/<our pid>/fd, so we stay until it has ended. What went wrong is in its log: it calls much an
+ * error that it can live without, so the last two are told: what failed, and the step that could not be done therefore.
  */
 #include "bundle/criu-internal.h"
 
@@ -233,14 +233,14 @@ static const char *error_of(const char *line)
 	const char *error = strstr(line, "Error (");
 	const char *words = error ? strstr(error, "): ") : NULL;
 
-	if (!words || bh_has_suffix(line, "FAILED."))
+	if (!words || strstr(line, "FAILED."))
 		return NULL;
 	words += 3;
 	return words + strspn(words, " \t");
 }
 
 struct causes {
-	char first[WORDS_MAX], last[WORDS_MAX];
+	char before[WORDS_MAX], last[WORDS_MAX];
 	bool kernel; /* it gave up before it looked at the container */
 };
 
@@ -258,8 +258,9 @@ static void read_log(const char *path, struct causes *causes)
 		words = error_of(line);
 		if (!words || !*words)
 			continue;
-		causes->kernel = causes->kernel || strstr(line, "kerndat");
-		snprintf(causes->first[0] ? causes->last : causes->first, WORDS_MAX, "%.*s", WORDS_MAX - 1, words);
+		causes->kernel = causes->kernel || strstr(words, "when initializing kerndat");
+		memcpy(causes->before, causes->last, WORDS_MAX);
+		snprintf(causes->last, WORDS_MAX, "%.*s", WORDS_MAX - 1, words);
 	}
 	if (file)
 		fclose(file);
@@ -268,16 +269,17 @@ static void read_log(const char *path, struct causes *causes)
 static int failure(const struct bh_criu_call *call, const struct answer *answer, struct bh_error *err)
 {
 	bh_auto_free char *log = call->log ? bh_path_join(call->folder, call->log) : NULL;
-	struct causes causes = { .first = "" };
+	struct causes causes = { .before = "" };
+	int errnum = answer->errnum ? answer->errnum : EIO;
 
 	if (log)
 		read_log(log, &causes);
-	if (!causes.first[0])
-		snprintf(causes.first, sizeof causes.first, "%s", *answer->words ? answer->words : "it ended without a reason");
+	if (!causes.last[0])
+		snprintf(causes.last, sizeof causes.last, "%s", *answer->words ? answer->words : "it ended without a reason");
 	if (causes.kernel)
-		return bh_error_text(err, EOPNOTSUPP, "criu can't work on this kernel: %s (log: %s)", causes.first, log);
-	return bh_error_text(err, answer->errnum ? answer->errnum : EIO, "criu failed: %s%s%s (log: %s)", causes.first,
-			     causes.last[0] ? "; then: " : "", causes.last, log ? log : "none");
+		errnum = EOPNOTSUPP;
+	return bh_error_text(err, errnum, "%s: %s%s%s (log: %s)", causes.kernel ? "criu can't work on this kernel" : "criu failed", causes.before,
+			     causes.before[0] ? "; then: " : "", causes.last, log ? log : "none");
 }
 
 /* --- the process ---------------------------------------------------------------------------------------------------- */
@@ -303,6 +305,74 @@ static int place_fds(const struct bh_criu_call *call, int socket_fd, struct bh_e
 	return 0;
 }
 
+/* 0 bytes: criu is gone. */
+static ssize_t receive(int socket_fd, char *bytes, size_t size, int *ret_fd)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct iovec part = { bytes, size };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.space };
+	struct cmsghdr *header;
+	ssize_t n;
+
+	do
+		n = recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(ret_fd, CMSG_DATA(header), sizeof *ret_fd);
+	return message.msg_flags & MSG_TRUNC ? 0 : n;
+}
+
+static int send_fd(int socket_fd, int fd)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { .header = { .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int)) } };
+	struct iovec part = { &(char){ 0 }, 1 };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.space };
+
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+	return sendmsg(socket_fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static int send_folders(const struct bh_criu_call *call, int socket_fd, struct bh_error *err)
+{
+	for (size_t i = 0; call->prepare && i < BH_ARRAY_SIZE(call->folder_fds); i++) {
+		bh_auto_free char *link = bh_printf("/proc/self/fd/%d", call->folder_fds[i]);
+		char path[PATH_MAX] = "";
+		bh_auto_close int fd = -1;
+		int r;
+
+		if (call->folder_fds[i] < 0)
+			continue;
+		if (readlink(link, path, sizeof path - 1) < 0)
+			return bh_error_set(err, errno, "find a folder again");
+		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0)
+			return bh_error_set(err, errno, "open %s", path);
+		r = send_fd(socket_fd, fd);
+		if (r < 0)
+			return bh_error_set(err, -r, "pass %s on", path);
+	}
+	return 0;
+}
+
+static int take_folders(const struct bh_criu_call *call, int socket_fd, struct bh_error *err)
+{
+	for (size_t i = 0; call->prepare && i < BH_ARRAY_SIZE(call->folder_fds); i++) {
+		bh_auto_close int fd = -1;
+		char byte;
+
+		if (call->folder_fds[i] >= 0 && (receive(socket_fd, &byte, 1, &fd) != 1 || fd < 0 || dup3(fd, call->folder_fds[i], O_CLOEXEC) < 0))
+			return bh_error_text(err, EIO, "criu's folders can't be passed on");
+	}
+	return 0;
+}
+
 /* All that fails before criu is told through `failed_fd`, whose end is the execution. */
 static _Noreturn void become_criu(const struct bh_criu_call *call, int socket_fd, int failed_fd)
 {
@@ -313,6 +383,8 @@ static _Noreturn void become_criu(const struct bh_criu_call *call, int socket_fd
 
 	if (r == 0 && call->prepare)
 		r = call->prepare(call->context, &err);
+	if (r == 0)
+		r = send_folders(call, socket_fd, &err);
 	failed_fd = fcntl(failed_fd, F_DUPFD_CLOEXEC, BH_CRIU_FIRST_FD + (int)call->fd_count);
 	if (r == 0)
 		r = place_fds(call, socket_fd, &err);
@@ -412,27 +484,6 @@ static int send_request(int socket_fd, enum bh_criu_request type, const struct b
 	return send_message(socket_fd, &message, err);
 }
 
-/* 0 bytes: criu is gone. */
-static ssize_t receive(int socket_fd, char *bytes, int *ret_fd)
-{
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct iovec part = { bytes, ANSWER_MAX };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.space };
-	struct cmsghdr *header;
-	ssize_t n;
-
-	do
-		n = recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
-	header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(ret_fd, CMSG_DATA(header), sizeof *ret_fd);
-	return message.msg_flags & MSG_TRUNC ? 0 : n;
-}
-
 static int follow(const struct bh_criu_call *call, int socket_fd, struct answer *ret_answer, struct bh_error *err)
 {
 	bh_auto_free char *bytes = bh_malloc(ANSWER_MAX);
@@ -441,7 +492,7 @@ static int follow(const struct bh_criu_call *call, int socket_fd, struct answer 
 	for (;;) {
 		bh_auto_buf struct bh_buf reply = { 0 };
 		int fd = -1;
-		ssize_t n = receive(socket_fd, bytes, &fd);
+		ssize_t n = receive(socket_fd, bytes, ANSWER_MAX, &fd);
 		struct answer answer = n > 0 ? read_answer(bytes, (size_t)n) : (struct answer){ 0 };
 
 		if (n <= 0 || answer.type != BH_CRIU_NOTIFY || !answer.success) {
@@ -472,7 +523,8 @@ int bh_criu_call(const struct bh_criu_call *call, enum bh_criu_request request, 
 
 	if (r < 0)
 		return r;
-	if (request == BH_CRIU_RESTORE)
+	r = take_folders(call, socket_fd, err);
+	if (r == 0 && request == BH_CRIU_RESTORE)
 		r = add_cgroup_roots(pid, options, err);
 	if (r == 0)
 		r = send_request(socket_fd, request, options, err);

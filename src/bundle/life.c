@@ -168,12 +168,28 @@ static int end_process(struct bh_bundle *b, struct bh_error *err)
 	return 0;
 }
 
+/*
+ * Two may delete the same container, such as a foreground run at its end and a command: one does it, and runs the hooks.
+ * The other finds the folder gone, and must not take a new one of the same name for it. (A container that is being made is
+ * locked by its maker.)
+ */
+static bool is_deleted(struct bh_bundle *b)
+{
+	struct stat st;
+
+	if (b->status != BH_BUNDLE_CREATING)
+		bh_lock_fd(b->dir_fd, true, false);
+	return fstat(b->dir_fd, &st) == 0 && st.st_nlink == 0;
+}
+
 int bh_bundle_delete(struct bh_bundle *b, bool force, struct bh_error *err)
 {
 	int r;
 
 	if (!force && (b->status == BH_BUNDLE_RUNNING || b->status == BH_BUNDLE_PAUSED || b->status == BH_BUNDLE_CREATING))
 		return bh_error_text(err, EBUSY, "cannot delete container %s that is not stopped: %s", b->id, bh_bundle_status_name(b->status));
+	if (is_deleted(b))
+		return 0;
 	r = end_process(b, err);
 	if (r < 0)
 		return r;

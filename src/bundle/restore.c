@@ -300,6 +300,8 @@ int bh_bundle_restore(const struct bh_bundle *b, const struct bh_bundle_restore 
 	int r = bh_criu_open_folders(request->criu, false, &s.folders, err);
 
 	call.folder = s.folders.log_folder;
+	call.folder_fds[0] = s.folders.images_fd;
+	call.folder_fds[1] = s.folders.work_fd;
 	if (r == 0 && readlink(folder, path, sizeof path - 1) < 0)
 		r = bh_error_set(err, errno, "find the state folder");
 	s.root = bh_path_join(path, CRIU_ROOT);
