@@ -469,7 +469,10 @@ static int add_cgroup_roots(pid_t pid, struct bh_buf *options, struct bh_error *
 static int send_message(int socket_fd, const struct bh_buf *message, struct bh_error *err)
 {
 	while (send(socket_fd, message->data, message->length, MSG_NOSIGNAL) < 0)
-		if (errno != EINTR)
+		/* It has ended: what it answered before, or that it didn't, is for the reader to tell. */
+		if (errno == EPIPE)
+			return 0;
+		else if (errno != EINTR)
 			return bh_error_set(err, errno, "talk to criu");
 	return 0;
 }

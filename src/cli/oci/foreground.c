@@ -184,7 +184,7 @@ static void serve(struct relay *r)
 			take_input(r);
 		if (fds[3].revents)
 			bh_bundle_take_notify(r->notifies, getenv("NOTIFY_SOCKET"));
-		if (fds[3].revents)
+		if (fds[4].revents)
 			reap(r);
 	}
 }
