@@ -168,7 +168,6 @@ static int write_init(void *context, pid_t pid, struct bh_error *err)
 	struct making *m = context;
 	uint64_t start = 0;
 	char text[64];
-
 	int r = bh_bundle_record_cgroup(&m->bundle, m->start ? m->start->cgroup : m->compartment.cgroup, err);
 
 	if (r < 0)

@@ -102,6 +102,7 @@ int bh_bundle_kill(struct bh_bundle *b, int signal, bool all, struct bh_error *e
 int bh_bundle_pause(struct bh_bundle *b, bool pause, struct bh_error *err)
 {
 	struct bh_compartment_place place = bh_bundle_place(b);
+
 	if (pause && b->status != BH_BUNDLE_RUNNING && b->status != BH_BUNDLE_CREATED)
 		return bh_error_text(err, EINVAL, "container not running");
 	if (!pause && b->status != BH_BUNDLE_PAUSED)
@@ -112,6 +113,7 @@ int bh_bundle_pause(struct bh_bundle *b, bool pause, struct bh_error *err)
 int bh_bundle_update(struct bh_bundle *b, const struct bh_spec_resources *resources, struct bh_error *err)
 {
 	struct bh_compartment_place place = bh_bundle_place(b);
+
 	if (b->status == BH_BUNDLE_STOPPED || b->status == BH_BUNDLE_CREATING)
 		return bh_error_text(err, EINVAL, "container not running");
 	return b->driver->update(&place, resources, err);
@@ -157,6 +159,7 @@ int bh_bundle_remove(struct bh_bundle *b, struct bh_error *err)
 static int end_process(struct bh_bundle *b, struct bh_error *err)
 {
 	struct bh_compartment_place place = bh_bundle_place(b);
+
 	if (b->pidfd < 0)
 		return 0;
 	if (b->status == BH_BUNDLE_PAUSED)
@@ -229,5 +232,8 @@ int bh_bundle_exec(struct bh_bundle *b, const struct bh_bundle_exec *request, st
 	r = b->driver->exec(&place, &exec, ret_process, err);
 	if (r == 0 && request->pid_file)
 		r = bh_bundle_write_pid_file(request->pid_file, ret_process->pid, err);
+	/* It's ours until the caller has it. */
+	if (r < 0 && ret_process->pidfd >= 0)
+		bh_pidfd_send_signal(ret_process->pidfd, SIGKILL);
 	return r;
 }

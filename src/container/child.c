@@ -22,9 +22,14 @@
 static int stage_begin(struct bh_job *job, struct bh_error *err)
 {
 	struct pollfd closed = { job->sync_child, POLLHUP, 0 };
+	sigset_t none;
 
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return bh_error_set(err, errno, "PR_SET_DUMPABLE");
+	/* A caller that passes signals on has them blocked for itself; the workload would inherit that. */
+	sigemptyset(&none);
+	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+		return bh_error_set(err, errno, "unblock the signals");
 	umask(0);
 	if (!job->parent_fate)
 		return 0;

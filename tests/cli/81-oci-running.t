@@ -32,6 +32,19 @@ run oci exec one /bin/script
 like "$status:$err" '^255:.*exec /bin/script: no such file or directory' "exec of a script without its interpreter"
 run oci exec one sh -c 'kill -9 $$'
 is "$status" 137 "exec: killed by a signal"
+# A command in the foreground passes signals on and has them blocked for that; the workload must not.
+is "$(oci exec one grep SigBlk /proc/self/status | tr -d '\t')" "SigBlk:0000000000000000" "exec: no signal is blocked"
+run oci exec --pid-file "$WORK/missing/pid" one sleep 987
+isnt "$status" 0 "exec with a pid file that can't be written"
+ok "leaves no process behind" within 5 eval '! oci exec one ps -o args | grep -q "sleep 987$"'
+oci_bundle signalled
+oci_config signalled '.process.args = ["sh", "-c", "grep SigBlk /proc/self/status; trap \"echo got it; exit 9\" TERM; echo ready; while :; do sleep 0.1; done"]'
+"$BUILD/bulkhead-oci" --root "$OCI_ROOT" run --bundle "$WORK/signalled" signalled >"$WORK/seen" 2>&1 </dev/null &
+runner=$!
+within 10 grep -q ready "$WORK/seen"
+kill -TERM $runner
+wait $runner
+is "$?:$(tr -d '\t' <"$WORK/seen" | tr '\n' ' ')" "9:SigBlk:0000000000000000 ready got it " "run passes a signal on, and the workload gets it"
 is "$(oci exec --user 1000:100 one id)" "uid=1000(user) gid=100(users)" "exec --user"
 is "$(oci exec --user 1000 --additional-gids 29 --additional-gids 100 one id -G)" "0 29 100" "exec --additional-gids"
 is "$(oci exec --env A=1 --env B=2 --env A=3 one sh -c 'echo $A$B')" 32 "exec --env"

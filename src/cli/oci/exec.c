@@ -3,10 +3,12 @@
 #include "cli/oci/oci.h"
 
 #include "base/file.h"
+#include "linux/syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 
 struct exec_options {
 	const char *process, *user, *cwd, *console_socket, *pid_file, *pidfd_socket, *process_label, *apparmor;
@@ -155,6 +157,8 @@ static int execute(const struct exec_options *o, struct bh_bundle *bundle, int a
 		r = bh_oci_send_fd("pidfd", o->pidfd_socket, "pidfd", running.pidfd, err);
 	if (r == 0 && console.stdio.ret_terminal_fd >= 0)
 		r = bh_oci_console_send(&console, console.stdio.ret_terminal_fd, err);
+	if (r < 0 && running.pidfd >= 0)
+		bh_pidfd_send_signal(running.pidfd, SIGKILL);
 	if (r == 0 && !o->detach)
 		*ret_status = bh_oci_foreground(NULL, running.pid, running.pidfd, console.stdio.ret_terminal_fd);
 	bh_spec_process_clear(&own);

@@ -2,8 +2,8 @@
 /*
  * `run` and `exec` in the foreground: we are the process's parent and its terminal's other side.
  *
- * All signals but those that speak about ourselves are blocked from before the process exists (it gets the old mask back
- * at its execution), read from a signalfd and sent on by its pidfd. Output of the terminal is drained after the process
+ * All signals but those that speak about ourselves are blocked from before the process exists (which begins by unblocking
+ * them for itself), read from a signalfd and sent on by its pidfd. Output of the terminal is drained after the process
  * has ended, until its last slave is closed or nothing comes any more.
  */
 #include "cli/oci/oci.h"
