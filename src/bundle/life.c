@@ -191,11 +191,12 @@ int bh_bundle_delete(struct bh_bundle *b, bool force, struct bh_error *err)
 
 	if (!force && (b->status == BH_BUNDLE_RUNNING || b->status == BH_BUNDLE_PAUSED || b->status == BH_BUNDLE_CREATING))
 		return bh_error_text(err, EBUSY, "cannot delete container %s that is not stopped: %s", b->id, bh_bundle_status_name(b->status));
-	if (is_deleted(b))
-		return 0;
+	/* First of all: the process of a maker that was killed holds its lock until it ends itself. */
 	r = end_process(b, err);
 	if (r < 0)
 		return r;
+	if (is_deleted(b))
+		return 0;
 	if (bh_bundle_spec(b, NULL) < 0)
 		return bh_bundle_remove(b, err);
 	r = bh_bundle_remove(b, err);

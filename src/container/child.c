@@ -55,16 +55,24 @@ static int stage_cgroup(struct bh_job *job, struct bh_error *err)
 	return 0;
 }
 
+int bh_child_wait(struct bh_job *job, int *ret_fd)
+{
+	struct bh_message message;
+
+	/* With the caller's end open here, its death would never be heard of. */
+	bh_close_fd(&job->sync_caller);
+	return bh_sync_receive(job->sync_child, &message, ret_fd) == 1 && message.kind == BH_MESSAGE_GO ? 0 : -EPIPE;
+}
+
 /* Becomes root of the user namespace, once its maps are there. */
 static int stage_user_namespace(struct bh_job *job, struct bh_error *err)
 {
-	struct bh_message message;
 	int root_fd = -1;
 
 	if (!job->user_namespace)
 		return 0;
 	if (job->new_flags & CLONE_NEWUSER) {
-		if (bh_sync_receive(job->sync_child, &message, &root_fd) != 1 || message.kind != BH_MESSAGE_GO)
+		if (bh_child_wait(job, &root_fd) < 0)
 			_exit(1);
 		if (root_fd >= 0)
 			job->root_fd = root_fd;

@@ -126,6 +126,8 @@ int bh_job_open_namespaces(struct bh_job *job, pid_t init_pid, int init_pidfd, s
 typedef int (*bh_stage)(struct bh_job *job, struct bh_error *err);
 _Noreturn void bh_child_main(struct bh_job *job);
 _Noreturn void bh_child_fail(struct bh_job *job, const struct bh_error *why);
+/* Until the caller says GO (perhaps with an fd). -EPIPE: it gave up, or died. */
+int bh_child_wait(struct bh_job *job, int *ret_fd);
 /* Opens the source of a bind with the rights of the calling process; relative paths are the bundle's. */
 /* Id-maps the copy of mount `index` if it asks for it: by its own mappings, or by a user namespace (-1: none). */
 int bh_job_map_source(struct bh_job *job, size_t index, int userns_fd, struct bh_error *err);

@@ -261,7 +261,7 @@ int bh_child_ask(struct bh_job *job, unsigned kind, struct bh_error *err)
 	if (r < 0)
 		return bh_error_set(err, -r, "talk to the caller");
 	/* The caller gave up: it has its own words. */
-	if (bh_sync_receive(job->sync_child, &message, NULL) != 1 || message.kind != BH_MESSAGE_GO)
+	if (bh_child_wait(job, NULL) < 0)
 		_exit(1);
 	return 0;
 }
