@@ -93,6 +93,10 @@ struct bh_job {
 	bool dev_is_fresh;     /* a tmpfs that we just mounted: nobody else has put anything there */
 	bool dev_readonly;
 	int proc_mount_fd;     /* the procfs that we mounted on /proc */
+	bool proc_is_plain;    /* nothing was mounted on it or below it since */
+	bool proc_is_sealed;   /* read-only until its paths are protected */
+	int sys_mount_fd;      /* the sysfs that we mounted on /sys, unless something may have covered it since */
+	int folder_fd;         /* the current folder, if bh_enter_own chose it */
 	int proc_fd;           /* private procfs */
 	int terminal_fd;       /* pty slave */
 	bool cwd_is_late;      /* only the final user may enter the working directory */
@@ -152,6 +156,27 @@ enum bh_attach_kind {
 };
 /* Attaches on `destination` inside the root, making it if it is missing. */
 int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, enum bh_attach_kind kind, struct bh_error *err);
+/*
+ * own-mounts.c: mount(2) by name in the file systems that we have just mounted ourselves; the argument for its safety is there.
+ * bh_mount_own returns whether the mount is made; what it doesn't do is done by bh_mount_new and bh_attach_inside.
+ */
+int bh_enter_own(struct bh_job *job, int folder_fd);
+bool bh_mount_own(struct bh_job *job, const struct bh_spec_mount *mount, const struct bh_mount_options *options);
+/* What protect.c does with the paths of our own procfs and sysfs; 1: done, 0: nothing there, negative: the careful way has to
+ * be taken. A path is read-only as the copy of a procfs that is read-only meanwhile. */
+struct bh_own_covers {
+	int null_fd;      /* the container's null device, checked */
+	char tmpfs[64];   /* where in the current folder an empty tmpfs lies already */
+};
+/* The container's null device, checked, if we made it in a new /dev. */
+int bh_open_own_null(const struct bh_job *job);
+int bh_seal_own(struct bh_job *job, const char *path);
+int bh_mask_own(struct bh_job *job, struct bh_own_covers *covers, const char *path, bool *ret_directory);
+/* Shall procfs be read-only until then? */
+bool bh_proc_can_be_sealed(const struct bh_job *job);
+/* Notes what a mount on `destination` may have covered; `by_words`: no link led there. */
+void bh_note_mount(struct bh_job *job, const char *destination, bool by_words);
+bool bh_has_early_hooks(const struct bh_spec *spec);
 /* The rest of the path if it is one plain name below `folder` ("/dev", "/dev/pts" -> "pts"), else NULL. */
 const char *bh_single_name_below(const char *folder, const char *path);
 int bh_child_devices(struct bh_job *job, struct bh_error *err);          /* devices.c */

@@ -67,6 +67,8 @@ void bh_job_init(struct bh_job *job)
 		.dev_fd = -1,
 		.proc_fd = -1,
 		.proc_mount_fd = -1,
+		.sys_mount_fd = -1,
+		.folder_fd = -1,
 		.terminal_fd = -1,
 		.enter_pidfd = -1,
 		.seccomp_fd = -1,

@@ -5,6 +5,10 @@
  * Each path is resolved below the root to an fd, and the cover is attached onto that fd. A masked file is covered with
  * the container's own null device, which is checked to be one each time it is copied (CVE-2025-31133); a masked folder
  * with an empty read-only tmpfs, which all of them share. What does not exist needs no cover.
+ *
+ * Nearly all of these paths are names of the procfs that we have just mounted. For them there is a shorter way: own-mounts.c.
+ * There procfs is mounted read-only and stays so until copies of its parts have been put over themselves, which then are
+ * read-only from their first moment.
  */
 #include "container/container-internal.h"
 
@@ -109,14 +113,31 @@ static int cover(struct bh_job *job, const struct place *place, int *tmpfs_fd, s
 	return r < 0 ? bh_error_set(err, -r, "attach") : 0;
 }
 
-static int mask_path(struct bh_job *job, const char *path, int *tmpfs_fd, struct bh_error *err)
+/* Covered is more than found. */
+static int found(int r)
+{
+	return r < 0 ? r : 1;
+}
+
+int bh_open_own_null(const struct bh_job *job)
+{
+	bh_auto_close int fd = job->dev_is_fresh ? openat(job->dev_fd, "null", O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && is_null_device(&st) ? BH_TAKE_FD(fd) : -ENODEV;
+}
+
+static int mask_path(struct bh_job *job, const char *path, struct bh_own_covers *covers, int *tmpfs_fd, struct bh_error *err)
 {
 	struct place place = { .fd = -1 };
-	int r = find_place(job, path, &place, err);
+	int r = bh_mask_own(job, covers, path, &place.directory);
 
-	if (r == 1)
-		r = cover(job, &place, tmpfs_fd, err);
-	else if (r == 0)
+	if (r < 0) {
+		r = find_place(job, path, &place, err);
+		if (r == 1)
+			r = found(cover(job, &place, tmpfs_fd, err));
+	}
+	if (r == 0)
 		return 0;
 	if (r < 0) {
 		bh_error_prefix(err, "mask %s", path);
@@ -152,11 +173,14 @@ static int cover_with_itself_classic(struct bh_job *job, const char *path, struc
 static int make_readonly(struct bh_job *job, const char *path, struct bh_error *err)
 {
 	struct place place = { .fd = -1 };
-	int r = find_place(job, path, &place, err);
+	int r = bh_seal_own(job, path);
 
-	if (r == 1)
-		r = bh_linux_has(BH_CALL_MOUNT_API) ? cover_with_itself(&place, err) : cover_with_itself_classic(job, path, err);
-	else if (r == 0)
+	if (r < 0) {
+		r = find_place(job, path, &place, err);
+		if (r == 1)
+			r = found(bh_linux_has(BH_CALL_MOUNT_API) ? cover_with_itself(&place, err) : cover_with_itself_classic(job, path, err));
+	}
+	if (r == 0)
 		return 0;
 	if (r < 0) {
 		bh_error_prefix(err, "make %s read-only", path);
@@ -177,15 +201,21 @@ static bool own_proc_is_seen(const struct bh_job *job)
 
 int bh_child_protect_paths(struct bh_job *job, struct bh_error *err)
 {
+	static const struct bh_mount_options writable = { .clear = MOUNT_ATTR_RDONLY };
+	struct bh_own_covers covers = { .null_fd = -1 };
 	const struct bh_spec *spec = job->spec;
+	int sealed_fd = job->proc_is_sealed ? job->proc_mount_fd : -1;
 	int tmpfs_fd = -1, r = 0;
 
-	if (!own_proc_is_seen(job))
+	job->proc_is_plain &= !bh_has_early_hooks(spec);
+	if (!job->proc_is_plain && !own_proc_is_seen(job))
 		job->proc_mount_fd = -1;
 	for (size_t i = 0; r == 0 && i < spec->readonly_paths.count; i++)
 		r = make_readonly(job, spec->readonly_paths.items[i], err);
+	if (r == 0 && sealed_fd >= 0)
+		r = bh_mount_set(sealed_fd, &writable, err);
 	for (size_t i = 0; r == 0 && i < spec->masked_paths.count; i++)
-		r = mask_path(job, spec->masked_paths.items[i], &tmpfs_fd, err);
+		r = mask_path(job, spec->masked_paths.items[i], &covers, &tmpfs_fd, err);
 	if (r == 0 && job->dev_readonly)
 		r = bh_mount_set_readonly(job->dev_fd, false, err);
 	return r;

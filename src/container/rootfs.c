@@ -44,7 +44,7 @@ static int attach_root_for_hooks(struct bh_job *job)
 	const char *path = job->request->rootfs.path;
 	bh_auto_close int target = -1;
 
-	if (!path || !(spec->hooks.prestart.count + spec->hooks.create_runtime.count + spec->hooks.create_container.count))
+	if (!path || !bh_has_early_hooks(spec))
 		return -ENOENT;
 	target = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return target < 0 ? -errno : bh_mount_attach(job->root_fd, target, "");
@@ -171,8 +171,10 @@ int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, 
 	bh_auto_close int target = -1;
 	int r;
 
-	if (attach_by_name(job, mount_fd, destination, kind) == 0)
+	if (attach_by_name(job, mount_fd, destination, kind) == 0) {
+		bh_note_mount(job, destination, true);
 		return 0;
+	}
 	/* Anything unusual - links, `..`, missing folders - takes the long way, which also finds the words for it. */
 	target = open_target(job, mount_fd, destination, kind, err);
 	if (target < 0)
@@ -181,6 +183,7 @@ int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, 
 	if (r < 0)
 		return r;
 	r = bh_mount_attach(mount_fd, target, "");
+	bh_note_mount(job, destination, false);
 	if (r == -EINVAL && is_directory(mount_fd) != is_directory(target))
 		return bh_error_text(err, ENOTDIR, "mount on %s: one is a folder, the other is not", destination);
 	return r < 0 ? bh_error_set(err, -r, "mount on %s", destination) : 0;
@@ -320,26 +323,47 @@ static bool drop_gid(const char *type, int why, struct bh_mount_options *o)
 	return dropped;
 }
 
+/* /proc and /sys are the kernel's own, and later steps work in them. A copy of the host's procfs may be that of another pid
+ * namespace, in which we are nobody. */
+static void keep_kernel_mount(struct bh_job *job, const struct bh_spec_mount *m, int fd, bool copied, bool sealed)
+{
+	if (bh_streq(m->type, "proc") && bh_streq(m->destination, "/proc")) {
+		job->proc_mount_fd = fd;
+		job->proc_is_plain = !copied;
+		job->proc_is_sealed = sealed;
+	} else if (bh_streq(m->type, "sysfs") && bh_streq(m->destination, "/sys")) {
+		job->sys_mount_fd = fd;
+	}
+}
+
 static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct bh_mount_options *o, struct bh_error *err)
 {
 	bool is_tmpfs = bh_streq(m->type, "tmpfs"), is_dev = is_tmpfs && bh_streq(m->destination, "/dev");
 	bool plain = bh_streq(m->type, "proc") || bh_streq(m->type, "sysfs");
 	bool readonly = is_tmpfs && o->set & MOUNT_ATTR_RDONLY && (is_dev || o->copy_up);
+	bool copied = false, sealed = bh_streq(m->type, "proc") && !(o->set & MOUNT_ATTR_RDONLY) && bh_proc_can_be_sealed(job);
 	int fd, r;
 
 	if (readonly)
 		o->set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
+	if (sealed)
+		o->set |= MOUNT_ATTR_RDONLY;
 	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
 		drop_unmapped_gid(job, o);
 	bh_label_mount(job, m->type, o);
 	if (is_tmpfs && !o->copy_up)
 		take_mode_from_below(job, m->destination, o);
+	if (bh_mount_own(job, m, o)) {
+		explain_mount(m, m->type);
+		return 0;
+	}
 	fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
 	if (drop_gid(m->type, fd, o))
 		fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
 	if (fd == -EPERM || fd == -EACCES) {
 		int copy = copy_of_hosts(job, m->type, o, err);
 
+		copied = copy >= 0;
 		fd = copy == -EPERM ? fd : copy;
 	}
 	r = fd < 0 ? fd : 0;
@@ -353,8 +377,7 @@ static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct b
 		r = bh_attach_inside(job, fd, m->destination, plain ? BH_ATTACH_PLAIN_DIRECTORY : BH_ATTACH_DIRECTORY, err);
 	if (r < 0)
 		return r;
-	if (bh_streq(m->type, "proc") && bh_streq(m->destination, "/proc"))
-		job->proc_mount_fd = fd;
+	keep_kernel_mount(job, m, fd, copied, sealed);
 	if (is_dev) {
 		job->dev_fd = fd;
 		job->dev_is_fresh = !o->copy_up;

@@ -447,6 +447,23 @@ int bh_mount_classic(const char *type, const char *source, int source_fd, const 
 	return 0;
 }
 
+/* Those that mean the same here. (MS_RDONLY would make the file system itself read-only, not only this mount of it.) */
+#define AT_ONCE_ATTRIBUTES \
+	(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODIRATIME | MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME)
+
+int bh_mount_at_once(const char *type, const char *source, const struct bh_mount_options *o, const char *path)
+{
+	bh_auto_free char *data = NULL;
+
+	if ((o->set | o->recursive_set) & ~(uint64_t)AT_ONCE_ATTRIBUTES || o->propagation)
+		return -EINVAL;
+	for (size_t i = 0; i < o->data.count; i++)
+		if (strchr(o->data.items[i], ','))
+			return -EINVAL;
+	data = bh_strv_join(&o->data, ",");
+	return mount(source, path, type, classic_flags(o) | o->flags, data) < 0 ? -errno : 0;
+}
+
 /* A remount replaces all flags, so those that the mount has already are kept unless they are cleared. In a user
  * namespace the kernel refuses to drop them anyway. */
 static unsigned long present_flags(int fd)

@@ -56,5 +56,13 @@ int bh_mount_attach(int mount_fd, int target_fd, const char *name);
  * covers target_fd, so the caller opens the target again to get into it. */
 int bh_mount_classic(const char *type, const char *source, int source_fd, const struct bh_mount_options *options, int target_fd,
 		     struct bh_error *err);
+/*
+ * A new file system by mount(2) on `path`, in one call: for a place that nobody else can change, reached from the current
+ * folder or by words that hold no link. The file system has its attributes before it is attached (the kernel makes the mount
+ * with them), as one from bh_mount_new has. -EINVAL: the options can't be said in mount(2)'s words with the same meaning; -errno
+ * without words otherwise: bh_mount_new will find them.
+ */
+int bh_mount_at_once(const char *type, const char *source, const struct bh_mount_options *options, const char *path);
+
 /* Second part of a classic bind: applies the attributes to the mount whose root is mounted_fd. */
 int bh_mount_classic_set(int mounted_fd, const struct bh_mount_options *options, struct bh_error *err);
