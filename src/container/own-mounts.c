@@ -62,9 +62,10 @@ static const struct {
 	const char *name;
 	bool directory;
 } proc_names[] = {
-	{ "acpi", true },          { "asound", true },      { "bus", true },      { "fs", true },           { "interrupts", false },
-	{ "irq", true },           { "kcore", false },      { "keys", false },    { "latency_stats", false }, { "sched_debug", false },
-	{ "scsi", true },          { "sys", true },         { "sysrq-trigger", false }, { "timer_list", false }, { "timer_stats", false },
+	{ "acpi", true },           { "asound", true },       { "bus", true },          { "fs", true },
+	{ "interrupts", false },    { "irq", true },          { "kcore", false },       { "keys", false },
+	{ "latency_stats", false }, { "sched_debug", false }, { "scsi", true },         { "sys", true },
+	{ "sysrq-trigger", false }, { "timer_list", false },  { "timer_stats", false },
 };
 
 /* The name below /proc, if it is one of those and our procfs is what is seen there. */
@@ -127,8 +128,7 @@ int bh_mask_own(struct bh_job *job, struct bh_own_covers *covers, const char *pa
 
 	if (name)
 		return *ret_directory ? cover_directory(covers, name) : cover_file(job, covers, name);
-	if (job->sys_mount_fd < 0 || !job->proc_is_plain || !bh_streq(path, "/sys/firmware") ||
-	    bh_enter_own(job, job->proc_mount_fd) < 0)
+	if (job->sys_mount_fd < 0 || !job->proc_is_plain || !bh_streq(path, "/sys/firmware") || bh_enter_own(job, job->proc_mount_fd) < 0)
 		return -EINVAL;
 	*ret_directory = true;
 	snprintf(target, sizeof target, "self/fd/%d/firmware", job->sys_mount_fd);
