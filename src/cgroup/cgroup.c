@@ -136,6 +136,7 @@ void bh_cgroup_free(struct bh_cgroup *cgroup)
 	bh_close_fd(&cgroup->root_fd);
 	free(cgroup->path);
 	free(cgroup->unit);
+	free(cgroup->self_text);
 	free(cgroup);
 }
 
@@ -283,18 +284,20 @@ int bh_cgroup_make_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder
 	return 0;
 }
 
-void bh_cgroup_open_made(struct bh_cgroup *cgroup)
+void bh_cgroup_open_made(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder)
 {
-	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		bh_auto_free char *place = NULL;
+	bh_auto_free char *place = bh_cgroup_place(cgroup, folder);
 
-		if (!cgroup->folders[i].unopened)
-			continue;
-		place = bh_cgroup_place(cgroup, (enum bh_cgroup_folder)i);
-		cgroup->folders[i].fd = openat(cgroup->root_fd, place, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		/* One that is there and can't be opened is still ours to remove. */
-		cgroup->folders[i].unopened = cgroup->folders[i].fd < 0 && errno != ENOENT;
-	}
+	cgroup->folders[folder].fd = openat(cgroup->root_fd, place, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	/* One that is there and can't be opened is still ours to remove. */
+	cgroup->folders[folder].unopened = cgroup->folders[folder].fd < 0 && errno != ENOENT;
+}
+
+void bh_cgroup_open_all_made(struct bh_cgroup *cgroup)
+{
+	for (size_t i = 0; i < FOLDER_COUNT; i++)
+		if (cgroup->folders[i].unopened)
+			bh_cgroup_open_made(cgroup, (enum bh_cgroup_folder)i);
 }
 
 /* --- writing limits -------------------------------------------------------------------------------------------------- */
@@ -528,7 +531,21 @@ int bh_cgroup_update(struct bh_cgroup *cgroup, const struct bh_spec_resources *r
 {
 	int r = cgroup->unit ? bh_cgroup_update_unit(cgroup, resources, err) : 0;
 
+	bh_cgroup_open_all_made(cgroup);
 	return r < 0 ? r : cgroup->driver->update(cgroup, resources, err);
+}
+
+int bh_cgroup_version(const struct bh_cgroup *cgroup)
+{
+	return cgroup->driver->version;
+}
+
+char *bh_cgroup_mount_path(const struct bh_cgroup *cgroup, const char *name)
+{
+	for (size_t i = 0; i < FOLDER_COUNT; i++)
+		if ((cgroup->folders[i].fd >= 0 || cgroup->folders[i].unopened) && bh_streq(bh_cgroup_hierarchy(cgroup, (enum bh_cgroup_folder)i), name))
+			return bh_cgroup_words(cgroup, (enum bh_cgroup_folder)i, NULL);
+	return NULL;
 }
 
 int bh_cgroup_mount_source(const struct bh_cgroup *cgroup, size_t index, const char **ret_name, int *ret_fd)
@@ -547,11 +564,14 @@ int bh_cgroup_mount_source(const struct bh_cgroup *cgroup, size_t index, const c
 
 int bh_cgroup_oom_fd(const struct bh_cgroup *cgroup)
 {
-	int fd = cgroup->folders[cgroup->driver->oom_folder].fd;
+	enum bh_cgroup_folder folder = cgroup->driver->oom_folder;
+	bh_auto_free char *words = NULL;
+	int fd;
 
-	if (fd < 0)
+	if (cgroup->folders[folder].fd < 0 && !cgroup->folders[folder].unopened)
 		return -ENOENT;
-	fd = openat(fd, cgroup->driver->oom_file, O_RDONLY | O_CLOEXEC);
+	words = bh_cgroup_words(cgroup, folder, cgroup->driver->oom_file);
+	fd = openat(cgroup->root_fd, words + sizeof CGROUP_ROOT, O_RDONLY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -565,6 +585,7 @@ int bh_cgroup_stats(struct bh_cgroup *cgroup, struct bh_cgroup_stats *ret_stats,
 	struct bh_cgroup_stats stats = { .memory_limit = UINT64_MAX, .pids_limit = UINT64_MAX };
 	char pids[8];
 
+	bh_cgroup_open_all_made(cgroup);
 	if (!bh_cgroup_read(bh_cgroup_any_fd(cgroup), "cgroup.procs", pids, sizeof pids))
 		return bh_error_set(err, errno == ENODEV ? ENOENT : errno, "read cgroup %s", cgroup->path);
 	cgroup->driver->stats(cgroup, &stats);

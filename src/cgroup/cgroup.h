@@ -99,9 +99,15 @@ bool bh_cgroup_is_entered_by_clone(const struct bh_cgroup *cgroup);
  * What a container may see of cgroups below its /sys/fs/cgroup: its own folders, to be bind-mounted, and nothing else.
  * (On v1 a `cgroup` mount in the container's cgroup namespace would show the caller's whole hierarchy wherever this cgroup
  * has no folder.) For index 0, 1, ...: the name ("memory"; "" on v2: it is the mount itself) and the folder's fd (borrowed,
- * O_PATH). -ENOENT behind the last.
+ * O_PATH; -1 if it was only made and nobody has looked into it). -ENOENT behind the last.
  */
 int bh_cgroup_mount_source(const struct bh_cgroup *cgroup, size_t index, const char **ret_name, int *ret_fd);
+/* The folder by its path on the host, owned by the caller; NULL if there is none of this name. */
+char *bh_cgroup_mount_path(const struct bh_cgroup *cgroup, const char *name);
+int bh_cgroup_version(const struct bh_cgroup *cgroup);
+/* What /proc/self/cgroup said before the container's process was made, so that a file that is the same for all hierarchies but for
+ * the paths need not be read again. NULL if nobody has needed it. */
+const char *bh_cgroup_self_text(const struct bh_cgroup *cgroup);
 /* v1: the calling process (freshly cloned, single-threaded) enters what it wasn't cloned into. v2: no-op. Allocates nothing, opens by the held fds
  * only, so it works in a child that shares no path with the caller. Before the cgroup namespace is unshared. */
 int bh_cgroup_enter_self(const struct bh_cgroup *cgroup, struct bh_error *err);
@@ -150,7 +156,7 @@ struct bh_cgroup_watch {
 	int folder_fd, control_fd, version;
 	uint64_t oom_kills;
 };
-int bh_cgroup_watch_open(const struct bh_cgroup *cgroup, struct bh_cgroup_watch *ret_watch, struct bh_error *err);
+int bh_cgroup_watch_open(struct bh_cgroup *cgroup, struct bh_cgroup_watch *ret_watch, struct bh_error *err);
 /* `ended`: its folder was removed, or (v2) the last process has gone. v1 has no event for the latter: watch the pidfd too. */
 void bh_cgroup_watch_read(struct bh_cgroup_watch *watch, bool *ret_oom, bool *ret_ended);
 void bh_cgroup_watch_close(struct bh_cgroup_watch *watch);

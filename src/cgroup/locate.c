@@ -126,15 +126,30 @@ static char *below_own(const struct bh_cgroup *cgroup, enum bh_cgroup_folder fol
 	return bh_printf("%s/%s", own, inner);
 }
 
+/* The kernel gives the file as a whole, or as much of it as the buffer takes. */
+static int read_self(struct bh_cgroup *cgroup, struct bh_error *err)
+{
+	struct bh_buf text = { 0 };
+	int r = cgroup->self_text ? 0 : bh_read_stored_file_at(AT_FDCWD, "/proc/self/cgroup", SELF_CGROUP_MAX, &text, err);
+
+	if (r == 0 && !cgroup->self_text)
+		cgroup->self_text = bh_buf_take(&text);
+	return r;
+}
+
+const char *bh_cgroup_self_text(const struct bh_cgroup *cgroup)
+{
+	return cgroup->self_text;
+}
+
 static int locate_relative(struct bh_cgroup *cgroup, struct bh_error *err)
 {
-	bh_auto_buf struct bh_buf text = { 0 };
-	int r = bh_read_file_at(AT_FDCWD, "/proc/self/cgroup", SELF_CGROUP_MAX, &text, err);
+	int r = read_self(cgroup, err);
 
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		bh_auto_free char *own = own_path(text.data, controller_key((enum bh_cgroup_folder)i));
+		bh_auto_free char *own = own_path(cgroup->self_text, controller_key((enum bh_cgroup_folder)i));
 
 		if (cgroup->driver->version == 2) {
 			char *slash = own ? strrchr(own, '/') : NULL;
@@ -160,16 +175,15 @@ int bh_cgroup_locate(struct bh_cgroup *cgroup, const char *path, const char *nam
 	return locate_relative(cgroup, err);
 }
 
-int bh_cgroup_hierarchies(unsigned *ret_folders, struct bh_error *err)
+int bh_cgroup_hierarchies(struct bh_cgroup *cgroup, unsigned *ret_folders, struct bh_error *err)
 {
-	bh_auto_buf struct bh_buf text = { 0 };
 	unsigned folders = 0;
-	int r = bh_read_stored_file_at(AT_FDCWD, "/proc/self/cgroup", SELF_CGROUP_MAX, &text, err);
+	int r = read_self(cgroup, err);
 
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		bh_auto_free char *own = own_path(text.data, controller_key((enum bh_cgroup_folder)i));
+		bh_auto_free char *own = own_path(cgroup->self_text, controller_key((enum bh_cgroup_folder)i));
 
 		folders |= own ? 1u << i : 0;
 	}
@@ -398,6 +412,7 @@ int bh_cgroup_descend(struct bh_cgroup *cgroup, const struct bh_strv *where, str
 	unsigned used = 0;
 	int r = 0;
 
+	bh_cgroup_open_all_made(cgroup);
 	for (size_t i = 0; r == 0 && i < where->count; i++) {
 		if (strchr(where->items[i], ':'))
 			r = descend_some(cgroup, where->items[i], &used, err);

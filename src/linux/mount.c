@@ -447,15 +447,16 @@ int bh_mount_classic(const char *type, const char *source, int source_fd, const 
 	return 0;
 }
 
-/* Those that mean the same here. (MS_RDONLY would make the file system itself read-only, not only this mount of it.) */
+/* Those that mean the same here. MS_RDONLY would make a new file system itself read-only, not only this mount of it. */
 #define AT_ONCE_ATTRIBUTES \
 	(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODIRATIME | MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME)
 
 int bh_mount_at_once(const char *type, const char *source, const struct bh_mount_options *o, const char *path)
 {
+	uint64_t allowed = AT_ONCE_ATTRIBUTES | (bh_streq(type, "cgroup2") ? MOUNT_ATTR_RDONLY : 0);
 	bh_auto_free char *data = NULL;
 
-	if ((o->set | o->recursive_set) & ~(uint64_t)AT_ONCE_ATTRIBUTES || o->propagation)
+	if ((o->set | o->recursive_set) & ~allowed || o->propagation)
 		return -EINVAL;
 	for (size_t i = 0; i < o->data.count; i++)
 		if (strchr(o->data.items[i], ','))

@@ -59,7 +59,7 @@ int bh_mount_classic(const char *type, const char *source, int source_fd, const 
 /*
  * A new file system by mount(2) on `path`, in one call: for a place that nobody else can change, reached from the current
  * folder or by words that hold no link. The file system has its attributes before it is attached (the kernel makes the mount
- * with them), as one from bh_mount_new has. -EINVAL: the options can't be said in mount(2)'s words with the same meaning; -errno
+ * with them), as one from bh_mount_new has. Read-only only for the types whose file system is there already ("cgroup2"). -EINVAL: the options can't be said in mount(2)'s words with the same meaning; -errno
  * without words otherwise: bh_mount_new will find them.
  */
 int bh_mount_at_once(const char *type, const char *source, const struct bh_mount_options *options, const char *path);

@@ -265,6 +265,7 @@ static void test_folders_below(void **state)
 	(void)state;
 	OK(make(path, &cgroup));
 	bh_cgroup_paths(cgroup, &paths);
+	bh_cgroup_open_all_made(cgroup);
 	for (size_t i = 0; i < FOLDER_COUNT; i++)
 		if (cgroup->folders[i].fd >= 0)
 			assert_int_equal(mkdirat(cgroup->folders[i].fd, "sub", 0755), 0);
