@@ -70,6 +70,7 @@ void bh_job_init(struct bh_job *job)
 		.terminal_fd = -1,
 		.enter_pidfd = -1,
 		.seccomp_fd = -1,
+		.asked_fd = -1,
 		.rdt_fds = { -1, -1 },
 	};
 	for (int i = 0; i < BH_NS_COUNT; i++)
@@ -79,7 +80,7 @@ void bh_job_init(struct bh_job *job)
 void bh_job_clear(struct bh_job *job)
 {
 	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd,   &job->init_fd,
-		       &job->root_fd,     &job->seccomp_fd,  &job->rdt_fds[0], &job->rdt_fds[1] };
+		       &job->root_fd,     &job->seccomp_fd,  &job->rdt_fds[0], &job->rdt_fds[1], &job->asked_fd };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(fds); i++)
 		bh_close_fd(fds[i]);
@@ -601,10 +602,56 @@ static int take_failure(const struct bh_message *message, const char *command, s
 	return bh_execve_error(command, message->errnum, err);
 }
 
-int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned until, struct bh_error *err)
+/* A bind of the container's own tree, which only the child could copy; the right to map it is ours alone. */
+static int map_copy(struct bh_job *job, pid_t pid, struct bh_error *err)
+{
+	size_t index = (size_t)job->asked.value;
+	bh_auto_free char *path = bh_printf("/proc/%d/ns/user", (int)pid);
+	bh_auto_close int userns = -1;
+	int r;
+
+	if (index >= job->spec->mount_count || !job->mounts[index].inside || job->asked_fd < 0)
+		return bh_error_text(err, EPROTO, "the container's process asks for an id map of no mount");
+	if (job->user_namespace) {
+		userns = bh_namespace_open(AT_FDCWD, path, BH_NS_USER, err);
+		if (userns < 0)
+			return userns;
+	}
+	job->mounts[index].source_fd = job->asked_fd;
+	r = bh_job_map_source(job, index, userns, err);
+	job->mounts[index].source_fd = -1;
+	return r;
+}
+
+/* What has come before the helper told the pid waits for that. */
+static int serve(struct bh_job *job, const struct bh_container_process *process, struct bh_error *err)
 {
 	const struct bh_message go = { .kind = BH_MESSAGE_GO };
+	unsigned kind = job->asked.kind;
+	int r = 0;
 
+	if (process->pid <= 0)
+		return 0;
+	if (job->seccomp_fd >= 0)
+		r = bh_caller_send_listener(job, process->pid, err);
+	if (r < 0 || !kind)
+		return r;
+	if (kind == BH_MESSAGE_NETWORK)
+		r = bh_caller_network(job, process->pid, err);
+	else if (kind == BH_MESSAGE_HOOKS)
+		r = bh_caller_hooks(job, process->pid, err);
+	else
+		r = map_copy(job, process->pid, err);
+	job->asked.kind = 0;
+	bh_close_fd(&job->asked_fd);
+	if (r < 0)
+		return r;
+	r = bh_sync_send(job->sync_caller, &go, -1);
+	return r < 0 ? bh_error_set(err, -r, "talk to the container's first process") : 0;
+}
+
+int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned until, struct bh_error *err)
+{
 	for (;;) {
 		struct bh_message message = { 0 };
 		int fd = -1, r = bh_sync_receive(job->sync_caller, &message, &fd);
@@ -623,19 +670,17 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 			job->stdio->ret_terminal_fd = BH_TAKE_FD(fd);
 		if (message.kind == BH_MESSAGE_SECCOMP)
 			job->seccomp_fd = BH_TAKE_FD(fd);
+		if (message.kind == BH_MESSAGE_NETWORK || message.kind == BH_MESSAGE_HOOKS || message.kind == BH_MESSAGE_IDMAP) {
+			job->asked = message;
+			bh_close_fd(&job->asked_fd);
+			job->asked_fd = BH_TAKE_FD(fd);
+		}
 		bh_close_fd(&fd);
-		job->network_wanted |= message.kind == BH_MESSAGE_NETWORK;
 		r = 0;
 		if (message.kind == BH_MESSAGE_PID)
 			r = take_pid(job, process, message.value, err);
-		else if (message.kind == BH_MESSAGE_HOOKS)
-			r = bh_caller_hooks(job, process->pid, err);
-		if (r == 0 && job->seccomp_fd >= 0 && process->pid > 0)
-			r = bh_caller_send_listener(job, process->pid, err);
-		if (r == 0 && job->network_wanted && process->pid > 0)
-			r = bh_caller_network(job, process->pid, err);
-		if (r == 0 && message.kind == BH_MESSAGE_HOOKS)
-			r = bh_sync_send(job->sync_caller, &go, -1);
+		if (r == 0)
+			r = serve(job, process, err);
 		if (r < 0 || message.kind == until)
 			return r;
 	}
