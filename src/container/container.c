@@ -19,8 +19,8 @@
  *     and fds end with it, so a failure leaves nothing.
  *  5. End of stream on the sync socket after READY means executed; BH_MESSAGE_FAILED from the stub means not.
  *
- * When a user or pid namespace is joined, one more process is needed: it joins them and clones the first process from
- * there as its sibling (CLONE_PARENT), so that it still is the caller's child, and ends.
+ * When a user or pid namespace is joined, or another one beside a user namespace, one more process is needed: it joins them and
+ * clones the first process from there as its sibling (CLONE_PARENT), so that it still is the caller's child, and ends.
  */
 #include "container/container-internal.h"
 
@@ -467,6 +467,19 @@ void bh_job_warn(struct bh_job *job, const char *format, ...)
 		bh_sync_send(job->sync_child, &message, -1);
 }
 
+/* With the rights of the host's root, which end at the user namespace: its owner may have none over a namespace that was made
+ * outside. What only the owner may enter is joined from inside (stage_join). */
+static void join_early(struct bh_job *job)
+{
+	static const enum bh_namespace_type types[] = { BH_NS_NETWORK, BH_NS_IPC, BH_NS_UTS, BH_NS_CGROUP, BH_NS_TIME };
+
+	for (size_t i = 0; job->user_namespace && i < BH_ARRAY_SIZE(types); i++) {
+		int fd = job->join_fds[types[i]];
+
+		job->joined[types[i]] = fd >= 0 && setns(fd, bh_namespaces[types[i]].flag) == 0;
+	}
+}
+
 /* The intermediate process: joins what only children enter (pid) or what decides who owns new namespaces (user). */
 static _Noreturn void intermediate_main(struct bh_job *job)
 {
@@ -477,6 +490,7 @@ static _Noreturn void intermediate_main(struct bh_job *job)
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	if (job->user_namespace && !(job->new_flags & CLONE_NEWUSER) && bh_child_oom_score_before(job, &err) < 0)
 		bh_child_fail(job, &err);
+	join_early(job);
 	for (size_t i = 0; i < BH_ARRAY_SIZE(types); i++) {
 		int fd = job->join_fds[types[i]];
 
@@ -508,11 +522,21 @@ static int clone_through_intermediate(struct bh_job *job, struct bh_container_pr
 	return bh_follow(job, process, BH_MESSAGE_PID, err);
 }
 
+static bool needs_intermediate(const struct bh_job *job)
+{
+	if (job->join_fds[BH_NS_USER] >= 0 || job->join_fds[BH_NS_PID] >= 0)
+		return true;
+	for (int i = 0; job->user_namespace && !job->request->rootless && i < BH_NS_COUNT; i++)
+		if (i != BH_NS_MOUNT && job->join_fds[i] >= 0)
+			return true;
+	return false;
+}
+
 static int clone_process(struct bh_job *job, struct bh_container_process *process, struct bh_error *err)
 {
 	pid_t pid;
 
-	if (job->join_fds[BH_NS_USER] >= 0 || job->join_fds[BH_NS_PID] >= 0)
+	if (needs_intermediate(job))
 		return clone_through_intermediate(job, process, err);
 	pid = bh_job_clone(job, 0, &process->pidfd);
 	if (pid == 0)
@@ -599,6 +623,8 @@ static int take_failure(const struct bh_message *message, const char *command, s
 			err->exit_code = message->exit_code;
 		return bh_error_text(err, message->errnum, "%s", message->text);
 	}
+	if (err)
+		err->of_workload = true;
 	return bh_execve_error(command, message->errnum, err);
 }
 
