@@ -79,7 +79,7 @@ void bh_job_init(struct bh_job *job)
 
 void bh_job_clear(struct bh_job *job)
 {
-	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd,   &job->init_fd,
+	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd,    &job->init_fd,
 		       &job->root_fd,     &job->seccomp_fd,  &job->rdt_fds[0], &job->rdt_fds[1], &job->asked_fd };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(fds); i++)

@@ -488,7 +488,10 @@ int bh_child_mounts(struct bh_job *job, struct bh_error *err)
 
 		/* Docker's users know these words. */
 		if (r < 0) {
-			bh_error_prefix(err, "error during container init: error mounting \"%s\" to rootfs at \"%s\"", m->source ? m->source : m->type ? m->type : "",
+			bh_error_prefix(err, "error during container init: error mounting \"%s\" to rootfs at \"%s\"",
+					m->source ? m->source :
+					m->type   ? m->type :
+						    "",
 					m->destination);
 			return r;
 		}
