@@ -24,6 +24,8 @@ static int stage_begin(struct bh_job *job, struct bh_error *err)
 	struct pollfd closed = { job->sync_child, POLLHUP, 0 };
 	sigset_t none;
 
+	/* These, and "about to exec" at the end, are the words by which scripts know the stages in runc's debug log. */
+	bh_debug("nsexec container setup");
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return bh_error_set(err, errno, "PR_SET_DUMPABLE");
 	/* A caller that passes signals on has them blocked for itself; the workload would inherit that. */
@@ -128,7 +130,7 @@ static int stage_join(struct bh_job *job, struct bh_error *err)
 	for (size_t i = 0; i < BH_ARRAY_SIZE(types); i++) {
 		int fd = job->join_fds[types[i]];
 
-		if (fd >= 0 && setns(fd, bh_namespaces[types[i]].flag) < 0)
+		if (fd >= 0 && !job->joined[types[i]] && setns(fd, bh_namespaces[types[i]].flag) < 0)
 			return bh_error_set(err, errno, "join the %s namespace %s", bh_namespaces[types[i]].name, job->spec->namespaces[types[i]].path);
 	}
 	return 0;
@@ -160,6 +162,7 @@ static int stage_session(struct bh_job *job, struct bh_error *err)
 	if (!job->no_new_keyring && syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0) < 0 && errno != ENOSYS && errno != EDQUOT &&
 	    errno != EPERM)
 		return bh_error_set(err, errno, "make a session keyring");
+	bh_debug("child process in init()");
 	return 0;
 }
 

@@ -255,8 +255,13 @@ int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err)
 
 int bh_child_ask(struct bh_job *job, unsigned kind, struct bh_error *err)
 {
-	struct bh_message message = { .kind = kind };
-	int r = bh_sync_send(job->sync_child, &message, -1);
+	return bh_child_ask_about(job, kind, 0, -1, err);
+}
+
+int bh_child_ask_about(struct bh_job *job, unsigned kind, int value, int fd, struct bh_error *err)
+{
+	struct bh_message message = { .kind = kind, .value = value };
+	int r = bh_sync_send(job->sync_child, &message, fd);
 
 	if (r < 0)
 		return bh_error_set(err, -r, "talk to the caller");
@@ -264,6 +269,22 @@ int bh_child_ask(struct bh_job *job, unsigned kind, struct bh_error *err)
 	if (bh_child_wait(job, NULL) < 0)
 		_exit(1);
 	return 0;
+}
+
+static void end_by_signal(int number)
+{
+	_exit(128 + number);
+}
+
+/* The first process of a pid namespace gets only signals that it handles. One that is ignored stays so. */
+static void handle_signals(void)
+{
+	static const int numbers[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
+	struct sigaction handled = { .sa_handler = end_by_signal }, before;
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(numbers); i++)
+		if (sigaction(numbers[i], &handled, &before) == 0 && before.sa_handler == SIG_IGN)
+			sigaction(numbers[i], &before, NULL);
 }
 
 /* For the word to start: through the sync socket, or with a start socket by the first connection there, which then
@@ -276,6 +297,7 @@ int bh_child_wait_for_start(struct bh_job *job, struct bh_error *err)
 
 	if (r < 0 || listener <= 0)
 		return r;
+	handle_signals();
 	do
 		connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	while (connection < 0 && errno == EINTR);

@@ -401,7 +401,7 @@ static bool filter_stops_stub(const struct bh_job *job)
 		return false;
 	if (!job->run && !(bh_seccomp_allows(f, SYS_read, 3) && bh_seccomp_allows(f, SYS_write, 3)))
 		return true;
-	if (!job->run && job->request->start_socket > 0 && !bh_seccomp_allows(f, SYS_accept4, 3))
+	if (!job->run && job->request->start_socket > 0 && !(bh_seccomp_allows(f, SYS_accept4, 3) && bh_seccomp_allows(f, SYS_rt_sigaction, SIGTERM)))
 		return true;
 	if (!job->exec)
 		return false;
@@ -511,6 +511,7 @@ _Noreturn void bh_child_execute(struct bh_job *job)
 	char letters[64];
 
 	explain_exec(job);
+	bh_debug("%s", job->exec ? "setns_init: about to exec" : "init: closing the pipe to signal completion");
 	stub_letters(job, letters, sizeof letters);
 	argv[n++] = letters;
 	if (job->stub_by_path)

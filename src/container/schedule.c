@@ -272,6 +272,20 @@ static bool given(const char *list)
 	return list && *list;
 }
 
+/* The mask as runc's debug log has it. */
+static void debug_mask(const struct cpus *cpus)
+{
+	bh_auto_buf struct bh_buf text = { 0 };
+	size_t i = BH_ARRAY_SIZE(cpus->bits) - 1;
+
+	while (i && !cpus->bits[i])
+		i--;
+	bh_buf_addf(&text, "%lx", cpus->bits[i]);
+	while (i--)
+		bh_buf_addf(&text, "%0*lx", (int)(2 * sizeof(long)), cpus->bits[i]);
+	bh_debug("nsexec: affinity: 0x%s", text.data);
+}
+
 static int set_affinity(const char *list, const char *which, struct bh_error *err)
 {
 	struct cpus cpus = { 0 };
@@ -279,6 +293,7 @@ static int set_affinity(const char *list, const char *which, struct bh_error *er
 	if (bh_parse_number_list(list, CPUS_MAX, add_cpu, &cpus) < 0 || syscall(SYS_sched_setaffinity, 0, sizeof cpus, &cpus) < 0)
 		return bh_error_set(err, errno, "process.execCPUAffinity.%s: set the CPU affinity to %.100s", which, list);
 	bh_explain("affinity", which, list);
+	debug_mask(&cpus);
 	return 0;
 }
 

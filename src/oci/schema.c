@@ -280,16 +280,32 @@ static int parse_field(json_object *value, const struct bh_field *field, char *b
 	}
 }
 
+/* As Go's encoding/json, which every other reader of these documents is built on: a key of another case counts when there is none of
+ * the exact one. */
+static json_object *find_value(json_object *object, const char *name)
+{
+	json_object *value;
+
+	if (json_object_object_get_ex(object, name, &value))
+		return value;
+	json_object_object_foreach(object, key, other)
+	{
+		if (strcasecmp(key, name) == 0)
+			return other;
+	}
+	return NULL;
+}
+
 int bh_schema_parse(json_object *object, const struct bh_field *fields, void *base, const struct bh_json_path *path, struct bh_error *err)
 {
 	if (!json_object_is_type(object, json_type_object))
 		return bh_schema_error(path, err, "expected an object");
 	for (const struct bh_field *f = fields; f->name; f++) {
 		struct bh_json_path here = { path, f->name, 0 };
-		json_object *value;
+		json_object *value = find_value(object, f->name);
 		int r;
 
-		if (!json_object_object_get_ex(object, f->name, &value) || !value) {
+		if (!value) {
 			if (f->required)
 				return bh_schema_error(&here, err, "is missing");
 			continue;

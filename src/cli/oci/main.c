@@ -115,9 +115,10 @@ int bh_oci_open(char **argv, bool half_made, struct bh_bundle *ret_bundle, struc
 
 static void print_overview(void)
 {
-	printf("Usage:  %s [OPTIONS] COMMAND [OPTIONS] [CONTAINER] [ARG...]\n\nRuns containers as the OCI runtime specification says.\n\n"
+	printf("NAME:\n   %s - Open Container Initiative runtime\n\n"
+	       "Usage:  %s [OPTIONS] COMMAND [OPTIONS] [CONTAINER] [ARG...]\n\nRuns containers as the OCI runtime specification says.\n\n"
 	       "Commands:\n",
-	       bh_oci.program);
+	       bh_oci.program, bh_oci.program);
 	for (const struct bh_command *const *c = bh_oci_commands; *c; c++)
 		if (!(*c)->hidden)
 			printf("  %-12s %s\n", (*c)->name, (*c)->summary);
@@ -132,6 +133,7 @@ static int print_help(const struct bh_command *command)
 {
 	bh_auto_buf struct bh_buf help = { 0 };
 
+	bh_buf_addf(&help, "NAME:\n   %s %s - %s\n\n", bh_oci.program, command->name, command->summary);
 	bh_command_help(command, bh_oci.program, &help);
 	return bh_write_all(STDOUT_FILENO, help.data, help.length) < 0 ? 1 : 0;
 }

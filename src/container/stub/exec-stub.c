@@ -17,6 +17,7 @@
 #include <linux/fcntl.h>
 #include <linux/sched.h>
 #include <asm/ioctls.h>
+#include <asm/signal.h>
 
 #define SOCK_CLOEXEC 02000000 /* <linux/net.h> leaves it to libc */
 
@@ -59,11 +60,32 @@ static long number(const char **text)
 	return value;
 }
 
+static void end_by_signal(int number)
+{
+	end(128 + number);
+}
+
+/* The first process of a pid namespace gets only signals that it handles. One that is ignored stays so. */
+static void handle_signals(void)
+{
+	static const char numbers[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
+	struct sigaction handled = { 0 }, before;
+
+	handled.sa_handler = end_by_signal;
+	handled.sa_flags = SA_RESTORER;
+	handled.sa_restorer = (__sigrestore_t)end_by_signal; /* never comes to it */
+	for (unsigned i = 0; i < sizeof numbers; i++)
+		if (call5(__NR_rt_sigaction, numbers[i], (long)&handled, (long)&before, sizeof before.sa_mask, 0) == 0 && before.sa_handler == SIG_IGN)
+			call5(__NR_rt_sigaction, numbers[i], (long)&before, 0, sizeof before.sa_mask, 0);
+}
+
 /* Whoever connects says "start", and hears by the same connection how it went. */
 static long wait_for_connection(long *sync, const char **letters)
 {
-	long listener = number(letters);
-	long connection = call5(__NR_accept4, listener, 0, 0, SOCK_CLOEXEC, 0);
+	long listener = number(letters), connection;
+
+	handle_signals();
+	connection = call5(__NR_accept4, listener, 0, 0, SOCK_CLOEXEC, 0);
 
 	if (connection < 0)
 		return connection;

@@ -8,7 +8,8 @@
  *	s  begin a session
  *	t  make fd 0 the controlling terminal
  *	w  send READY and wait for a word before executing
- *	a  followed by a number: accept a connection on this listening socket, which takes the sync socket's place
+ *	a  followed by a number: accept a connection on this listening socket, which takes the sync socket's place; a signal that asks for an end
+ *	   is followed meanwhile
  *	c  argv[1] is the working directory to enter (the following arguments move up)
  *	i  followed by a number: execute this fd (--init) instead of the file
  * argv[1] is the file to execute, argv[2...] the arguments it gets.
