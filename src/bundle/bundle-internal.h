@@ -13,7 +13,9 @@
 int bh_bundle_prepare_notify(struct bh_bundle *bundle, struct bh_error *err);
 /* Where its cgroup is. Borrows from the bundle. */
 struct bh_compartment_place bh_bundle_place(const struct bh_bundle *bundle);
-/* Takes down where the cgroup is, in memory and in the state folder. `cgroup` may be NULL. */
+/* Where its cgroup is, or will be; takes the paths over. */
+void bh_bundle_take_cgroup(struct bh_bundle *bundle, struct bh_strv *paths, const char *unit);
+/* Takes down where the cgroup is, in memory and, unless the record has told it, in the state folder. `cgroup` may be NULL. */
 int bh_bundle_record_cgroup(struct bh_bundle *bundle, const struct bh_cgroup *cgroup, struct bh_error *err);
 /* Hooks of one kind, told the bundle's status and pid. */
 int bh_bundle_run_hooks(struct bh_bundle *bundle, const struct bh_spec_hooks *hooks, const char *kind, struct bh_error *err);

@@ -5,7 +5,8 @@
  * Nothing of ours stays resident: a container is its processes, its cgroup, and a folder of the state root:
  *
  *	ROOT/<id>/record      one line of JSON (below), then config.json as it was read. Its rename makes the container exist
- *	ROOT/<id>/cgroups     where its cgroup is: the systemd unit, then bh_cgroup_paths, each ended by a NUL
+ *	ROOT/<id>/cgroups     where its cgroup is, if it isn't as the record has planned it: the systemd unit, then bh_cgroup_paths, each
+ *	                      ended by a NUL
  *	ROOT/<id>/init        a link that leads nowhere; its text is the first process: pid and start time (BH_BUNDLE_INIT)
  *	ROOT/<id>/start.sock  where the created process waits; removed by `start`, so it tells `created` from `running`
  *
@@ -73,6 +74,7 @@ struct bh_bundle_criu {
 
 struct bh_bundle_create {
 	const char *root, *id, *bundle; /* `bundle` absolute */
+	int bundle_fd;                  /* the same folder, or 0: it is opened by its path */
 	const char *pid_file;           /* or NULL */
 	bool systemd_cgroup;
 	bool rootless;                  /* cgroups are used as far as this user may */

@@ -26,6 +26,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#define RECORD_TEMPORARY BH_BUNDLE_RECORD ".new"
+
 struct making {
 	const struct bh_bundle_create *request;
 	struct bh_bundle bundle;
@@ -39,11 +41,13 @@ struct making {
 static int load_config(struct making *m, struct bh_error *err)
 {
 	const char *name = m->request->config ? m->request->config : "config.json";
-	bh_auto_close int dir = bh_open_dir(AT_FDCWD, m->request->bundle, O_PATH, err);
+	bh_auto_close int own = m->request->bundle_fd > 0 ? -1 : bh_open_dir(AT_FDCWD, m->request->bundle, O_PATH, err);
+	int dir = m->request->bundle_fd > 0 ? m->request->bundle_fd : own;
 	/* A FIFO in the bundle must not hold us: our caller's signals are blocked already. What is named by option may be a pipe. */
 	int block = m->request->config ? 0 : O_NONBLOCK;
+	int (*read_config)(int, size_t, struct bh_buf *) = m->request->config ? bh_read_fd : bh_read_stored_fd;
 	bh_auto_close int fd = dir < 0 ? -1 : openat(dir, name, O_RDONLY | O_NOCTTY | O_CLOEXEC | block);
-	int r = dir < 0 ? dir : fd < 0 ? -errno : bh_read_fd(fd, BH_SPEC_JSON_MAX, &m->config);
+	int r = dir < 0 ? dir : fd < 0 ? -errno : read_config(fd, BH_SPEC_JSON_MAX, &m->config);
 
 	if (dir < 0)
 		return dir;
@@ -128,7 +132,7 @@ static int fill_bundle(struct making *m, struct bh_error *err)
 	strip_root(b);
 	b->oci_version = bh_strdup(b->spec.oci_version);
 	b->created_ns = bh_now_ns();
-	b->owner = geteuid();
+	b->owner = bh_started_as();
 	return 0;
 }
 
@@ -137,7 +141,12 @@ static int write_record(void *context, const struct bh_strv *cgroups, const char
 {
 	struct making *m = context;
 	struct bh_bundle *b = &m->bundle;
+	struct bh_strv planned = { 0 };
+	int r;
 
+	for (size_t i = 0; i < cgroups->count; i++)
+		bh_strv_add(&planned, cgroups->items[i]);
+	bh_bundle_take_cgroup(b, &planned, unit);
 	b->record.length = 0;
 	bh_buf_adds(&b->record, "{\"ociVersion\":");
 	bh_buf_add_json(&b->record, b->oci_version);
@@ -159,7 +168,11 @@ static int write_record(void *context, const struct bh_strv *cgroups, const char
 		    b->created_ns, (unsigned)b->owner);
 	b->config_offset = b->record.length;
 	bh_buf_add(&b->record, m->config.data, m->config.length);
-	return bh_write_file_at(b->dir_fd, BH_BUNDLE_RECORD, b->record.data, b->record.length, 0600, 0, err);
+	/* The folder is locked by us and will go as a whole if we are killed: the temporary name needs not be unique. */
+	r = bh_create_file_at(b->dir_fd, RECORD_TEMPORARY, b->record.data, b->record.length, 0600, err);
+	if (r == 0 && renameat(b->dir_fd, RECORD_TEMPORARY, b->dir_fd, BH_BUNDLE_RECORD) < 0)
+		r = bh_error_set(err, errno, "rename %s/%s/" RECORD_TEMPORARY, m->request->root, b->id);
+	return r;
 }
 
 /* Called while the process prepares itself, as soon as its pid is known. */

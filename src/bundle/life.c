@@ -147,12 +147,20 @@ int bh_bundle_pids(struct bh_bundle *b, pid_t **ret_pids, size_t *ret_count, str
 	return r;
 }
 
+/* Nearly always two files are all that is in it. */
+static int remove_folder(struct bh_bundle *b, struct bh_error *err)
+{
+	unlinkat(b->dir_fd, BH_BUNDLE_INIT, 0);
+	unlinkat(b->dir_fd, BH_BUNDLE_RECORD, 0);
+	return bh_remove_tree_at(b->root_fd, b->id, err);
+}
+
 int bh_bundle_remove(struct bh_bundle *b, struct bh_error *err)
 {
 	struct bh_compartment_place place = bh_bundle_place(b);
 	int r = b->cgroups.count || b->cgroup_unit ? b->driver->destroy(&place, err) : 0;
 
-	return r < 0 ? r : bh_remove_tree_at(b->root_fd, b->id, err);
+	return r < 0 ? r : remove_folder(b, err);
 }
 
 /* SIGKILL, and until it is gone; a frozen one is thawed by the cgroup's end. */

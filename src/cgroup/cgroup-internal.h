@@ -136,7 +136,7 @@ int bh_cgroup_locate_process(struct bh_cgroup *cgroup, pid_t pid, struct bh_erro
 /* systemd.c */
 /* Has systemd make the scope, and locates its folders. The placeholder inside lives until it is ended. */
 /* Calls request->planned with each folder that this cgroup could have, once its place is known, and the unit (may be NULL). */
-int bh_cgroup_tell_plan(const struct bh_cgroup *cgroup, const struct bh_cgroup_request *request, const char *unit, struct bh_error *err);
+int bh_cgroup_tell_plan(struct bh_cgroup *cgroup, const struct bh_cgroup_request *request, const char *unit, struct bh_error *err);
 int bh_cgroup_start_unit(struct bh_cgroup *cgroup, const struct bh_cgroup_request *request, struct bh_error *err);
 void bh_cgroup_end_placeholder(struct bh_cgroup *cgroup);
 int bh_cgroup_update_unit(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err);

@@ -126,14 +126,17 @@ int bh_cgroup_write(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder
 
 void bh_cgroup_free(struct bh_cgroup *cgroup)
 {
+	int *fds[FOLDER_COUNT + 1];
+
 	if (!cgroup)
 		return;
 	bh_cgroup_end_placeholder(cgroup);
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		bh_close_fd(&cgroup->folders[i].fd);
+		fds[i] = &cgroup->folders[i].fd;
 		free(cgroup->folders[i].path);
 	}
-	bh_close_fd(&cgroup->root_fd);
+	fds[FOLDER_COUNT] = &cgroup->root_fd;
+	bh_close_fds(fds, BH_ARRAY_SIZE(fds));
 	free(cgroup->path);
 	free(cgroup->unit);
 	free(cgroup->self_text);

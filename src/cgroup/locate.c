@@ -19,12 +19,14 @@
 #include "cgroup/cgroup-internal.h"
 
 #include "base/file.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/magic.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #define SELF_CGROUP_MAX 65536
 
@@ -226,14 +228,21 @@ void bh_cgroup_paths(const struct bh_cgroup *cgroup, struct bh_strv *ret_paths)
 			add_record(cgroup, (enum bh_cgroup_folder)i, ret_paths);
 }
 
-int bh_cgroup_tell_plan(const struct bh_cgroup *cgroup, const struct bh_cgroup_request *request, const char *unit, struct bh_error *err)
+int bh_cgroup_tell_plan(struct bh_cgroup *cgroup, const struct bh_cgroup_request *request, const char *unit, struct bh_error *err)
 {
 	bh_auto_strv struct bh_strv paths = { 0 };
+	unsigned folders = cgroup->driver->version == 2 ? 1u << FOLDER_UNIFIED : ~0u;
+	int r = 0;
 
-	for (size_t i = 0; request->planned && cgroup->path && i < FOLDER_COUNT; i++)
-		if (cgroup->driver->version == 1 || i == FOLDER_UNIFIED)
+	if (!request->planned)
+		return 0;
+	/* One in each hierarchy is all, then: where there is no hierarchy no folder is made. */
+	if (cgroup->driver->version == 1 && cgroup->every)
+		r = bh_cgroup_hierarchies(cgroup, &folders, err);
+	for (size_t i = 0; r == 0 && cgroup->path && i < FOLDER_COUNT; i++)
+		if (folders & 1u << i)
 			add_record(cgroup, (enum bh_cgroup_folder)i, &paths);
-	return request->planned ? request->planned(request->planned_context, &paths, unit, err) : 0;
+	return r < 0 ? r : request->planned(request->planned_context, &paths, unit, err);
 }
 
 const char *bh_cgroup_unit(const struct bh_cgroup *cgroup)
@@ -331,11 +340,32 @@ int bh_cgroup_open_paths(const struct bh_strv *paths, const char *unit, struct b
 	return 0;
 }
 
+/* The usual case: folders that are empty, and nothing above them that is ours. An absolute path is all that an rmdir(2) needs; what is
+ * unusual about it is left to those who look closer. */
+static bool remove_empty(const struct bh_strv *paths)
+{
+	const char *path;
+
+	for (size_t i = 0; i < paths->count; i++) {
+		if (parse_record(paths->items[i], &path) == FOLDER_COUNT || !bh_has_prefix(path, CGROUP_ROOT "/") || strstr(path, "/.") ||
+		    strstr(path, "//") || strstr(path, "/bulkhead/"))
+			return false;
+		if (rmdir(path) == 0)
+			bh_explain("cgroup", "rmdir", path);
+		else if (errno != ENOENT)
+			return false;
+	}
+	return true;
+}
+
 int bh_cgroup_remove_paths(const struct bh_strv *paths, const char *unit, struct bh_error *err)
 {
 	bh_auto_cgroup struct bh_cgroup *cgroup = NULL;
-	int r = from_record(paths, unit, &cgroup, err);
+	int r;
 
+	if (!unit && remove_empty(paths))
+		return 0;
+	r = from_record(paths, unit, &cgroup, err);
 	return r < 0 ? r : bh_cgroup_remove_located(cgroup, err);
 }
 

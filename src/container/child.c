@@ -306,7 +306,7 @@ _Noreturn void bh_child_main(struct bh_job *job)
 {
 	struct bh_error err = BH_ERROR_INIT;
 
-	bh_mount_leave_open();
+	bh_leave_helpers_open();
 	if (run_stages(job, job->exec ? exec_stages : create_stages, &err) < 0)
 		bh_child_fail(job, &err);
 	bh_child_execute(job);

@@ -84,8 +84,7 @@ void bh_job_clear(struct bh_job *job)
 	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd,    &job->init_fd,
 		       &job->root_fd,     &job->seccomp_fd,  &job->rdt_fds[0], &job->rdt_fds[1], &job->asked_fd };
 
-	for (size_t i = 0; i < BH_ARRAY_SIZE(fds); i++)
-		bh_close_fd(fds[i]);
+	bh_close_fds(fds, BH_ARRAY_SIZE(fds));
 	for (int i = 0; i < BH_NS_COUNT; i++)
 		bh_close_fd(&job->join_fds[i]);
 	for (size_t i = 0; job->mounts && i < job->spec->mount_count; i++) {
@@ -416,6 +415,9 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 		r = bh_check_seccomp(job, err);
 	if (r == 0)
 		r = request->init_path ? open_init(job, request->init_path, err) : 0;
+	/* What the child keeps to its end comes one after the other. */
+	if (r == 0)
+		r = bh_job_make_sync(job, err);
 	if (r == 0)
 		r = bh_job_make_stub(job, err);
 	if (r == 0 && !(job->new_flags & CLONE_NEWUSER)) {
@@ -423,8 +425,6 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 		if (r == 0)
 			r = map_sources(job, job->join_fds[BH_NS_USER], err);
 	}
-	if (r == 0)
-		r = bh_job_make_sync(job, err);
 	return r < 0 ? r : bh_job_prepare_rdt(job, request->id, err);
 }
 

@@ -200,6 +200,8 @@ static int set_groups(const struct bh_job *job, struct bh_error *err)
 	if (setgroups(p->user.additional_gid_count, p->user.additional_gids) < 0 &&
 	    !(errno == EPERM && (job->user_namespace || bh_setgroups_is_denied())))
 		return bh_error_set(err, errno, "set the supplementary groups");
+	if (!job->user_namespace && bh_started_in_group(p->user.gid))
+		return 0;
 	if (syscall(SYS_setresgid, p->user.gid, p->user.gid, p->user.gid) < 0)
 		return bh_error_set(err, errno, "become group %u", p->user.gid);
 	return 0;

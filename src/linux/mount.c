@@ -216,19 +216,6 @@ void bh_mount_options_clear(struct bh_mount_options *options)
 	bh_strv_clear(&options->data);
 }
 
-static bool leave_open;
-
-void bh_mount_leave_open(void)
-{
-	leave_open = true;
-}
-
-static void close_context(int *fd)
-{
-	if (!leave_open)
-		bh_close_fd(fd);
-}
-
 /* The kernel explains a refused option in the file system context's message queue. */
 static int context_error(int context, int errnum, const char *type, const char *what, struct bh_error *err)
 {
@@ -286,7 +273,7 @@ static int configure_all(int context, const char *type, const char *source, cons
 
 int bh_mount_new(const char *type, const char *source, const struct bh_mount_options *options, struct bh_error *err)
 {
-	bh_auto(close_context) int context = -1;
+	bh_auto(bh_close_helper) int context = -1;
 	bh_auto_close int mount_fd = -1;
 	uint64_t attributes = options->set | options->recursive_set;
 	int r;

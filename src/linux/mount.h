@@ -36,8 +36,6 @@ void bh_mount_options_exact(struct bh_mount_options *options);
 bool bh_mount_options_keep_locked(struct bh_mount_options *exact, const struct bh_mount_options *asked, int mount_fd);
 void bh_mount_options_clear(struct bh_mount_options *options);
 
-/* A process that closes all its fds at once before it ends or executes need not close each helper fd of a mount. */
-void bh_mount_leave_open(void);
 /* A new file system, mounted nowhere. Returns the fd of its root (O_PATH, O_CLOEXEC). */
 int bh_mount_new(const char *type, const char *source, const struct bh_mount_options *options, struct bh_error *err);
 /* A detached copy of the mount at dirfd/path ("" = dirfd itself). */

@@ -83,14 +83,30 @@ static const char *notify_socket(void)
 	return path && *path ? path : NULL;
 }
 
+/* Its real path, absolute and without links, told by the kernel; *ret_fd is the folder. */
+static char *find_bundle(const char *path, int *ret_fd)
+{
+	char link[32], text[PATH_MAX];
+	ssize_t length;
+
+	*ret_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (*ret_fd < 0)
+		return NULL;
+	snprintf(link, sizeof link, "/proc/self/fd/%d", *ret_fd);
+	length = readlink(link, text, sizeof text);
+	return length > 0 && length < (ssize_t)sizeof text && *text == '/' ? bh_strndup(text, (size_t)length) : realpath(path, NULL);
+}
+
 static int make(const struct create_options *o, const char *id, bool run, struct bh_oci_console *console, struct bh_bundle *ret_bundle,
 		struct bh_error *err)
 {
-	bh_auto_free char *bundle = realpath(o->bundle ? o->bundle : ".", NULL);
+	bh_auto_close int bundle_fd = -1;
+	bh_auto_free char *bundle = find_bundle(o->bundle ? o->bundle : ".", &bundle_fd);
 	struct bh_bundle_create request = {
 		.root = bh_oci.root,
 		.id = id,
 		.bundle = bundle,
+		.bundle_fd = bundle_fd,
 		.pid_file = o->pid_file,
 		.systemd_cgroup = bh_oci.systemd_cgroup,
 		.rootless = bh_oci.rootless,
@@ -161,6 +177,9 @@ static int run(void *arg, int argc, char **argv)
 		bh_bundle_wait_notify(&bundle, notify_socket());
 	if (!o->detach) {
 		status = bh_oci_foreground(&bundle, bundle.pid, bundle.pidfd, console.stdio.ret_terminal_fd);
+		/* We have waited for its end: nothing is to be killed any more. */
+		bundle.status = BH_BUNDLE_STOPPED;
+		bh_close_fd(&bundle.pidfd);
 		if (!o->keep)
 			r = bh_bundle_delete(&bundle, true, &err);
 	}

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/time.h"
 #include "linux/namespace.h"
+#include "linux/syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -206,7 +207,7 @@ static bool is_rootless(const char *option)
 		return bh_streq(option, "true");
 	if (bh_oci.systemd_cgroup)
 		return false;
-	return geteuid() != 0 || (stat("/proc/self/ns/user", &user) == 0 && user.st_ino != FIRST_USER_NAMESPACE);
+	return bh_started_as() != 0 || (stat("/proc/self/ns/user", &user) == 0 && user.st_ino != FIRST_USER_NAMESPACE);
 }
 
 static const struct bh_command *find_command(const char *name)
