@@ -74,7 +74,7 @@ struct bh_bundle_criu {
 
 struct bh_bundle_create {
 	const char *root, *id, *bundle; /* `bundle` absolute */
-	int bundle_fd;                  /* the same folder, or 0: it is opened by its path */
+	int bundle_fd;                  /* the same folder, taken over; or 0: it is opened by its path */
 	const char *pid_file;           /* or NULL */
 	bool systemd_cgroup;
 	bool rootless;                  /* cgroups are used as far as this user may */

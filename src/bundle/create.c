@@ -33,29 +33,35 @@ struct making {
 	struct bh_bundle bundle;
 	struct bh_buf config;
 	struct bh_compartment compartment;
+	int bundle_fd;                           /* until the configuration is read, or -1 */
 	const struct bh_container_create *start; /* under way */
 	int start_socket;
 	bool linked; /* the init link is written */
 };
 
+static int read_config(struct making *m, const char *name, struct bh_error *err)
+{
+	/* A FIFO in the bundle must not hold us: our caller's signals are blocked already. What is named by option may be a pipe. */
+	bool named = m->request->config;
+	int fd, r;
+
+	if (m->bundle_fd < 0)
+		m->bundle_fd = bh_open_dir(AT_FDCWD, m->request->bundle, O_PATH, err);
+	if (m->bundle_fd < 0)
+		return m->bundle_fd;
+	fd = openat(m->bundle_fd, name, O_RDONLY | O_NOCTTY | O_CLOEXEC | (named ? 0 : O_NONBLOCK));
+	r = fd < 0 ? -errno : (named ? bh_read_fd : bh_read_stored_fd)(fd, BH_SPEC_JSON_MAX, &m->config);
+	bh_close_fds((int *[]){ &m->bundle_fd, &fd }, 2);
+	if (r == -ENOENT)
+		return bh_error_text(err, ENOENT, "JSON specification file %s not found", name);
+	return r < 0 ? bh_error_set(err, -r, "read %s", name) : 0;
+}
+
 static int load_config(struct making *m, struct bh_error *err)
 {
-	const char *name = m->request->config ? m->request->config : "config.json";
-	bh_auto_close int own = m->request->bundle_fd > 0 ? -1 : bh_open_dir(AT_FDCWD, m->request->bundle, O_PATH, err);
-	int dir = m->request->bundle_fd > 0 ? m->request->bundle_fd : own;
-	/* A FIFO in the bundle must not hold us: our caller's signals are blocked already. What is named by option may be a pipe. */
-	int block = m->request->config ? 0 : O_NONBLOCK;
-	int (*read_config)(int, size_t, struct bh_buf *) = m->request->config ? bh_read_fd : bh_read_stored_fd;
-	bh_auto_close int fd = dir < 0 ? -1 : openat(dir, name, O_RDONLY | O_NOCTTY | O_CLOEXEC | block);
-	int r = dir < 0 ? dir : fd < 0 ? -errno : read_config(fd, BH_SPEC_JSON_MAX, &m->config);
+	int r = read_config(m, m->request->config ? m->request->config : "config.json", err);
 
-	if (dir < 0)
-		return dir;
-	if (fd < 0 && r == -ENOENT)
-		return bh_error_text(err, ENOENT, "JSON specification file %s not found", name);
-	if (r < 0)
-		r = bh_error_set(err, -r, "read %s", name);
-	else
+	if (r == 0)
 		r = bh_spec_parse(m->config.data, m->config.length, &m->bundle.spec, err);
 	if (r < 0)
 		return r;
@@ -330,7 +336,11 @@ static void undo(struct making *m)
 
 int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *ret_bundle, struct bh_error *err)
 {
-	struct making m = { .request = request, .bundle = BH_BUNDLE_INIT_VALUE, .compartment = BH_COMPARTMENT_INIT, .start_socket = -1 };
+	struct making m = { .request = request,
+			    .bundle = BH_BUNDLE_INIT_VALUE,
+			    .compartment = BH_COMPARTMENT_INIT,
+			    .start_socket = -1,
+			    .bundle_fd = request->bundle_fd > 0 ? request->bundle_fd : -1 };
 	static int (*const steps[])(struct making *, struct bh_error *) = { load_config, take_id, make_socket, make_notify, fill_bundle, run_process };
 	int r = bh_bundle_check_id(request->id, err);
 
@@ -347,7 +357,7 @@ int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *r
 		bh_close_fd(&m.compartment.oom_fd);
 		bh_cgroup_free(m.compartment.cgroup);
 	}
-	bh_close_fd(&m.start_socket);
+	bh_close_fds((int *[]){ &m.start_socket, &m.bundle_fd }, 2);
 	bh_buf_clear(&m.config);
 	return r;
 }

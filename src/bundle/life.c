@@ -168,7 +168,7 @@ static int end_process(struct bh_bundle *b, struct bh_error *err)
 {
 	struct bh_compartment_place place = bh_bundle_place(b);
 
-	if (b->pidfd < 0)
+	if (b->pidfd < 0 || b->status == BH_BUNDLE_STOPPED)
 		return 0;
 	if (b->status == BH_BUNDLE_PAUSED)
 		b->driver->pause(&place, false, NULL);

@@ -6,6 +6,7 @@
 
 #define CGROUP_ROOT "/sys/fs/cgroup"
 #define CGROUP_PATH_MAX 1024
+#define CGROUP_SPENT_MAX 8
 #define CGROUP_FILE_MAX (16u << 20) /* bytes of cgroup.procs that are read */
 #define CGROUP_WAIT_NS (5ll * 1000000000) /* for dying processes to be gone */
 
@@ -43,6 +44,8 @@ struct bh_cgroup {
 	bool every, strict, rootless;
 	bool path_given; /* by the caller, so that it must be there */
 	char *unit;      /* systemd's name for it, "user:NAME" on the user's manager */
+	int spent[CGROUP_SPENT_MAX]; /* files that were read or written once: closed with the folders, all by one call */
+	unsigned spent_count;
 	char *self_text; /* what /proc/self/cgroup told, if it was needed */
 	struct {
 		int fd;           /* the folder, or -1 */

@@ -126,7 +126,8 @@ int bh_cgroup_write(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder
 
 void bh_cgroup_free(struct bh_cgroup *cgroup)
 {
-	int *fds[FOLDER_COUNT + 1];
+	int *fds[FOLDER_COUNT + 1 + CGROUP_SPENT_MAX];
+	size_t count = FOLDER_COUNT;
 
 	if (!cgroup)
 		return;
@@ -135,8 +136,10 @@ void bh_cgroup_free(struct bh_cgroup *cgroup)
 		fds[i] = &cgroup->folders[i].fd;
 		free(cgroup->folders[i].path);
 	}
-	fds[FOLDER_COUNT] = &cgroup->root_fd;
-	bh_close_fds(fds, BH_ARRAY_SIZE(fds));
+	fds[count++] = &cgroup->root_fd;
+	for (size_t i = 0; i < cgroup->spent_count; i++)
+		fds[count++] = &cgroup->spent[i];
+	bh_close_fds(fds, count);
 	free(cgroup->path);
 	free(cgroup->unit);
 	free(cgroup->self_text);
@@ -266,7 +269,8 @@ int bh_cgroup_make_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder
 		return made;
 	fd = openat(cgroup->root_fd, place, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	r = fd < 0 ? -errno : 0;
-	if (r == 0 && !bh_cgroup_is_cgroupfs(fd, version))
+	/* What was just made below version 2's own mount needs no second look. */
+	if (r == 0 && !(made && cgroup->driver->version == 2) && !bh_cgroup_is_cgroupfs(fd, version))
 		r = -ENOENT;
 	if (r < 0) {
 		remove_made(cgroup, place, (unsigned)made);

@@ -77,22 +77,45 @@ static int inherit_cpuset_file(int parent_fd, int fd, const char *file, bool is_
 	return *parents ? bh_write_value_at(fd, file, parents, err) : 0;
 }
 
+/* Leaves an fd, or an error, to the handle, which closes it in the end together with all others. The fd may be used until the next one. */
+static int spend(struct bh_cgroup *cgroup, int fd)
+{
+	if (fd < 0)
+		return fd;
+	if (cgroup->spent_count == CGROUP_SPENT_MAX)
+		close(cgroup->spent[--cgroup->spent_count]);
+	cgroup->spent[cgroup->spent_count++] = fd;
+	return fd;
+}
+
+static int open_once(struct bh_cgroup *cgroup, const char *place, int flags)
+{
+	int fd = openat(cgroup->root_fd, place, flags | O_CLOEXEC);
+
+	return spend(cgroup, fd < 0 ? -errno : fd);
+}
+
 /* The folder is new, and those above are there: mostly they have something to give. 1: done, or it is no cpuset at all; 0: it has to
  * be looked for further up. */
-static int inherit_from_parent(const struct bh_cgroup *cgroup, const char *file, struct bh_error *err)
+static int inherit_from_parent(struct bh_cgroup *cgroup, const char *file, struct bh_error *err)
 {
 	bh_auto_free char *place = bh_cgroup_place(cgroup, FOLDER_CPUSET), *own = bh_printf("%s/%s", place, file), *above = NULL;
 	char value[1024];
+	ssize_t length;
+	int fd;
 
 	*strrchr(place, '/') = '\0';
 	above = bh_printf("%s/%s", place, file);
-	int r;
-
-	if (!bh_cgroup_read(cgroup->root_fd, above, value, sizeof value))
-		return errno == ENOENT ? 1 : bh_error_set(err, errno, "read " CGROUP_ROOT "/%s", above);
-	value[strcspn(value, "\n")] = '\0';
-	r = *value ? bh_write_value_at(cgroup->root_fd, own, value, err) : 0;
-	return r < 0 ? r : *value != '\0';
+	fd = open_once(cgroup, above, O_RDONLY);
+	length = fd < 0 ? -1 : read(fd, value, sizeof value);
+	if (length < 0)
+		return fd == -ENOENT ? 1 : bh_error_set(err, fd < 0 ? -fd : errno, "read " CGROUP_ROOT "/%s", above);
+	if (length <= 1)
+		return 0;
+	fd = open_once(cgroup, own, O_WRONLY);
+	if (fd < 0 || write(fd, value, (size_t)length) != length)
+		return bh_error_set(err, fd < 0 ? -fd : errno, "write '%.*s' to " CGROUP_ROOT "/%s", (int)length - 1, value, own);
+	return 1;
 }
 
 /* What `creating` sets itself isn't inherited: an exclusive cpuset beside it could forbid that. */
@@ -271,7 +294,7 @@ static int write_rule(const struct bh_cgroup *cgroup, int fd, const char *file, 
 static int write_rules(struct bh_cgroup *cgroup, const char *file, const struct bh_device_set *set, const struct bh_device_set *but,
 		       struct bh_error *err)
 {
-	int fd = open_file(cgroup, FOLDER_DEVICES, file), r = 0;
+	int fd = spend(cgroup, open_file(cgroup, FOLDER_DEVICES, file)), r = 0;
 
 	for (size_t i = 0; r == 0 && i < set->count; i++) {
 		struct bh_spec_device_rule rule = set->exceptions[i];
@@ -284,18 +307,14 @@ static int write_rules(struct bh_cgroup *cgroup, const char *file, const struct 
 		bh_device_rule_format(&rule, text);
 		r = write_rule(cgroup, fd, file, text, err);
 	}
-	if (fd >= 0)
-		close(fd);
 	return r;
 }
 
 static int write_device_rules(struct bh_cgroup *cgroup, const struct bh_device_set *set, struct bh_error *err)
 {
 	const char *file = set->allow_all ? "devices.allow" : "devices.deny";
-	int fd = open_file(cgroup, FOLDER_DEVICES, file), r = write_rule(cgroup, fd, file, "a", err);
+	int fd = spend(cgroup, open_file(cgroup, FOLDER_DEVICES, file)), r = write_rule(cgroup, fd, file, "a", err);
 
-	if (fd >= 0)
-		close(fd);
 	return r < 0 ? r : write_rules(cgroup, set->allow_all ? "devices.deny" : "devices.allow", set, NULL, err);
 }
 

@@ -93,6 +93,7 @@ struct bh_job {
 	/* The child's own. Its fds are closed all at once just before the end (close_range), not one by one. */
 	int root_fd;           /* the container's root; in the caller: the detached mount */
 	int dev_fd;            /* the container's /dev */
+	bool null_is_made;     /* its `null` is a node that we made there */
 	bool dev_is_fresh;     /* a tmpfs that we just mounted: nobody else has put anything there */
 	bool dev_readonly;
 	int proc_mount_fd;     /* the procfs that we mounted on /proc */
@@ -165,14 +166,14 @@ int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, 
  */
 int bh_enter_own(struct bh_job *job, int folder_fd);
 bool bh_mount_own(struct bh_job *job, const struct bh_spec_mount *mount, const struct bh_mount_options *options);
+/* A new tmpfs with these options, as an fd to be attached like one from bh_mount_new; or -errno without words: not this way. */
+int bh_mount_staged(struct bh_job *job, const struct bh_spec_mount *mount, const struct bh_mount_options *options);
 /* What protect.c does with the paths of our own procfs and sysfs; 1: done, 0: nothing there, negative: the careful way has to
  * be taken. A path is read-only as the copy of a procfs that is read-only meanwhile. */
 struct bh_own_covers {
-	int null_fd;      /* the container's null device, checked */
+	char null[32];    /* where in the current folder the container's null device is found */
 	char tmpfs[64];   /* where in the current folder an empty tmpfs lies already */
 };
-/* The container's null device, checked, if we made it in a new /dev. */
-int bh_open_own_null(const struct bh_job *job);
 int bh_seal_own(struct bh_job *job, const char *path);
 int bh_mask_own(struct bh_job *job, struct bh_own_covers *covers, const char *path, bool *ret_directory);
 /* Shall procfs be read-only until then? */

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+/* The first one is null. */
 static const struct bh_spec_device default_devices[] = {
 	{ .path = (char *)"/dev/null", .type = 'c', .major = 1, .minor = 3, .mode_set = true, .file_mode = 0666 },
 	{ .path = (char *)"/dev/zero", .type = 'c', .major = 1, .minor = 5, .mode_set = true, .file_mode = 0666 },
@@ -135,6 +136,7 @@ static int make_device(struct bh_job *job, const struct bh_spec_device *d, struc
 		return bind_device(d, parent, name, err);
 	if (r < 0 && errno != EEXIST)
 		return bh_error_set(err, errno, "make the device %s", d->path);
+	job->null_is_made |= r == 0 && job->dev_is_fresh && parent == job->dev_fd && d == &default_devices[0];
 	/* In a tmpfs of our own a node that mknod made is what it is. Anywhere else somebody may have been there before. */
 	if (r < 0 || !(job->dev_is_fresh && parent == job->dev_fd)) {
 		r = check_existing(d, parent, name, err);

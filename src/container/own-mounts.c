@@ -13,6 +13,9 @@
  * the image nor through anything mounted over it since. And mount(2) attaches a new file system with its attributes: there
  * is no moment without them.
  *
+ * A tmpfs for anywhere else is made on a name of our procfs and moved from there: it still comes to its place by move_mount(2), onto a
+ * held fd and without following links.
+ *
  * What is unusual in any way isn't done here, nor is what fails: then the mount API does it, or finds the words.
  */
 #include "container/container-internal.h"
@@ -20,6 +23,7 @@
 #include "linux/syscall.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -48,6 +52,27 @@ bool bh_mount_own(struct bh_job *job, const struct bh_spec_mount *m, const struc
 	if (!name || o->copy_up || bh_enter_own(job, job->dev_fd) < 0 || mkdirat(job->dev_fd, name, 0755) < 0)
 		return false;
 	return bh_mount_at_once(m->type, m->source ? m->source : m->type, o, name) == 0;
+}
+
+/* procfs has this folder on every kernel. */
+#define STAGE "fs"
+
+int bh_mount_staged(struct bh_job *job, const struct bh_spec_mount *m, const struct bh_mount_options *o)
+{
+	int fd, r;
+
+	if (!bh_streq(m->type, "tmpfs") || !job->proc_is_plain)
+		return -EINVAL;
+	r = bh_enter_own(job, job->proc_mount_fd);
+	if (r == 0)
+		r = bh_mount_at_once(m->type, m->source ? m->source : m->type, o, STAGE);
+	if (r < 0)
+		return r;
+	fd = open(STAGE, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	r = -errno;
+	return umount2(STAGE, MNT_DETACH) < 0 ? -errno : r;
 }
 
 /* Hooks that run before the paths are protected may want to write there; and in a user namespace the host's copy may be all
@@ -108,17 +133,14 @@ static int cover_directory(struct bh_own_covers *covers, const char *target)
 	return r;
 }
 
-/* Our own fds have a path in our own procfs. */
-static int cover_file(struct bh_job *job, struct bh_own_covers *covers, const char *name)
+/* Our own fds have a path in our own procfs. The node is what we have made it (CVE-2025-31133): nobody else had the new /dev. */
+static int cover_file(const struct bh_job *job, struct bh_own_covers *covers, const char *name)
 {
-	char source[32];
-
-	if (covers->null_fd < 0)
-		covers->null_fd = bh_open_own_null(job);
-	if (covers->null_fd < 0)
-		return covers->null_fd;
-	snprintf(source, sizeof source, "self/fd/%d", covers->null_fd);
-	return mount_result(mount(source, name, NULL, MS_BIND, NULL));
+	if (!job->null_is_made)
+		return -EINVAL;
+	if (!*covers->null)
+		snprintf(covers->null, sizeof covers->null, "self/fd/%d/null", job->dev_fd);
+	return mount_result(mount(covers->null, name, NULL, MS_BIND, NULL));
 }
 
 int bh_mask_own(struct bh_job *job, struct bh_own_covers *covers, const char *path, bool *ret_directory)

@@ -119,14 +119,6 @@ static int found(int r)
 	return r < 0 ? r : 1;
 }
 
-int bh_open_own_null(const struct bh_job *job)
-{
-	bh_auto_close int fd = job->dev_is_fresh ? openat(job->dev_fd, "null", O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
-	struct stat st;
-
-	return fd >= 0 && fstat(fd, &st) == 0 && is_null_device(&st) ? BH_TAKE_FD(fd) : -ENODEV;
-}
-
 static int mask_path(struct bh_job *job, const char *path, struct bh_own_covers *covers, int *tmpfs_fd, struct bh_error *err)
 {
 	struct place place = { .fd = -1 };
@@ -202,7 +194,7 @@ static bool own_proc_is_seen(const struct bh_job *job)
 int bh_child_protect_paths(struct bh_job *job, struct bh_error *err)
 {
 	static const struct bh_mount_options writable = { .clear = MOUNT_ATTR_RDONLY };
-	struct bh_own_covers covers = { .null_fd = -1 };
+	struct bh_own_covers covers = { 0 };
 	const struct bh_spec *spec = job->spec;
 	int sealed_fd = job->proc_is_sealed ? job->proc_mount_fd : -1;
 	int tmpfs_fd = -1, r = 0;

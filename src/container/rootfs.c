@@ -357,7 +357,9 @@ static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct b
 		explain_mount(m, m->type);
 		return 0;
 	}
-	fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
+	fd = bh_mount_staged(job, m, o);
+	if (fd < 0)
+		fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
 	if (drop_gid(m->type, fd, o))
 		fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
 	if (fd == -EPERM || fd == -EACCES) {

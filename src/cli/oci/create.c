@@ -100,7 +100,7 @@ static char *find_bundle(const char *path, int *ret_fd)
 static int make(const struct create_options *o, const char *id, bool run, struct bh_oci_console *console, struct bh_bundle *ret_bundle,
 		struct bh_error *err)
 {
-	bh_auto_close int bundle_fd = -1;
+	int bundle_fd = -1;
 	bh_auto_free char *bundle = find_bundle(o->bundle ? o->bundle : ".", &bundle_fd);
 	struct bh_bundle_create request = {
 		.root = bh_oci.root,
@@ -127,6 +127,8 @@ static int make(const struct create_options *o, const char *id, bool run, struct
 	r = request.preserve_fds = bh_oci_check_fds(o->preserve_fds, err);
 	if (r >= 0)
 		r = bh_bundle_create(&request, ret_bundle, err);
+	else
+		bh_close_fd(&bundle_fd);
 	if (r < 0 || !o->pidfd_socket || !*o->pidfd_socket)
 		return r;
 	r = bh_oci_send_fd("pidfd", o->pidfd_socket, "pidfd", ret_bundle->pidfd, err);
@@ -179,10 +181,11 @@ static int run(void *arg, int argc, char **argv)
 		status = bh_oci_foreground(&bundle, bundle.pid, bundle.pidfd, console.stdio.ret_terminal_fd);
 		/* We have waited for its end: nothing is to be killed any more. */
 		bundle.status = BH_BUNDLE_STOPPED;
-		bh_close_fd(&bundle.pidfd);
 		if (!o->keep)
 			r = bh_bundle_delete(&bundle, true, &err);
 	}
+	/* The end of this process closes them. */
+	bundle.pidfd = bundle.root_fd = bundle.dir_fd = -1;
 	bh_bundle_close(&bundle);
 	return r < 0 ? bh_oci_fail(&err, 1) : status;
 }
