@@ -178,6 +178,8 @@ int bh_seal_own(struct bh_job *job, const char *path);
 int bh_mask_own(struct bh_job *job, struct bh_own_covers *covers, const char *path, bool *ret_directory);
 /* Shall procfs be read-only until then? */
 bool bh_proc_can_be_sealed(const struct bh_job *job);
+/* Ends that, before something that depends on it is done. */
+int bh_unseal_proc(struct bh_job *job, struct bh_error *err);
 /* Notes what a mount on `destination` may have covered; `by_words`: no link led there. */
 void bh_note_mount(struct bh_job *job, const char *destination, bool by_words);
 bool bh_has_early_hooks(const struct bh_spec *spec);

@@ -82,6 +82,16 @@ bool bh_proc_can_be_sealed(const struct bh_job *job)
 	return job->spec->readonly_paths.count && !job->user_namespace && !bh_has_early_hooks(job->spec) && bh_linux_has(BH_CALL_MOUNT_API);
 }
 
+int bh_unseal_proc(struct bh_job *job, struct bh_error *err)
+{
+	static const struct bh_mount_options writable = { .clear = MOUNT_ATTR_RDONLY };
+
+	if (!job->proc_is_sealed)
+		return 0;
+	job->proc_is_sealed = false;
+	return bh_mount_set(job->proc_mount_fd, &writable, err);
+}
+
 /* Names of procfs that are no links (proc(5)). */
 static const struct {
 	const char *name;

@@ -193,19 +193,20 @@ static bool own_proc_is_seen(const struct bh_job *job)
 
 int bh_child_protect_paths(struct bh_job *job, struct bh_error *err)
 {
-	static const struct bh_mount_options writable = { .clear = MOUNT_ATTR_RDONLY };
 	struct bh_own_covers covers = { 0 };
 	const struct bh_spec *spec = job->spec;
-	int sealed_fd = job->proc_is_sealed ? job->proc_mount_fd : -1;
 	int tmpfs_fd = -1, r = 0;
 
 	job->proc_is_plain &= !bh_has_early_hooks(spec);
-	if (!job->proc_is_plain && !own_proc_is_seen(job))
-		job->proc_mount_fd = -1;
+	if (!job->proc_is_plain) {
+		r = bh_unseal_proc(job, err);
+		if (!own_proc_is_seen(job))
+			job->proc_mount_fd = -1;
+	}
 	for (size_t i = 0; r == 0 && i < spec->readonly_paths.count; i++)
 		r = make_readonly(job, spec->readonly_paths.items[i], err);
-	if (r == 0 && sealed_fd >= 0)
-		r = bh_mount_set(sealed_fd, &writable, err);
+	if (r == 0)
+		r = bh_unseal_proc(job, err);
 	for (size_t i = 0; r == 0 && i < spec->masked_paths.count; i++)
 		r = mask_path(job, spec->masked_paths.items[i], &covers, &tmpfs_fd, err);
 	if (r == 0 && job->dev_readonly)

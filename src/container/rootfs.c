@@ -341,7 +341,7 @@ static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct b
 	bool is_tmpfs = bh_streq(m->type, "tmpfs"), is_dev = is_tmpfs && bh_streq(m->destination, "/dev");
 	bool plain = bh_streq(m->type, "proc") || bh_streq(m->type, "sysfs");
 	bool readonly = is_tmpfs && o->set & MOUNT_ATTR_RDONLY && (is_dev || o->copy_up);
-	bool copied = false, sealed = bh_streq(m->type, "proc") && !(o->set & MOUNT_ATTR_RDONLY) && bh_proc_can_be_sealed(job);
+	bool copied = false, sealed = bh_streq(m->type, "proc") && !((o->set | o->recursive_set) & MOUNT_ATTR_RDONLY) && bh_proc_can_be_sealed(job);
 	int fd, r;
 
 	if (readonly)
@@ -391,8 +391,12 @@ static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct b
 
 static int place_remount(struct bh_job *job, const struct bh_spec_mount *m, const struct bh_mount_options *o, struct bh_error *err)
 {
-	int fd = bh_open_in_root(job->root_fd, m->destination, O_PATH);
-	int r = fd < 0 ? bh_error_set(err, -fd, "open %s in the root file system", m->destination) : bh_mount_set(fd, o, err);
+	int fd, r = bh_unseal_proc(job, err);
+
+	if (r < 0)
+		return r;
+	fd = bh_open_in_root(job->root_fd, m->destination, O_PATH);
+	r = fd < 0 ? bh_error_set(err, -fd, "open %s in the root file system", m->destination) : bh_mount_set(fd, o, err);
 
 	if (r == 0)
 		explain_mount(m, "remount");
@@ -474,8 +478,10 @@ static int place(struct bh_job *job, const struct bh_spec_mount *m, struct bh_jo
 static int copy_from_inside(struct bh_job *job, const struct bh_job_mount *prepared, struct bh_error *err)
 {
 	bh_auto_close int fd = bh_open_in_root(job->root_fd, prepared->inside, O_PATH);
-	int r;
+	int r = bh_unseal_proc(job, err);
 
+	if (r < 0)
+		return r;
 	if (fd < 0)
 		return bh_error_set(err, -fd, "open the mount source %s", prepared->inside);
 	r = bh_linux_has(BH_CALL_MOUNT_API) ? bh_mount_copy(fd, "", prepared->options.recursive_bind, err) : -ENOSYS;
