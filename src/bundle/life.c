@@ -225,7 +225,7 @@ int bh_bundle_exec(struct bh_bundle *b, const struct bh_bundle_exec *request, st
 		.process = request->process,
 		.stdio = request->stdio,
 		.preserve_fds = request->preserve_fds,
-		.rootless = geteuid() != 0,
+		.rootless = bh_started_as() != 0,
 	};
 	int r;
 

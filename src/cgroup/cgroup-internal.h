@@ -168,6 +168,9 @@ int bh_cgroup_any_fd(const struct bh_cgroup *cgroup);
 bool bh_cgroup_is_cgroupfs(int fd, int version);
 /* Makes (or takes over, if it is empty) the folder `path` below `parent_fd` and stores it. -ENOENT: no such parent. */
 int bh_cgroup_make_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, struct bh_error *err);
+/* Leaves an fd (or what is none) to the handle, which closes it in the end together with all others. The fd may be used until the next
+ * one. */
+int bh_cgroup_spend(struct bh_cgroup *cgroup, int fd);
 /* The fd of a folder that was made without looking into it. */
 void bh_cgroup_open_made(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder);
 void bh_cgroup_open_all_made(struct bh_cgroup *cgroup);

@@ -36,9 +36,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
+
+#ifndef AT_RSEQ_FEATURE_SIZE
+#define AT_RSEQ_FEATURE_SIZE 27
+#endif
 
 const char *const bh_cgroup_v1_names[FOLDER_COUNT] = {
 	[FOLDER_UNIFIED] = "unified", [FOLDER_MEMORY] = "memory",         [FOLDER_CPU] = "cpu",         [FOLDER_CPUACCT] = "cpuacct",
@@ -300,6 +305,16 @@ void bh_cgroup_open_made(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder)
 	cgroup->folders[folder].unopened = cgroup->folders[folder].fd < 0 && errno != ENOENT;
 }
 
+int bh_cgroup_spend(struct bh_cgroup *cgroup, int fd)
+{
+	if (fd < 0)
+		return fd;
+	if (cgroup->spent_count == CGROUP_SPENT_MAX)
+		close(cgroup->spent[--cgroup->spent_count]);
+	cgroup->spent[cgroup->spent_count++] = fd;
+	return fd;
+}
+
 void bh_cgroup_open_all_made(struct bh_cgroup *cgroup)
 {
 	for (size_t i = 0; i < FOLDER_COUNT; i++)
@@ -511,6 +526,9 @@ static bool can_clone_into(void)
 
 	if (!bh_linux_has(BH_CALL_CLONE3))
 		return false;
+	/* Kernels that tell this (6.3) need not be asked for their version. */
+	if (getauxval(AT_RSEQ_FEATURE_SIZE))
+		known = 1;
 	if (known >= 0)
 		return known;
 	if (uname(&uts) == 0 && sscanf(uts.release, "%u.%u", &version, &patch_level) != 2)

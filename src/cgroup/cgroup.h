@@ -70,6 +70,10 @@ void bh_cgroup_paths(const struct bh_cgroup *cgroup, struct bh_strv *ret_paths);
 const char *bh_cgroup_unit(const struct bh_cgroup *cgroup);
 /* -ENOENT if no folder of it is left. */
 int bh_cgroup_open_paths(const struct bh_strv *paths, const char *unit, struct bh_cgroup **ret_cgroup, struct bh_error *err);
+/* The same for nothing but letting a process enter. */
+int bh_cgroup_open_paths_to_enter(const struct bh_strv *paths, const char *unit, struct bh_cgroup **ret_cgroup, struct bh_error *err);
+/* Is it frozen, in either way? Opens nothing else. -EINVAL: the record is unusual, bh_cgroup_is_frozen has to look. */
+int bh_cgroup_paths_are_frozen(const struct bh_strv *paths, bool *ret_frozen);
 /* Kills what is inside, removes the folders, stops the unit. Cheapest when all is empty. What is missing is success. */
 int bh_cgroup_remove_paths(const struct bh_strv *paths, const char *unit, struct bh_error *err);
 /* exec --cgroup: makes the handle stand for folders below, which must exist. Each item is "PATH" (all folders) or

@@ -132,11 +132,16 @@ static char *below_own(const struct bh_cgroup *cgroup, enum bh_cgroup_folder fol
 static int read_self(struct bh_cgroup *cgroup, struct bh_error *err)
 {
 	struct bh_buf text = { 0 };
-	int r = cgroup->self_text ? 0 : bh_read_stored_file_at(AT_FDCWD, "/proc/self/cgroup", SELF_CGROUP_MAX, &text, err);
+	int fd, r;
 
-	if (r == 0 && !cgroup->self_text)
-		cgroup->self_text = bh_buf_take(&text);
-	return r;
+	if (cgroup->self_text)
+		return 0;
+	fd = bh_cgroup_spend(cgroup, openat(AT_FDCWD, "/proc/self/cgroup", O_RDONLY | O_CLOEXEC));
+	r = fd < 0 ? -errno : bh_read_stored_fd(fd, SELF_CGROUP_MAX, &text);
+	if (r < 0)
+		return bh_error_set(err, -r, "read /proc/self/cgroup");
+	cgroup->self_text = bh_buf_take(&text);
+	return 0;
 }
 
 const char *bh_cgroup_self_text(const struct bh_cgroup *cgroup)
@@ -325,6 +330,27 @@ void bh_cgroup_open_places(struct bh_cgroup *cgroup)
 	}
 }
 
+int bh_cgroup_open_paths_to_enter(const struct bh_strv *paths, const char *unit, struct bh_cgroup **ret_cgroup, struct bh_error *err)
+{
+	bh_auto_cgroup struct bh_cgroup *cgroup = NULL;
+	int r = from_record(paths, unit, &cgroup, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < FOLDER_COUNT; i++) {
+		if (!cgroup->folders[i].path)
+			continue;
+		if (bh_cgroup_any_fd(cgroup) < 0)
+			bh_cgroup_open_made(cgroup, (enum bh_cgroup_folder)i);
+		else
+			cgroup->folders[i].unopened = true;
+	}
+	if (bh_cgroup_any_fd(cgroup) < 0)
+		return bh_error_text(err, ENOENT, "no cgroup %s", cgroup->path ? cgroup->path : "is on record");
+	*ret_cgroup = BH_TAKE_PTR(cgroup);
+	return 0;
+}
+
 int bh_cgroup_open_paths(const struct bh_strv *paths, const char *unit, struct bh_cgroup **ret_cgroup, struct bh_error *err)
 {
 	bh_auto_cgroup struct bh_cgroup *cgroup = NULL;
@@ -340,15 +366,46 @@ int bh_cgroup_open_paths(const struct bh_strv *paths, const char *unit, struct b
 	return 0;
 }
 
-/* The usual case: folders that are empty, and nothing above them that is ours. An absolute path is all that an rmdir(2) needs; what is
- * unusual about it is left to those who look closer. */
+/* An absolute path is all that is needed to remove a folder or to read a file in it; what is unusual about it is left to those who look
+ * closer. */
+static enum bh_cgroup_folder parse_usual_record(const char *record, const char **ret_path)
+{
+	enum bh_cgroup_folder folder = parse_record(record, ret_path);
+
+	if (folder == FOLDER_COUNT || !bh_has_prefix(*ret_path, CGROUP_ROOT "/") || strstr(*ret_path, "/.") || strstr(*ret_path, "//"))
+		return FOLDER_COUNT;
+	return folder == FOLDER_UNIFIED || skip_hierarchy(*ret_path + sizeof CGROUP_ROOT, bh_cgroup_v1_names[folder]) ? folder : FOLDER_COUNT;
+}
+
+int bh_cgroup_paths_are_frozen(const struct bh_strv *paths, bool *ret_frozen)
+{
+	char file[PATH_MAX + 32], text[256];
+	bool frozen = false;
+	const char *path;
+
+	for (size_t i = 0; !frozen && i < paths->count; i++) {
+		enum bh_cgroup_folder folder = parse_usual_record(paths->items[i], &path);
+
+		if (folder == FOLDER_COUNT)
+			return -EINVAL;
+		if (folder != FOLDER_UNIFIED && folder != FOLDER_FREEZER)
+			continue;
+		if (snprintf(file, sizeof file, "%s/%s", path, folder == FOLDER_UNIFIED ? "cgroup.events" : "freezer.state") >= (int)sizeof file)
+			return -ENAMETOOLONG;
+		if (bh_cgroup_read(AT_FDCWD, file, text, sizeof text))
+			frozen = folder == FOLDER_UNIFIED ? bh_cgroup_find_number(text, "frozen", 0) == 1 : bh_has_prefix(text, "FR");
+	}
+	*ret_frozen = frozen;
+	return 0;
+}
+
+/* The usual case: folders that are empty, and nothing above them that is ours. */
 static bool remove_empty(const struct bh_strv *paths)
 {
 	const char *path;
 
 	for (size_t i = 0; i < paths->count; i++) {
-		if (parse_record(paths->items[i], &path) == FOLDER_COUNT || !bh_has_prefix(path, CGROUP_ROOT "/") || strstr(path, "/.") ||
-		    strstr(path, "//") || strstr(path, "/bulkhead/"))
+		if (parse_usual_record(paths->items[i], &path) == FOLDER_COUNT || strstr(path, "/bulkhead/"))
 			return false;
 		if (rmdir(path) == 0)
 			bh_explain("cgroup", "rmdir", path);

@@ -77,22 +77,11 @@ static int inherit_cpuset_file(int parent_fd, int fd, const char *file, bool is_
 	return *parents ? bh_write_value_at(fd, file, parents, err) : 0;
 }
 
-/* Leaves an fd, or an error, to the handle, which closes it in the end together with all others. The fd may be used until the next one. */
-static int spend(struct bh_cgroup *cgroup, int fd)
-{
-	if (fd < 0)
-		return fd;
-	if (cgroup->spent_count == CGROUP_SPENT_MAX)
-		close(cgroup->spent[--cgroup->spent_count]);
-	cgroup->spent[cgroup->spent_count++] = fd;
-	return fd;
-}
-
 static int open_once(struct bh_cgroup *cgroup, const char *place, int flags)
 {
 	int fd = openat(cgroup->root_fd, place, flags | O_CLOEXEC);
 
-	return spend(cgroup, fd < 0 ? -errno : fd);
+	return bh_cgroup_spend(cgroup, fd < 0 ? -errno : fd);
 }
 
 /* The folder is new, and those above are there: mostly they have something to give. 1: done, or it is no cpuset at all; 0: it has to
@@ -294,7 +283,7 @@ static int write_rule(const struct bh_cgroup *cgroup, int fd, const char *file, 
 static int write_rules(struct bh_cgroup *cgroup, const char *file, const struct bh_device_set *set, const struct bh_device_set *but,
 		       struct bh_error *err)
 {
-	int fd = spend(cgroup, open_file(cgroup, FOLDER_DEVICES, file)), r = 0;
+	int fd = bh_cgroup_spend(cgroup, open_file(cgroup, FOLDER_DEVICES, file)), r = 0;
 
 	for (size_t i = 0; r == 0 && i < set->count; i++) {
 		struct bh_spec_device_rule rule = set->exceptions[i];
@@ -313,7 +302,7 @@ static int write_rules(struct bh_cgroup *cgroup, const char *file, const struct 
 static int write_device_rules(struct bh_cgroup *cgroup, const struct bh_device_set *set, struct bh_error *err)
 {
 	const char *file = set->allow_all ? "devices.allow" : "devices.deny";
-	int fd = spend(cgroup, open_file(cgroup, FOLDER_DEVICES, file)), r = write_rule(cgroup, fd, file, "a", err);
+	int fd = bh_cgroup_spend(cgroup, open_file(cgroup, FOLDER_DEVICES, file)), r = write_rule(cgroup, fd, file, "a", err);
 
 	return r < 0 ? r : write_rules(cgroup, set->allow_all ? "devices.deny" : "devices.allow", set, NULL, err);
 }

@@ -73,10 +73,10 @@ static int prepare(struct bh_job *job, const struct bh_container_exec *request, 
 		r = bh_check_seccomp(job, err);
 	bh_job_clamp_capabilities(job);
 	if (r == 0)
-		r = bh_job_make_stub(job, err);
+		r = bh_job_make_sync(job, err);
 	if (r == 0)
-		r = bh_job_join_rdt(job, request->id, err);
-	return r < 0 ? r : bh_job_make_sync(job, err);
+		r = bh_job_make_stub(job, err);
+	return r < 0 ? r : bh_job_join_rdt(job, request->id, err);
 }
 
 int bh_container_exec(const struct bh_container_exec *request, struct bh_container_process *ret_process, struct bh_error *err)

@@ -109,7 +109,7 @@ static int make(const struct create_options *o, const char *id, bool run, struct
 		.bundle_fd = bundle_fd,
 		.pid_file = o->pid_file,
 		.systemd_cgroup = bh_oci.systemd_cgroup,
-		.rootless = bh_oci.rootless,
+		.rootless = bh_oci_is_rootless(),
 		.notify = notify_socket(),
 		.run = run,
 		.no_pivot = o->no_pivot,

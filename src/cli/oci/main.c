@@ -199,12 +199,12 @@ static const char *default_root(void)
 }
 
 /* As runc decides about cgroups: systemd gives an ordinary user some; otherwise he and the root of a user namespace have none. */
-static bool is_rootless(const char *option)
+bool bh_oci_is_rootless(void)
 {
 	struct stat user;
 
-	if (option && !bh_streq(option, "auto"))
-		return bh_streq(option, "true");
+	if (bh_oci.rootless && !bh_streq(bh_oci.rootless, "auto"))
+		return bh_streq(bh_oci.rootless, "true");
 	if (bh_oci.systemd_cgroup)
 		return false;
 	return bh_started_as() != 0 || (stat("/proc/self/ns/user", &user) == 0 && user.st_ino != FIRST_USER_NAMESPACE);
@@ -248,7 +248,7 @@ int bh_oci_main(int argc, char **argv)
 	bh_oci.root = global.root && *global.root ? global.root : default_root();
 	bh_oci.systemd_cgroup = global.systemd_cgroup || bh_streq(global.cgroup_manager, "systemd");
 	bh_oci.criu = global.criu && *global.criu ? global.criu : "criu";
-	bh_oci.rootless = is_rootless(global.rootless);
+	bh_oci.rootless = global.rootless;
 	command = find_command(argv[0]);
 	if (!command) {
 		bh_error_text(&err, EINVAL, "No help topic for '%.100s': it is no command; see '%s --help'", argv[0], bh_oci.program);

@@ -15,9 +15,11 @@ struct bh_oci {
 	const char *root;      /* --root */
 	const char *criu;      /* --criu */
 	bool systemd_cgroup;
-	bool rootless;         /* what of cgroups this user may not do is left out */
+	const char *rootless;  /* the option */
 };
 extern struct bh_oci bh_oci;
+/* What of cgroups this user may not do is left out. Asks the kernel. */
+bool bh_oci_is_rootless(void);
 
 extern const struct bh_option bh_oci_global_options[];
 extern const struct bh_command *const bh_oci_commands[];
