@@ -10,7 +10,7 @@
 #define BH_BUNDLE_SOCKET "start.sock"
 
 /* The folder of the notify socket, its mount and its variable; notify.c. */
-int bh_bundle_prepare_notify(struct bh_bundle *bundle, struct bh_error *err);
+int bh_bundle_prepare_notify(struct bh_bundle *bundle, const char *manager, struct bh_error *err);
 /* Where its cgroup is. Borrows from the bundle. */
 struct bh_compartment_place bh_bundle_place(const struct bh_bundle *bundle);
 /* Takes down where the cgroup is, in memory and in the state folder. `cgroup` may be NULL. */

@@ -36,7 +36,9 @@ int bh_bundle_check_id(const char *id, struct bh_error *err)
 
 	if (!*id)
 		return bh_error_text(err, EINVAL, "container id cannot be empty");
-	if (strlen(id) > ID_MAX || id[strspn(id, allowed)] || bh_streq(id, ".") || bh_streq(id, ".."))
+	if (id[strspn(id, allowed)])
+		return bh_error_text(err, EINVAL, "invalid container ID format: %.300s: invalid character `%c` in the ID", id, id[strspn(id, allowed)]);
+	if (strlen(id) > ID_MAX || bh_streq(id, ".") || bh_streq(id, ".."))
 		return bh_error_text(err, EINVAL, "invalid container ID format: %.300s", id);
 	return 0;
 }

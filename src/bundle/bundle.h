@@ -77,7 +77,7 @@ struct bh_bundle_create {
 	bool systemd_cgroup;
 	bool rootless;                  /* cgroups are used as far as this user may */
 	bool no_pivot, no_new_keyring;  /* as in struct bh_container_create */
-	bool notify;                    /* the process tells a service manager when it is ready */
+	const char *notify;             /* $NOTIFY_SOCKET: the process tells this service manager when it is ready; or NULL */
 	bool run;                       /* create and start in one: no start socket, nothing waits in between */
 	const struct bh_bundle_criu *restore; /* with `run`: not a new process but those of a checkpoint; or NULL */
 	const char *config;             /* instead of "config.json" in `bundle`; may be absolute */

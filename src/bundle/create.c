@@ -100,7 +100,7 @@ static int make_socket(struct making *m, struct bh_error *err)
 
 static int make_notify(struct making *m, struct bh_error *err)
 {
-	int r = m->request->notify ? bh_bundle_prepare_notify(&m->bundle, err) : 0;
+	int r = m->request->notify ? bh_bundle_prepare_notify(&m->bundle, m->request->notify, err) : 0;
 
 	return r == 0 && m->request->notify && m->request->run ? bh_bundle_listen_notify(&m->bundle, err) : r;
 }

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 
 #define DELETE_WAIT_MS 10000 /* for a killed process to be gone */
+#define DELETE_PROMPT_MS 500 /* after which it may be that something holds it */
 
 int bh_bundle_run_hooks(struct bh_bundle *b, const struct bh_spec_hooks *hooks, const char *kind, struct bh_error *err)
 {
@@ -165,6 +166,8 @@ static int end_process(struct bh_bundle *b, struct bh_error *err)
 	if (b->status == BH_BUNDLE_PAUSED)
 		b->driver->pause(&place, false, NULL);
 	bh_pidfd_send_signal(b->pidfd, SIGKILL);
+	if (bh_pidfd_wait(b->pidfd, DELETE_PROMPT_MS) == 0)
+		b->driver->take_back(&place, b->pid, NULL);
 	if (bh_pidfd_wait(b->pidfd, DELETE_WAIT_MS) == 0)
 		return bh_error_text(err, EBUSY, "container init still running");
 	b->status = BH_BUNDLE_STOPPED;

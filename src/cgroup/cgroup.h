@@ -116,6 +116,8 @@ int bh_cgroup_is_frozen(struct bh_cgroup *cgroup, bool *ret_frozen, struct bh_er
 /* SIGKILL to every process in it and below (cgroup.kill, or pids through pidfds until empty). Thaws first. */
 int bh_cgroup_kill(struct bh_cgroup *cgroup, struct bh_error *err);
 int bh_cgroup_signal(struct bh_cgroup *cgroup, int signal, struct bh_error *err);
+/* v1: a killed process that somebody has moved into another, frozen cgroup doesn't end before it is back in this one. */
+int bh_cgroup_take_back(struct bh_cgroup *cgroup, pid_t pid, struct bh_error *err);
 /* Pids in the caller's pid namespace, of it and all below. */
 int bh_cgroup_pids(struct bh_cgroup *cgroup, pid_t **ret_pids, size_t *ret_count, struct bh_error *err);
 /* Removes it with everything below; processes must be gone or dying (waits for the last to go, bounded at 5 s, by

@@ -73,6 +73,7 @@ struct bh_job {
 	int stub_fd;           /* sealed memfd with the exec stub, or a folder that holds it as "exec" (stub_by_path) */
 	bool stub_by_path;     /* the filter forbids execveat */
 	bool stub_only_executes; /* what else the stub would do has been done before the filter, which forbids it */
+	int nodes_fd;          /* devices for a new user namespace: a detached tmpfs with a node for each, named by index; or -1 */
 	int init_fd;           /* --init: detached read-only mount of bulkhead-guest */
 	struct {
 		const char *selinux, *apparmor, *mount; /* NULL: none, or not known here */
@@ -155,6 +156,7 @@ int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, 
 /* The rest of the path if it is one plain name below `folder` ("/dev", "/dev/pts" -> "pts"), else NULL. */
 const char *bh_single_name_below(const char *folder, const char *path);
 int bh_child_devices(struct bh_job *job, struct bh_error *err);          /* devices.c */
+int bh_job_make_nodes(struct bh_job *job, struct bh_error *err);
 int bh_child_protect_paths(struct bh_job *job, struct bh_error *err);    /* protect.c */
 int bh_check_sysctls(const struct bh_job *job, struct bh_error *err);    /* sysctl.c */
 int bh_child_sysctls(struct bh_job *job, struct bh_error *err);

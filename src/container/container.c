@@ -63,6 +63,7 @@ void bh_job_init(struct bh_job *job)
 		.sync_child = -1,
 		.stub_fd = -1,
 		.init_fd = -1,
+		.nodes_fd = -1,
 		.root_fd = -1,
 		.dev_fd = -1,
 		.proc_fd = -1,
@@ -79,7 +80,7 @@ void bh_job_init(struct bh_job *job)
 void bh_job_clear(struct bh_job *job)
 {
 	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd,   &job->init_fd,
-		       &job->root_fd,     &job->seccomp_fd,  &job->rdt_fds[0], &job->rdt_fds[1] };
+		       &job->root_fd,     &job->nodes_fd,    &job->seccomp_fd,  &job->rdt_fds[0], &job->rdt_fds[1] };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(fds); i++)
 		bh_close_fd(fds[i]);
@@ -415,6 +416,8 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 		r = request->init_path ? open_init(job, request->init_path, err) : 0;
 	if (r == 0)
 		r = bh_job_make_stub(job, err);
+	if (r == 0)
+		r = bh_job_make_nodes(job, err);
 	if (r == 0 && !(job->new_flags & CLONE_NEWUSER)) {
 		r = open_root(job, job->join_fds[BH_NS_USER], err);
 		if (r == 0)

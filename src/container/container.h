@@ -57,7 +57,7 @@ struct bh_container_create {
 	bool no_new_keyring;          /* keep the caller's session keyring (--no-new-keyring) */
 	bool all_cpus;                /* all CPUs that its cgroup allows, whatever the caller's own affinity is */
 	bool no_pivot;                /* chroot instead of pivot_root, for machines whose root is the initial ramfs (--no-pivot) */
-	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
+	int preserve_fds;             /* fds 3..3+n-1 stay open in the process, but those that are close-on-exec */
 	/* bh_container_create only, 0 = none: a listening SOCK_SEQPACKET socket that outlives the caller. The process goes on
 	 * waiting there after bh_container_release, until somebody connects (bh_container_start_remote). */
 	int start_socket;
@@ -112,6 +112,9 @@ void bh_spec_features_write(struct bh_buf *out);
 
 /* Removes what linux.intelRdt left outside: to be called when the container is deleted and no process is left. */
 int bh_container_remove_rdt(const struct bh_spec *spec, const char *id, struct bh_error *err);
+
+/* The annotation by which a process keeps the supplementary groups of the caller (crun(1); podman's --group-add keep-groups). */
+#define BH_KEEP_GROUPS "run.oci.keep_original_groups"
 
 /* What a hook is told about its container. */
 struct bh_hook_state {

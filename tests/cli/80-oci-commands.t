@@ -47,6 +47,21 @@ for command in state start kill delete pause resume ps events update; do
 	like "$status:$err" '^1:.*container does not exist' "$command: no such container"
 done
 run_is 0 "delete --force of none" oci delete --force one
+for id in match-1 match-2 other-1; do
+	oci_config a ".linux.cgroupsPath = \"/bulkhead-oci-$$-$id\""
+	oci create --bundle "$WORK/a" $id
+done
+oci start match-2
+run oci delete --regex '^match-[0-9]$'
+like "$status:$err" '^1:.*container match-2 that is not stopped: running.*1 of the containers that match' "delete --regex: one that can't be removed is named"
+is "$(oci list -q | tr '\n' ' ')" "match-2 other-1 " "and keeps no other"
+run_is 0 "delete --regex --force" oci delete --force --regex 'ch-[12]|^nothing$'
+is "$(oci list -q)" other-1 "the expression may match anywhere, and others stay"
+run oci delete --force --regex 'a['
+like "$status:$err" '^1:.*--regex .*a\[' "what is no expression"
+run_is 0 "delete --regex of none" oci delete --regex '^match'
+oci delete other-1
+oci_config a '.linux.cgroupsPath = "/bulkhead-oci-'"$$"'-a"'
 run_is 0 "create again" oci create --bundle "$WORK/a" one
 run_is 0 "one that was never started is deleted" oci delete one
 
@@ -74,9 +89,12 @@ for command in create start state kill delete run exec ps list pause resume upda
 done
 like "$(oci create --help)" '--bundle.*--console-socket.*--no-new-keyring.*--no-pivot.*--pid-file.*--pidfd-socket.*--preserve-fds' "create --help lists its flags"
 run oci --version
-like "$out" '^bulkhead-oci version [0-9.]+.*spec: 1\.' "--version"
+like "$out" '^bulkhead-oci version [0-9.]+.*spec: 1\..*\+SYSTEMD .*\+SECCOMP' "--version"
 ln -s "$BUILD/bulkhead" "$WORK/runc"
 like "$("$WORK/runc" --version)" '^runc version' "called runc it is an OCI runtime"
+
+run oci create --bundle "$WORK/a" 'a/b'
+like "$err" 'invalid container ID format: a/b: invalid character `/` in the ID' "the character of a bad id is named"
 
 # --- run: streams, exit status, flags ---------------------------------------------------------------------------------------
 
@@ -102,8 +120,13 @@ oci_config a '.process.args = ["sh", "-c", "exec sh -c \"read x <&4; echo \\$x\"
 printf 'hello\n' >"$WORK/in"
 run bash -c "exec 3</dev/null 4<'$WORK/in'; exec '$BUILD/bulkhead-oci' --root '$OCI_ROOT' run --preserve-fds 2 --bundle '$WORK/a' two"
 is "$status:$out" "0:hello" "--preserve-fds"
-run oci run --preserve-fds 9 --bundle "$WORK/a" two
-like "$status:$err" '^1:.*unable to stat preserved-fd' "--preserve-fds of what isn't open"
+oci_config a '.process.args = ["ls", "/proc/self/fd"]'
+run bash -c "for n in {3..99}; do eval \"exec \$n>&-\"; done; exec 5<'$WORK/in'; exec '$BUILD/bulkhead-oci' --log '$WORK/log' --debug --root '$OCI_ROOT' run --preserve-fds 90 --bundle '$WORK/a' two"
+is "$status:$out" $'0:0\n1\n2\n3\n5' "--preserve-fds: what is open passes, and nothing of ours (3 is the folder that ls lists)"
+like "$(cat "$WORK/log")" 'level=warning msg="unable to stat preserved-fd 0 \(of 90\)' "with a warning"
+rm "$WORK/log"
+run oci run --preserve-fds 99999 --bundle "$WORK/a" two
+like "$status:$err" '^1:.*out of range' "--preserve-fds of more than there can be"
 run oci run --bundle "$WORK/nowhere" two
 like "$status:$err" '^1:' "no such bundle"
 mkdir "$WORK/empty"

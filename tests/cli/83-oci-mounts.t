@@ -77,6 +77,22 @@ cp "$WORK/plain.json" "$WORK/a/config.json"
 oci_config a '.linux.resources.devices = [{"allow": false, "access": "rwm"}] | .process.args = ["sh", "-c", "echo x >/dev/null && head -c 1 /dev/zero | wc -c"]'
 run oci run --bundle "$WORK/a" one
 is "$status:$out" "0:1" "the default devices can be used whatever the rules say"
+oci_config a '.linux.devices = [{path: "/made/", type: "c", major: 1, minor: 5, fileMode: 384, uid: 3, gid: 4}] |
+	.process.args = ["stat", "-c", "%F %t:%T %a %u:%g", "/made"]'
+run oci run --bundle "$WORK/a" c
+is "$status:$out" "0:character special file 1:5 600 3:4" "a device with a slash behind its name"
+rm "$WORK/a/rootfs/made"
+oci_config a '.linux.namespaces += [{type: "user"}] | .linux.uidMappings = [{containerID: 0, hostID: 100000, size: 100}] |
+	.linux.gidMappings = .linux.uidMappings | .mounts |= map(select(.type != "cgroup")) |
+	.linux.devices = [{path: "/dev/made", type: "b", major: 1, minor: 15, fileMode: 384, uid: 3, gid: 4},
+		{path: "/dev/null", type: "c", major: 1, minor: 3}, {path: "/dev/pipe", type: "p"}, {path: "/dev/far", type: "c", major: 1, minor: 5, uid: 5000}] |
+	.linux.resources.devices += [{allow: true, type: "c", major: 1, access: "rw"}] |
+	.process.args = ["sh", "-c", "cd /dev; stat -c \"%F %t:%T %a %u:%g\" made null far; test -p pipe && echo x >null && head -c 1 far | wc -c; ls -d 0 pts"]'
+chmod 755 "$WORK" "$WORK/a" "$WORK/a/rootfs"
+run oci run --bundle "$WORK/a" c
+is "$out" "block special file 1:f 600 3:4"$'\n'"character special file 1:3 666 0:0"$'\n'"character special file 1:5 666 65534:0"$'\n1\npts' \
+	"in a user namespace devices that the host doesn't have, with their modes and owners"
+oci_config a '.linux.namespaces |= map(select(.type != "user")) | del(.linux.uidMappings, .linux.gidMappings, .linux.devices)'
 
 # --- hooks ------------------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 #include "cli/oci/oci.h"
 
 #include <errno.h>
+#include <regex.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -160,28 +161,63 @@ const struct bh_command bh_oci_command_kill = {
 /* --- delete ----------------------------------------------------------------------------------------------------------- */
 
 struct delete_options {
-	bool force;
+	bool force, regex;
 };
 
 static const struct bh_option delete_options[] = {
 	{ 'f', "force", BH_OPTION_BOOL, offsetof(struct delete_options, force), NULL, "Kill it first; success if there is none", NULL, false },
+	{ 0, "regex", BH_OPTION_BOOL, offsetof(struct delete_options, regex), NULL,
+	  "CONTAINER is an extended regular expression: remove every container whose id has a match", NULL, false },
 	{ 0 },
 };
+
+static int delete_one(char *id, bool force, struct bh_error *err)
+{
+	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
+	int r = bh_oci_open(&id, true, &bundle, err);
+
+	if (r == -ENOENT && force)
+		return 0;
+	if (r < 0)
+		return r;
+	r = bh_bundle_delete(&bundle, force, err);
+	bh_bundle_close(&bundle);
+	return r;
+}
+
+/* One that can't be removed doesn't keep the others; each has its own words. */
+static int delete_matching(const char *expression, bool force, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv ids = { 0 };
+	regex_t regex;
+	char words[200];
+	int r, failed = 0;
+
+	r = regcomp(&regex, expression, REG_EXTENDED | REG_NOSUB);
+	if (r != 0) {
+		regerror(r, &regex, words, sizeof words);
+		return bh_error_text(err, EINVAL, "--regex \"%.200s\": %s", expression, words);
+	}
+	r = bh_bundle_list(bh_oci.root, &ids, err);
+	for (size_t i = 0; r == 0 && i < ids.count; i++) {
+		struct bh_error why = BH_ERROR_INIT;
+
+		if (regexec(&regex, ids.items[i], 0, NULL, 0) != 0 || delete_one(ids.items[i], force, &why) == 0)
+			continue;
+		bh_oci_fail(&why, 1);
+		failed++;
+	}
+	regfree(&regex);
+	return failed ? bh_error_text(err, EBUSY, "%d of the containers that match \"%.200s\" could not be removed", failed, expression) : r;
+}
 
 static int delete_command(void *arg, int argc, char **argv)
 {
 	const struct delete_options *o = arg;
-	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
 	struct bh_error err = BH_ERROR_INIT;
-	int r = bh_oci_open(argv, true, &bundle, &err);
+	int r = o->regex ? delete_matching(argv[0], o->force, &err) : delete_one(argv[0], o->force, &err);
 
 	(void)argc;
-	if (r == -ENOENT && o->force)
-		return 0;
-	if (r < 0)
-		return bh_oci_fail(&err, 1);
-	r = bh_bundle_delete(&bundle, o->force, &err);
-	bh_bundle_close(&bundle);
 	return r < 0 ? bh_oci_fail(&err, 1) : 0;
 }
 
@@ -190,7 +226,8 @@ const struct bh_command bh_oci_command_delete = {
 	.synopsis = "[OPTIONS] CONTAINER",
 	.summary = "Remove a stopped container",
 	.description = "Removes the cgroup with what is left in it and the state, and calls the poststop hooks. One that is created but was"
-		       " never started is killed first; a running one only with --force.",
+		       " never started is killed first; a running one only with --force. With --regex these are all containers of the state"
+		       " folder whose ids have a match of the POSIX extended regular expression (regex(7)), anywhere unless it is anchored.",
 	.sets = { delete_options },
 	.options_size = sizeof(struct delete_options),
 	.min_arguments = 1,

@@ -17,6 +17,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+/* What this program can do beyond the bare specification, in the words that crun's callers look for. */
+#define ABILITIES "+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF"
+
 #define FIRST_USER_NAMESPACE 0xEFFFFFFDU /* PROC_USER_INIT_INO of the kernel */
 
 struct bh_oci bh_oci;
@@ -236,7 +239,7 @@ int bh_oci_main(int argc, char **argv)
 	if (r < 0)
 		return bh_oci_fail(&err, 1);
 	if (global.version) {
-		printf("%s version %s\ncommit: %s\nspec: " BH_SPEC_VERSION "\n", bh_oci.program, BH_VERSION, BH_VERSION);
+		printf("%s version %s\ncommit: %s\nspec: " BH_SPEC_VERSION "\n" ABILITIES "\n", bh_oci.program, BH_VERSION, BH_VERSION);
 		return 0;
 	}
 	bh_log_set_sink(log_line);
