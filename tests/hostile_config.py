@@ -374,7 +374,7 @@ def try_one(seat, name, expected, config, change):
     wrong = []
     if status == -1:
         wrong.append("hangs")
-    elif status == 1:
+    elif status == 1 or (status == 255 and err.startswith("exec /")):  # the second: the workload's file can't be executed
         wrong += one_line(err)
         if expected == FINE:
             wrong.append("an error: " + err[:300])

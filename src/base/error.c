@@ -72,5 +72,6 @@ void bh_error_clear(struct bh_error *err)
 		return;
 	err->errnum = 0;
 	err->exit_code = 0;
+	err->of_workload = false;
 	err->message[0] = '\0';
 }

@@ -12,15 +12,17 @@
 #pragma once
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct bh_error {
 	int errnum;        /* positive errno, 0 when none applies */
 	int exit_code;     /* the exit status a user should see; 0 = the caller's default */
+	bool of_workload;  /* the workload's last step failed, its execution: everything before has happened */
 	char message[1024]; /* one line, no newline */
 };
 
-#define BH_ERROR_INIT { 0, 0, "" }
+#define BH_ERROR_INIT { 0, 0, false, "" }
 
 /* Sets the message to "FORMAT: strerror(errnum)" (no suffix if errnum is 0). Returns -errnum, or -EINVAL if errnum is 0. */
 int bh_error_set(struct bh_error *err, int errnum, const char *format, ...) __attribute__((format(printf, 3, 4)));

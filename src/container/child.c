@@ -130,7 +130,7 @@ static int stage_join(struct bh_job *job, struct bh_error *err)
 	for (size_t i = 0; i < BH_ARRAY_SIZE(types); i++) {
 		int fd = job->join_fds[types[i]];
 
-		if (fd >= 0 && setns(fd, bh_namespaces[types[i]].flag) < 0)
+		if (fd >= 0 && !job->joined[types[i]] && setns(fd, bh_namespaces[types[i]].flag) < 0)
 			return bh_error_set(err, errno, "join the %s namespace %s", bh_namespaces[types[i]].name, job->spec->namespaces[types[i]].path);
 	}
 	return 0;

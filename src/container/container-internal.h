@@ -22,6 +22,7 @@ enum bh_message_kind {
 	BH_MESSAGE_SECCOMP,  /* from the child: the seccomp listener is attached */
 	BH_MESSAGE_NETWORK,  /* from the child: move the host's devices into this network namespace, then GO */
 	BH_MESSAGE_HOOKS,    /* from the child: run the hooks that belong outside, then GO */
+	BH_MESSAGE_IDMAP,    /* from the child: id-map the attached copy for mount number `value`, then GO */
 };
 
 struct bh_message {
@@ -62,6 +63,7 @@ struct bh_job {
 	bool all_cpus;
 
 	int join_fds[BH_NS_COUNT]; /* namespaces to join, or -1 */
+	bool joined[BH_NS_COUNT];  /* before the user namespace was entered */
 	uint64_t new_flags;        /* CLONE_NEW* of the namespaces to make */
 	bool user_namespace;       /* in a new or a joined one: host root is not our root */
 
@@ -85,7 +87,8 @@ struct bh_job {
 	bool locked_down;      /* the filter is in force */
 	int seccomp_fd;        /* in the caller: the listener, until the agent has it */
 	int rdt_fds[2];        /* `tasks` of the resctrl groups to enter, -1: none */
-	bool network_wanted;   /* in the caller: the child waits for its devices */
+	struct bh_message asked; /* in the caller: what the child waits for, until it is done; kind 0: nothing */
+	int asked_fd;
 	const struct bh_container_exec *exec_request; /* exec, in the caller only */
 
 	/* The child's own. Its fds are closed all at once just before the end (close_range), not one by one. */
@@ -206,6 +209,7 @@ int bh_child_network(struct bh_job *job, struct bh_error *err);
 int bh_caller_network(struct bh_job *job, pid_t pid, struct bh_error *err);
 /* Asks the caller for something and waits until it is done. */
 int bh_child_ask(struct bh_job *job, unsigned kind, struct bh_error *err);
+int bh_child_ask_about(struct bh_job *job, unsigned kind, int value, int fd, struct bh_error *err);
 /* The container's state as hooks and agents get it (runtime-spec runtime.md, "State"). */
 void bh_hook_state_write(const struct bh_spec *spec, const struct bh_hook_state *state, struct bh_buf *out);
 int bh_child_create_hooks(struct bh_job *job, struct bh_error *err);     /* hooks.c */

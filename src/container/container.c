@@ -19,8 +19,8 @@
  *     and fds end with it, so a failure leaves nothing.
  *  5. End of stream on the sync socket after READY means executed; BH_MESSAGE_FAILED from the stub means not.
  *
- * When a user or pid namespace is joined, one more process is needed: it joins them and clones the first process from
- * there as its sibling (CLONE_PARENT), so that it still is the caller's child, and ends.
+ * When a user or pid namespace is joined, or another one beside a user namespace, one more process is needed: it joins them and
+ * clones the first process from there as its sibling (CLONE_PARENT), so that it still is the caller's child, and ends.
  */
 #include "container/container-internal.h"
 
@@ -71,6 +71,7 @@ void bh_job_init(struct bh_job *job)
 		.terminal_fd = -1,
 		.enter_pidfd = -1,
 		.seccomp_fd = -1,
+		.asked_fd = -1,
 		.rdt_fds = { -1, -1 },
 	};
 	for (int i = 0; i < BH_NS_COUNT; i++)
@@ -79,8 +80,8 @@ void bh_job_init(struct bh_job *job)
 
 void bh_job_clear(struct bh_job *job)
 {
-	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd,   &job->init_fd,
-		       &job->root_fd,     &job->nodes_fd,    &job->seccomp_fd,  &job->rdt_fds[0], &job->rdt_fds[1] };
+	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd,    &job->init_fd, &job->nodes_fd,
+		       &job->root_fd,     &job->seccomp_fd,  &job->rdt_fds[0], &job->rdt_fds[1], &job->asked_fd };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(fds); i++)
 		bh_close_fd(fds[i]);
@@ -469,6 +470,19 @@ void bh_job_warn(struct bh_job *job, const char *format, ...)
 		bh_sync_send(job->sync_child, &message, -1);
 }
 
+/* With the rights of the host's root, which end at the user namespace: its owner may have none over a namespace that was made
+ * outside. What only the owner may enter is joined from inside (stage_join). */
+static void join_early(struct bh_job *job)
+{
+	static const enum bh_namespace_type types[] = { BH_NS_NETWORK, BH_NS_IPC, BH_NS_UTS, BH_NS_CGROUP, BH_NS_TIME };
+
+	for (size_t i = 0; job->user_namespace && i < BH_ARRAY_SIZE(types); i++) {
+		int fd = job->join_fds[types[i]];
+
+		job->joined[types[i]] = fd >= 0 && setns(fd, bh_namespaces[types[i]].flag) == 0;
+	}
+}
+
 /* The intermediate process: joins what only children enter (pid) or what decides who owns new namespaces (user). */
 static _Noreturn void intermediate_main(struct bh_job *job)
 {
@@ -479,6 +493,7 @@ static _Noreturn void intermediate_main(struct bh_job *job)
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	if (job->user_namespace && !(job->new_flags & CLONE_NEWUSER) && bh_child_oom_score_before(job, &err) < 0)
 		bh_child_fail(job, &err);
+	join_early(job);
 	for (size_t i = 0; i < BH_ARRAY_SIZE(types); i++) {
 		int fd = job->join_fds[types[i]];
 
@@ -510,11 +525,21 @@ static int clone_through_intermediate(struct bh_job *job, struct bh_container_pr
 	return bh_follow(job, process, BH_MESSAGE_PID, err);
 }
 
+static bool needs_intermediate(const struct bh_job *job)
+{
+	if (job->join_fds[BH_NS_USER] >= 0 || job->join_fds[BH_NS_PID] >= 0)
+		return true;
+	for (int i = 0; job->user_namespace && !job->request->rootless && i < BH_NS_COUNT; i++)
+		if (i != BH_NS_MOUNT && job->join_fds[i] >= 0)
+			return true;
+	return false;
+}
+
 static int clone_process(struct bh_job *job, struct bh_container_process *process, struct bh_error *err)
 {
 	pid_t pid;
 
-	if (job->join_fds[BH_NS_USER] >= 0 || job->join_fds[BH_NS_PID] >= 0)
+	if (needs_intermediate(job))
 		return clone_through_intermediate(job, process, err);
 	pid = bh_job_clone(job, 0, &process->pidfd);
 	if (pid == 0)
@@ -601,13 +626,61 @@ static int take_failure(const struct bh_message *message, const char *command, s
 			err->exit_code = message->exit_code;
 		return bh_error_text(err, message->errnum, "%s", message->text);
 	}
+	if (err)
+		err->of_workload = true;
 	return bh_execve_error(command, message->errnum, err);
+}
+
+/* A bind of the container's own tree, which only the child could copy; the right to map it is ours alone. */
+static int map_copy(struct bh_job *job, pid_t pid, struct bh_error *err)
+{
+	size_t index = (size_t)job->asked.value;
+	bh_auto_free char *path = bh_printf("/proc/%d/ns/user", (int)pid);
+	bh_auto_close int userns = -1;
+	int r;
+
+	if (index >= job->spec->mount_count || !job->mounts[index].inside || job->asked_fd < 0)
+		return bh_error_text(err, EPROTO, "the container's process asks for an id map of no mount");
+	if (job->user_namespace) {
+		userns = bh_namespace_open(AT_FDCWD, path, BH_NS_USER, err);
+		if (userns < 0)
+			return userns;
+	}
+	job->mounts[index].source_fd = job->asked_fd;
+	r = bh_job_map_source(job, index, userns, err);
+	job->mounts[index].source_fd = -1;
+	return r;
+}
+
+/* What has come before the helper told the pid waits for that. */
+static int serve(struct bh_job *job, const struct bh_container_process *process, struct bh_error *err)
+{
+	const struct bh_message go = { .kind = BH_MESSAGE_GO };
+	unsigned kind = job->asked.kind;
+	int r = 0;
+
+	if (process->pid <= 0)
+		return 0;
+	if (job->seccomp_fd >= 0)
+		r = bh_caller_send_listener(job, process->pid, err);
+	if (r < 0 || !kind)
+		return r;
+	if (kind == BH_MESSAGE_NETWORK)
+		r = bh_caller_network(job, process->pid, err);
+	else if (kind == BH_MESSAGE_HOOKS)
+		r = bh_caller_hooks(job, process->pid, err);
+	else
+		r = map_copy(job, process->pid, err);
+	job->asked.kind = 0;
+	bh_close_fd(&job->asked_fd);
+	if (r < 0)
+		return r;
+	r = bh_sync_send(job->sync_caller, &go, -1);
+	return r < 0 ? bh_error_set(err, -r, "talk to the container's first process") : 0;
 }
 
 int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned until, struct bh_error *err)
 {
-	const struct bh_message go = { .kind = BH_MESSAGE_GO };
-
 	for (;;) {
 		struct bh_message message = { 0 };
 		int fd = -1, r = bh_sync_receive(job->sync_caller, &message, &fd);
@@ -626,19 +699,17 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 			job->stdio->ret_terminal_fd = BH_TAKE_FD(fd);
 		if (message.kind == BH_MESSAGE_SECCOMP)
 			job->seccomp_fd = BH_TAKE_FD(fd);
+		if (message.kind == BH_MESSAGE_NETWORK || message.kind == BH_MESSAGE_HOOKS || message.kind == BH_MESSAGE_IDMAP) {
+			job->asked = message;
+			bh_close_fd(&job->asked_fd);
+			job->asked_fd = BH_TAKE_FD(fd);
+		}
 		bh_close_fd(&fd);
-		job->network_wanted |= message.kind == BH_MESSAGE_NETWORK;
 		r = 0;
 		if (message.kind == BH_MESSAGE_PID)
 			r = take_pid(job, process, message.value, err);
-		else if (message.kind == BH_MESSAGE_HOOKS)
-			r = bh_caller_hooks(job, process->pid, err);
-		if (r == 0 && job->seccomp_fd >= 0 && process->pid > 0)
-			r = bh_caller_send_listener(job, process->pid, err);
-		if (r == 0 && job->network_wanted && process->pid > 0)
-			r = bh_caller_network(job, process->pid, err);
-		if (r == 0 && message.kind == BH_MESSAGE_HOOKS)
-			r = bh_sync_send(job->sync_caller, &go, -1);
+		if (r == 0)
+			r = serve(job, process, err);
 		if (r < 0 || message.kind == until)
 			return r;
 	}

@@ -255,8 +255,13 @@ int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err)
 
 int bh_child_ask(struct bh_job *job, unsigned kind, struct bh_error *err)
 {
-	struct bh_message message = { .kind = kind };
-	int r = bh_sync_send(job->sync_child, &message, -1);
+	return bh_child_ask_about(job, kind, 0, -1, err);
+}
+
+int bh_child_ask_about(struct bh_job *job, unsigned kind, int value, int fd, struct bh_error *err)
+{
+	struct bh_message message = { .kind = kind, .value = value };
+	int r = bh_sync_send(job->sync_child, &message, fd);
 
 	if (r < 0)
 		return bh_error_set(err, -r, "talk to the caller");

@@ -19,12 +19,10 @@ int bh_child_network(struct bh_job *job, struct bh_error *err)
 
 int bh_caller_network(struct bh_job *job, pid_t pid, struct bh_error *err)
 {
-	const struct bh_message go = { .kind = BH_MESSAGE_GO };
 	bh_auto_free char *path = bh_printf("/proc/%d/ns/net", (int)pid);
 	bh_auto_close int netns = bh_namespace_open(AT_FDCWD, path, BH_NS_NETWORK, err);
 	int r = netns < 0 ? netns : 0;
 
-	job->network_wanted = false;
 	for (size_t i = 0; r == 0 && i < job->spec->net_device_count; i++) {
 		const struct bh_spec_net_device *d = &job->spec->net_devices[i];
 
@@ -33,8 +31,5 @@ int bh_caller_network(struct bh_job *job, pid_t pid, struct bh_error *err)
 			return bh_error_prefix(err, "linux.netDevices.%s", d->host_name);
 		bh_explain("network", "interface", d->host_name, "moved", d->name && *d->name ? d->name : d->host_name);
 	}
-	if (r < 0)
-		return r;
-	r = bh_sync_send(job->sync_caller, &go, -1);
-	return r < 0 ? bh_error_set(err, -r, "talk to the container's first process") : 0;
+	return r;
 }

@@ -472,7 +472,9 @@ static int copy_in_turn(struct bh_job *job, size_t index, struct bh_error *err)
 	if (prepared->source_fd < 0)
 		return prepared->source_fd;
 	r = bh_check_proc_mount(m, prepared, err);
-	return r < 0 || !prepared->inside ? r : bh_job_map_source(job, index, -1, err);
+	if (r < 0 || !prepared->inside || !(m->uid_mapping_count || prepared->options.idmap || prepared->options.recursive_idmap))
+		return r;
+	return bh_child_ask_about(job, BH_MESSAGE_IDMAP, (int)index, prepared->source_fd, err);
 }
 
 int bh_child_mounts(struct bh_job *job, struct bh_error *err)
@@ -484,8 +486,13 @@ int bh_child_mounts(struct bh_job *job, struct bh_error *err)
 		if (r == 0)
 			r = place(job, m, &job->mounts[i], err);
 
+		/* Docker's users know these words. */
 		if (r < 0) {
-			bh_error_prefix(err, "mount %s", m->destination);
+			bh_error_prefix(err, "error during container init: error mounting \"%s\" to rootfs at \"%s\"",
+					m->source ? m->source :
+					m->type   ? m->type :
+						    "",
+					m->destination);
 			return r;
 		}
 	}

@@ -289,8 +289,10 @@ static json_object *find_value(json_object *object, const char *name)
 	if (json_object_object_get_ex(object, name, &value))
 		return value;
 	json_object_object_foreach(object, key, other)
+	{
 		if (strcasecmp(key, name) == 0)
 			return other;
+	}
 	return NULL;
 }
 

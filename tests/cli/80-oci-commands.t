@@ -88,6 +88,13 @@ for command in create start state kill delete run exec ps list pause resume upda
 	like "$status:$out" "^0:.*bulkhead-oci $command" "$command --help"
 done
 like "$(oci create --help)" '--bundle.*--console-socket.*--no-new-keyring.*--no-pivot.*--pid-file.*--pidfd-socket.*--preserve-fds' "create --help lists its flags"
+like "$(oci --help)" 'bulkhead-oci - Open Container Initiative runtime' "the name, as runc says its own"
+for signal in HUP INT QUIT TERM; do
+	oci create --bundle "$WORK/a" ended
+	run oci kill ended "$signal"
+	ok "SIG$signal ends a created container" within 5 eval '[ "$(oci state ended | jq -r .status)" = stopped ]'
+	oci delete ended
+done
 run oci --version
 like "$out" '^bulkhead-oci version [0-9.]+.*spec: 1\..*\+SYSTEMD .*\+SECCOMP' "--version"
 ln -s "$BUILD/bulkhead" "$WORK/runc"

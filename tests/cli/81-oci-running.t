@@ -189,6 +189,39 @@ oci kill two KILL
 ok "KILL ends them all" within 5 eval '[ -z "$(for p in '"$(tr '\n' ' ' <<<"$pids")"'; do [ -e /proc/$p ] && ! grep -q "State:.Z" /proc/$p/status && echo $p; done)" ]'
 oci delete --force two
 
+# --- words of others --------------------------------------------------------------------------------------------------------
+
+# Scripts and drivers look for these in runc's debug log.
+oci_config a '.process.args = ["sleep", "1000"]'
+run oci --debug run -d --bundle "$WORK/a" three
+for words in "nsexec container setup" "child process in init()" "init: closing the pipe to signal completion"; do
+	like "$err" "level=debug msg=\"$words" "--debug run tells of: $words"
+done
+run oci --debug exec three true
+for words in "nsexec container setup" "child process in init()" "setns_init: about to exec"; do
+	like "$err" "level=debug msg=\"$words" "--debug exec tells of: $words"
+done
+oci_process='{"terminal": false, "cwd": "/", "args": ["true"], "env": ["PATH=/bin"], "execCPUAffinity": {"initial": "0"}}'
+echo "$oci_process" >"$WORK/process.json"
+run oci --debug exec --process "$WORK/process.json" three
+like "$status:$err" '^0:.*nsexec: affinity: 0x1"' "and of the CPUs it begins on"
+oci delete --force three
+
+# Go's readers take a key in any case, the exact one first.
+oci_config a '.process.args = ["sh", "-c", "hostname"] | .HostName = "other" | .hostname = "exact"'
+run oci run --bundle "$WORK/a" three
+is "$status:$out" "0:exact" "two keys that differ in case: the exact one"
+oci_config a 'del(.hostname)'
+run oci run --bundle "$WORK/a" three
+is "$status:$out" "0:other" "a key in another case"
+
+# What can't be executed says so on its own, and is no failure of the runtime.
+printf '#!/no/such/interpreter\n' >"$WORK/a/rootfs/script"
+chmod +x "$WORK/a/rootfs/script"
+oci_config a '.process.args = ["/script"]'
+run oci --log "$WORK/run.log" run --bundle "$WORK/a" three
+is "$status:$err:$(cat "$WORK/run.log")" "255:exec /script: no such file or directory:" "a script without its interpreter"
+
 # --- many -------------------------------------------------------------------------------------------------------------------
 
 oci_bundle b

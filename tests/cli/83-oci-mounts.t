@@ -52,6 +52,14 @@ mounts "[$(bind "$WORK/source" /mnt bind), $(bind "$WORK/covered" /mnt/sub bind)
 is "$status:$out" $'0:one\ntwo\n/mnt\n/mnt/sub' "mounts lie on each other in the order of the configuration"
 mounts "[$(bind "$WORK/source" /mnt bind), $(bind "$WORK/covered" /mnt/sub bind), $(bind "$WORK/a/rootfs/mnt" "$WORK/a/rootfs/final" rbind)]" 'cat /final/sub/file'
 is "$status:$out" "0:two" "a bind of the container's own tree has what was mounted there before"
+cp "$WORK/plain.json" "$WORK/plain.kept"
+for userns in '' '.linux.namespaces += [{type: "user"}] | .linux.uidMappings = [{containerID: 0, hostID: 0, size: 65536}] | .linux.gidMappings = .linux.uidMappings'; do
+	jq "${userns:-.}" "$WORK/plain.kept" >"$WORK/plain.json"
+	mounts "[$(bind "$WORK/covered" /mnt bind), $(bind "$WORK/a/rootfs/mnt" /final bind |
+		jq -c '.uidMappings = [{containerID: 0, hostID: 500, size: 100}] | .gidMappings = .uidMappings')]" 'stat -c %u /mnt/file /final/file'
+	is "$status:$out" $'0:0\n500' "and may be id-mapped${userns:+, in a user namespace too}"
+done
+mv "$WORK/plain.kept" "$WORK/plain.json"
 ln -s ../tmp/target "$WORK/a/rootfs/etc/link"
 mounts "[$(bind "$WORK/source/file" /etc/link bind)]" 'cat /etc/link /tmp/target'
 is "$status:$out" $'0:one\none' "a link is followed inside the root, also to what isn't there yet"

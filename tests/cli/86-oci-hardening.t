@@ -217,6 +217,19 @@ shell userns 'touch /owned/file; id -u; cat /proc/1/root/etc/passwd >/dev/null &
 go userns
 like "$out" "^0" "15: root inside"
 is "$(stat -c %u "$WORK/owned/file" 2>/dev/null)" 100000 "15: is somebody else outside"
+fresh joined
+chmod 777 "$WORK/joined/rootfs"
+unshare -n sleep 1000 &
+holder=$!
+ok "15: a network namespace of the host's" within 5 eval '! [ "/proc/$holder/ns/net" -ef /proc/self/ns/net ]'
+oci_config joined '.linux.namespaces |= map(if .type == "network" then .path = "/proc/'"$holder"'/ns/net" else . end) + [{type: "user"}] |
+	.linux.uidMappings = [{containerID: 0, hostID: 100000, size: 65536}] | .linux.gidMappings = .linux.uidMappings |
+	.mounts |= map(select(.type != "cgroup" and .type != "sysfs"))'
+shell joined 'readlink /proc/self/ns/net; ip link set lo up 2>&1'
+go joined
+is "${out%%$'\n'*}" "$(readlink "/proc/$holder/ns/net")" "15: it is joined"
+like "$out" "Operation not permitted" "15: and root of the user namespace has no right to it"
+kill "$holder"
 
 # --- 16, 21: state and pids ---------------------------------------------------------------------------------------------------------
 

@@ -161,7 +161,7 @@ static void test_refused_options(void **state)
 	s = fixture(state);
 	bh_spec_add_mount(s, "/x", "", "", "");
 	assert_int_equal(run(s, "true"), 125);
-	expect_error("mount /x: the mount has no type");
+	expect_error("error during container init: error mounting \"\" to rootfs at \"/x\": the mount has no type");
 	s = fixture(state);
 	bh_spec_add_mount(s, "/x", "bind", "", "bind");
 	assert_int_equal(run(s, "true"), 125);

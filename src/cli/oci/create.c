@@ -165,6 +165,11 @@ static int run(void *arg, int argc, char **argv)
 	(void)argc;
 	if (r == 0)
 		r = make(o, argv[0], true, &console, &bundle, &err);
+	/* As a shell would say it. It isn't a failure of the runtime, so the log has nothing of it. */
+	if (r < 0 && err.of_workload) {
+		fprintf(stderr, "%s\n", err.message);
+		return 255;
+	}
 	if (r < 0) {
 		bh_error_prefix(&err, "%s run failed: unable to start container process", bh_oci.program);
 		return bh_oci_fail(&err, 1);
