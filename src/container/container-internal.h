@@ -22,6 +22,7 @@ enum bh_message_kind {
 	BH_MESSAGE_SECCOMP,  /* from the child: the seccomp listener is attached */
 	BH_MESSAGE_NETWORK,  /* from the child: move the host's devices into this network namespace, then GO */
 	BH_MESSAGE_HOOKS,    /* from the child: run the hooks that belong outside, then GO */
+	BH_MESSAGE_COPY,     /* from the child: the copy for mount number `value` is wanted, with GO */
 	BH_MESSAGE_IDMAP,    /* from the child: id-map the attached copy for mount number `value`, then GO */
 };
 
@@ -45,6 +46,7 @@ struct bh_job_mount {
 	struct bh_mount_options options;
 	int source_fd; /* binds: the detached copy (or, without the mount API, O_PATH of the source) */
 	char *inside;  /* binds of a part of the container's own root: its path there, looked up when its turn comes */
+	bool from_caller; /* the same, but the caller makes the copy when the child asks for it */
 	bool in_turn;  /* the child makes the copy when its turn comes: the mount table lists mounts in the order of their making */
 };
 
@@ -210,6 +212,7 @@ int bh_caller_network(struct bh_job *job, pid_t pid, struct bh_error *err);
 /* Asks the caller for something and waits until it is done. */
 int bh_child_ask(struct bh_job *job, unsigned kind, struct bh_error *err);
 int bh_child_ask_about(struct bh_job *job, unsigned kind, int value, int fd, struct bh_error *err);
+int bh_child_ask_for(struct bh_job *job, unsigned kind, int value, int *ret_fd, struct bh_error *err);
 /* The container's state as hooks and agents get it (runtime-spec runtime.md, "State"). */
 void bh_hook_state_write(const struct bh_spec *spec, const struct bh_hook_state *state, struct bh_buf *out);
 int bh_child_create_hooks(struct bh_job *job, struct bh_error *err);     /* hooks.c */

@@ -219,19 +219,20 @@ static const char *path_inside(const struct bh_job *job, const char *path)
 }
 
 /*
- * From inside a user namespace the source might be out of reach, and could not be id-mapped; an fd in /proc shows a mount of
- * our own namespace, which the child can't copy; and the child's namespace has left the peer groups that a shared or slave copy
- * belongs to.
+ * The child makes a copy when its turn comes, unless it can't: from inside a user namespace the source might be out of reach,
+ * and could not be id-mapped; and an fd in /proc shows a mount of our own namespace, which the child can't copy.
  */
-static bool can_copy_in_turn(const struct bh_job *job, const struct bh_spec_mount *m, const struct bh_mount_options *o)
+static bool must_copy_early(const struct bh_job *job, const struct bh_spec_mount *m, const struct bh_mount_options *o)
+{
+	return job->user_namespace || o->idmap || o->recursive_idmap || m->uid_mapping_count || bh_has_prefix(m->source, "/proc/");
+}
+
+/* The child's namespace has left the peer groups that a shared or slave copy belongs to. So it asks us for the copy, in turn. */
+static bool belongs_to_peers(const struct bh_job *job, const struct bh_mount_options *o)
 {
 	const char *root = job->spec->rootfs_propagation;
 
-	if (job->user_namespace || o->idmap || o->recursive_idmap || m->uid_mapping_count || bh_has_prefix(m->source, "/proc/"))
-		return false;
-	if (root && (strstr(root, "shared") || strstr(root, "slave")))
-		return false;
-	return o->propagation != MS_SHARED && o->propagation != MS_SLAVE;
+	return (root && (strstr(root, "shared") || strstr(root, "slave"))) || o->propagation == MS_SHARED || o->propagation == MS_SLAVE;
 }
 
 static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
@@ -249,9 +250,11 @@ static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
 		prepared->inside = bh_strdup(path_inside(job, m->source));
 		if (prepared->inside)
 			return 0;
-		prepared->in_turn = can_copy_in_turn(job, m, o);
-		if (prepared->in_turn)
+		if (!must_copy_early(job, m, o)) {
+			prepared->from_caller = belongs_to_peers(job, o);
+			prepared->in_turn = !prepared->from_caller;
 			return 0;
+		}
 		prepared->source_fd = bh_job_copy_source(job, m->source, o->recursive_bind, err);
 		if (prepared->source_fd < 0)
 			return prepared->source_fd;
@@ -652,11 +655,29 @@ static int map_copy(struct bh_job *job, pid_t pid, struct bh_error *err)
 	return r;
 }
 
+/* The copy that the child asks for when its turn comes. */
+static int copy_for_child(struct bh_job *job, int *ret_fd, struct bh_error *err)
+{
+	size_t index = (size_t)job->asked.value;
+	int fd;
+
+	if (index >= job->spec->mount_count || !job->mounts[index].from_caller)
+		return bh_error_text(err, EPROTO, "the container's process asks for a copy of no mount");
+	fd = bh_job_copy_source(job, job->spec->mounts[index].source, job->mounts[index].options.recursive_bind, err);
+	if (fd < 0) {
+		bh_error_prefix(err, "mount %s", job->spec->mounts[index].destination);
+		return fd;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
 /* What has come before the helper told the pid waits for that. */
 static int serve(struct bh_job *job, const struct bh_container_process *process, struct bh_error *err)
 {
 	const struct bh_message go = { .kind = BH_MESSAGE_GO };
 	unsigned kind = job->asked.kind;
+	bh_auto_close int answer = -1;
 	int r = 0;
 
 	if (process->pid <= 0)
@@ -669,14 +690,21 @@ static int serve(struct bh_job *job, const struct bh_container_process *process,
 		r = bh_caller_network(job, process->pid, err);
 	else if (kind == BH_MESSAGE_HOOKS)
 		r = bh_caller_hooks(job, process->pid, err);
+	else if (kind == BH_MESSAGE_COPY)
+		r = copy_for_child(job, &answer, err);
 	else
 		r = map_copy(job, process->pid, err);
 	job->asked.kind = 0;
 	bh_close_fd(&job->asked_fd);
 	if (r < 0)
 		return r;
-	r = bh_sync_send(job->sync_caller, &go, -1);
+	r = bh_sync_send(job->sync_caller, &go, answer);
 	return r < 0 ? bh_error_set(err, -r, "talk to the container's first process") : 0;
+}
+
+static bool is_asked(unsigned kind)
+{
+	return kind == BH_MESSAGE_NETWORK || kind == BH_MESSAGE_HOOKS || kind == BH_MESSAGE_IDMAP || kind == BH_MESSAGE_COPY;
 }
 
 int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned until, struct bh_error *err)
@@ -699,7 +727,7 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 			job->stdio->ret_terminal_fd = BH_TAKE_FD(fd);
 		if (message.kind == BH_MESSAGE_SECCOMP)
 			job->seccomp_fd = BH_TAKE_FD(fd);
-		if (message.kind == BH_MESSAGE_NETWORK || message.kind == BH_MESSAGE_HOOKS || message.kind == BH_MESSAGE_IDMAP) {
+		if (is_asked(message.kind)) {
 			job->asked = message;
 			bh_close_fd(&job->asked_fd);
 			job->asked_fd = BH_TAKE_FD(fd);

@@ -461,14 +461,20 @@ static int copy_in_turn(struct bh_job *job, size_t index, struct bh_error *err)
 {
 	const struct bh_spec_mount *m = &job->spec->mounts[index];
 	struct bh_job_mount *prepared = &job->mounts[index];
-	int r;
+	int r = 0;
 
 	if (prepared->inside)
 		prepared->source_fd = copy_from_inside(job, prepared, err);
 	else if (prepared->in_turn)
 		prepared->source_fd = bh_job_copy_source(job, m->source, prepared->options.recursive_bind, err);
+	else if (prepared->from_caller)
+		r = bh_child_ask_for(job, BH_MESSAGE_COPY, (int)index, &prepared->source_fd, err);
 	else
 		return 0;
+	if (r == 0 && prepared->from_caller && prepared->source_fd < 0)
+		r = bh_error_text(err, EPROTO, "the caller has sent no copy of %s", m->source);
+	if (r < 0)
+		return r;
 	if (prepared->source_fd < 0)
 		return prepared->source_fd;
 	r = bh_check_proc_mount(m, prepared, err);

@@ -79,6 +79,26 @@ oci_config a '.process.cwd = "/not/there/yet" | .process.args = ["pwd"]'
 run oci run --bundle "$WORK/a" one
 is "$status:$out" "0:/not/there/yet" "a working directory is made although the root is read-only"
 
+# --- order ------------------------------------------------------------------------------------------------------------------
+
+# Shared and slave binds keep their peers outside, which only the caller can see to; the table has them in their turn all the same.
+cp "$WORK/plain.json" "$WORK/a/config.json"
+mkdir -p "$WORK/peers"
+mount --bind "$WORK/peers" "$WORK/peers"
+mount --make-private "$WORK/peers"
+mount --make-shared "$WORK/peers"
+peers=$(awk -v p="$WORK/peers" '$5 == p { sub("shared:", "master:", $7); print $7 }' /proc/self/mountinfo)
+oci_config a '.mounts += [{destination: "/mnt/1", type: "tmpfs"}, {destination: "/mnt/2", type: "bind", source: "'"$WORK/peers"'", options: ["bind", "slave"]},
+	{destination: "/mnt/3", type: "bind", source: "/etc", options: ["bind"]},
+	{destination: "/mnt/4", type: "bind", source: "'"$WORK/peers"'", options: ["rbind", "rshared"]}, {destination: "/mnt/5", type: "tmpfs"}] |
+	.process.args = ["awk", "$5 ~ \"^/mnt/\" { sub(\" - .*\", \"\"); sub(\"shared:[0-9]+\", \"shared\"); $1 = $2 = $3 = $4 = $6 = \"\"; print }", "/proc/self/mountinfo"]'
+run oci run --bundle "$WORK/a" one
+is "$status:$(xargs <<<"$out")" "0:/mnt/1 /mnt/2 $peers /mnt/3 /mnt/4 shared $peers /mnt/5" "shared and slave binds are mounted in their turn"
+oci_config a '.mounts += [{destination: "/mnt/6", type: "bind", source: "/no/such/source", options: ["bind", "slave"]}]'
+run oci run --bundle "$WORK/a" one
+like "$status:$err" '^1:.*mount /mnt/6: .*/no/such/source: No such file' "a slave bind without its source"
+umount "$WORK/peers"
+
 # --- devices ----------------------------------------------------------------------------------------------------------------
 
 cp "$WORK/plain.json" "$WORK/a/config.json"
