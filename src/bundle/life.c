@@ -3,6 +3,7 @@
 #include "bundle/bundle-internal.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "linux/syscall.h"
 
 #include <errno.h>
@@ -61,6 +62,11 @@ int bh_bundle_start(struct bh_bundle *b, struct bh_error *err)
 	if (r < 0) {
 		bh_pidfd_send_signal(b->pidfd, SIGKILL);
 		return r;
+	}
+	if (!b->spec.process.args.count) {
+		/* The specification wants an error, crun and OCI's validation programs have an exit status of 0: it is said, and no more. */
+		bh_log(BH_LOG_ERROR, "the configuration of container %s has no process: there was nothing to start", b->id);
+		return 0;
 	}
 	b->status = BH_BUNDLE_RUNNING;
 	r = bh_bundle_run_hooks(b, &b->spec.hooks.poststart, "poststart", err);

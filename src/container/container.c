@@ -98,11 +98,14 @@ void bh_job_clear(struct bh_job *job)
 	bh_strv_clear(&job->environment);
 }
 
-static int check_spec(const struct bh_spec *spec, bool no_pivot, struct bh_error *err)
+static int check_spec(const struct bh_job *job, bool no_pivot, struct bh_error *err)
 {
-	if (!spec->has_process && !spec->process.args.count)
+	const struct bh_spec *spec = job->spec;
+
+	/* A process is needed for the start only (config.md). */
+	if (!spec->has_process && !spec->process.args.count && job->run)
 		return bh_error_text(err, EINVAL, "the configuration has no process");
-	if (!spec->process.args.count)
+	if (spec->has_process && !spec->process.args.count)
 		return bh_error_text(err, EINVAL, "the configuration has no command to run");
 	if (!spec->namespaces[BH_NS_MOUNT].present)
 		return bh_error_text(err, EINVAL, "linux.namespaces: a container needs a mount namespace of its own");
@@ -401,7 +404,7 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	job->no_new_keyring = request->no_new_keyring;
 	r = request->rootless ? bh_rootless_enter(job->spec, err) : 0;
 	if (r == 0)
-		r = check_spec(job->spec, request->no_pivot, err);
+		r = check_spec(job, request->no_pivot, err);
 	bh_job_take_labels(job);
 	if (r == 0)
 		r = bh_check_schedule(job->spec, job->process, err);
@@ -720,7 +723,7 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 		if (r <= 0)
 			return bh_error_text(err, ECHILD, "the container's process ended before it was ready");
 		if (message.kind == BH_MESSAGE_ERROR || message.kind == BH_MESSAGE_FAILED)
-			return take_failure(&message, job->process->args.items[0], err);
+			return take_failure(&message, job->process->args.count ? job->process->args.items[0] : NULL, err);
 		if (message.kind == BH_MESSAGE_WARNING)
 			bh_warn("%s", message.text);
 		if (message.kind == BH_MESSAGE_TERMINAL && job->stdio)

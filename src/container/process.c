@@ -172,6 +172,8 @@ int bh_child_working_directory(struct bh_job *job, struct bh_error *err)
 	const char *path = job->process->cwd;
 	int r;
 
+	if (!job->process->args.count)
+		return 0;
 	if (!path || *path != '/')
 		return bh_error_text(err, EINVAL, "the working directory '%.200s' is not absolute", path ? path : "");
 	/* pivot_root has left us there already. */
@@ -374,11 +376,23 @@ static int search_path(struct bh_job *job, const char *name, struct bh_error *er
 	return denied ? bh_exec_error(name, denied, err) : not_found(name, err);
 }
 
+/* Without a process the container is there until the start, which then has nothing to start. */
+static int wait_for_nothing(struct bh_job *job, struct bh_error *err)
+{
+	int r = bh_child_wait_for_start(job, err);
+
+	if (r == 0)
+		_exit(0);
+	return r;
+}
+
 int bh_child_find_executable(struct bh_job *job, struct bh_error *err)
 {
-	const char *name = job->process->args.items[0];
+	const char *name = job->process->args.count ? job->process->args.items[0] : NULL;
 	int r;
 
+	if (!name)
+		return wait_for_nothing(job, err);
 	if (!*name)
 		return not_found(name, err);
 	if (!strchr(name, '/'))

@@ -151,6 +151,25 @@ run oci run --detach=false --console-socket "$WORK/x" --bundle "$WORK/a" two
 like "$status:$err" '^1:.*cannot use console socket if runc will not detach or allocate tty' "and the socket is of no use in the foreground"
 oci_config a '.process.terminal = false'
 
+# --- without a process -------------------------------------------------------------------------------------------------------
+
+cp "$WORK/a/config.json" "$WORK/with-process.json"
+oci_config a 'del(.process) | .hooks = {poststart: [{path: "/bin/false"}]}'
+run oci run --bundle "$WORK/a" two
+like "$status:$err" '^1:.*the configuration has no process' "run needs a process"
+run_is 0 "create doesn't" oci create --bundle "$WORK/a" two
+is "$(oci state two | jq -r .status)" created "it is there"
+is "$(oci exec --cwd / two hostname)" "$(jq -r .hostname "$WORK/a/config.json")" "and can be entered"
+run oci start two
+like "$status:$err" '^0:.*level=error.*container two has no process' "start has nothing to start, and says so"
+ok "then it has stopped" within 5 eval '[ "$(oci state two | jq -r .status)" = stopped ]'
+run_is 0 "and can be deleted" oci delete two
+oci create --bundle "$WORK/a" two
+oci kill two
+ok "SIGTERM ends it as well" within 5 eval '[ "$(oci state two | jq -r .status)" = stopped ]'
+oci delete two
+cp "$WORK/with-process.json" "$WORK/a/config.json"
+
 # --- where errors go --------------------------------------------------------------------------------------------------------
 
 run oci --log "$WORK/log" --log-format json state none
