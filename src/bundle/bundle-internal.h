@@ -8,9 +8,14 @@
 #define BH_BUNDLE_INIT "init"
 #define BH_BUNDLE_CGROUPS "cgroups"
 #define BH_BUNDLE_SOCKET "start.sock"
+#define BH_BUNDLE_MOUNT "mount"
 
 /* The folder of the notify socket, its mount and its variable; notify.c. */
 int bh_bundle_prepare_notify(struct bh_bundle *bundle, const char *manager, struct bh_error *err);
+/* host-root.c: a container without a mount namespace; its root as a detached mount, on record; and that mount's end. */
+bool bh_bundle_shares_mounts(const struct bh_bundle *bundle);
+int bh_bundle_make_root(struct bh_bundle *bundle, int *ret_mount_fd, struct bh_error *err);
+int bh_bundle_detach_root(struct bh_bundle *bundle, struct bh_error *err);
 /* Where its cgroup is. Borrows from the bundle. */
 struct bh_compartment_place bh_bundle_place(const struct bh_bundle *bundle);
 /* Takes down where the cgroup is, in memory and in the state folder. `cgroup` may be NULL. */

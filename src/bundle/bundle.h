@@ -7,6 +7,7 @@
  *	ROOT/<id>/record      one line of JSON (below), then config.json as it was read. Its rename makes the container exist
  *	ROOT/<id>/cgroups     where its cgroup is: the systemd unit, then bh_cgroup_paths, each ended by a NUL
  *	ROOT/<id>/init        a link that leads nowhere; its text is the first process: pid and start time (BH_BUNDLE_INIT)
+ *	ROOT/<id>/mount       without a mount namespace: the id of the mount that is its root on the host (bh_mount_id)
  *	ROOT/<id>/start.sock  where the created process waits; removed by `start`, so it tells `created` from `running`
  *
  * The folder is made exclusively, which makes ids unique, and is locked while it is being made. Everything else is read

@@ -7,6 +7,7 @@
  *	2 start.sock          for `create`
  *	3 record              names every folder that the cgroup may get, and the unit
  *	4 cgroup
+ *	  mount               for a container without a mount namespace
  *	5 first process       ends with us until it is released; in its cgroup from its first moment
  *	6 cgroups, init link, pid file, terminal
  *	7 release             it waits at start.sock, or runs
@@ -32,6 +33,7 @@ struct making {
 	struct bh_buf config;
 	struct bh_compartment compartment;
 	const struct bh_container_create *start; /* under way */
+	int root_mount;                          /* see host-root.c */
 	int start_socket;
 	bool linked; /* the init link is written */
 };
@@ -249,6 +251,8 @@ static int restore_process(struct making *m, struct bh_error *err)
 	struct bh_bundle_restore request = { .criu = q->restore, .stdio = q->stdio, .restored = restored, .context = m };
 	int r = bh_isolation_driver_find(NULL, &m->bundle.driver, err);
 
+	if (r == 0 && bh_bundle_shares_mounts(&m->bundle))
+		r = bh_error_text(err, EINVAL, "a container without a mount namespace of its own cannot be restored");
 	if (r == 0)
 		r = bh_cgroup_make(&cgroup, &m->compartment.cgroup, err);
 	request.cgroup = m->compartment.cgroup;
@@ -289,6 +293,12 @@ static int run_process(struct making *m, struct bh_error *err)
 
 	if (q->restore)
 		return restore_process(m, err);
+	if (bh_bundle_shares_mounts(b) && b->owner == 0) {
+		r = bh_bundle_make_root(b, &m->root_mount, err);
+		if (r < 0)
+			return r;
+		request.rootfs.mount_fd = m->root_mount;
+	}
 	r = bh_isolation_driver_find(NULL, &b->driver, err);
 	m->start = &request;
 	if (r == 0)
@@ -309,6 +319,8 @@ static void undo(struct making *m)
 	/* The folder is ours only if take_id got it. */
 	if ((m->compartment.process.pidfd >= 0 || m->compartment.cgroup) && m->bundle.driver)
 		m->bundle.driver->abandon(&m->compartment);
+	if (m->root_mount >= 0)
+		bh_bundle_detach_root(&m->bundle, NULL);
 	if (m->bundle.id)
 		bh_remove_tree_at(m->bundle.root_fd, m->bundle.id, NULL);
 	if (m->linked && m->request->pid_file)
@@ -317,7 +329,9 @@ static void undo(struct making *m)
 
 int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *ret_bundle, struct bh_error *err)
 {
-	struct making m = { .request = request, .bundle = BH_BUNDLE_INIT_VALUE, .compartment = BH_COMPARTMENT_INIT, .start_socket = -1 };
+	struct making m = {
+		.request = request, .bundle = BH_BUNDLE_INIT_VALUE, .compartment = BH_COMPARTMENT_INIT, .start_socket = -1, .root_mount = -1
+	};
 	static int (*const steps[])(struct making *, struct bh_error *) = { load_config, take_id, make_socket, make_notify, fill_bundle, run_process };
 	int r = bh_bundle_check_id(request->id, err);
 
@@ -335,6 +349,7 @@ int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *r
 		bh_cgroup_free(m.compartment.cgroup);
 	}
 	bh_close_fd(&m.start_socket);
+	bh_close_fd(&m.root_mount);
 	bh_buf_clear(&m.config);
 	return r;
 }

@@ -159,6 +159,8 @@ int bh_bundle_remove(struct bh_bundle *b, struct bh_error *err)
 	struct bh_compartment_place place = bh_bundle_place(b);
 	int r = b->cgroups.count || b->cgroup_unit ? b->driver->destroy(&place, err) : 0;
 
+	if (r == 0 && (!b->has_spec || bh_bundle_shares_mounts(b)))
+		r = bh_bundle_detach_root(b, err);
 	return r < 0 ? r : bh_remove_tree_at(b->root_fd, b->id, err);
 }
 

@@ -217,7 +217,10 @@ int bh_mount_cgroups(struct bh_job *job, const struct bh_spec_mount *m, const st
 	if (r < 0)
 		return r;
 	if (bh_linux_has(BH_CALL_MOUNT_API)) {
-		const struct bh_mount_options all = { .recursive_set = o.set | (readonly ? MOUNT_ATTR_RDONLY : 0) };
+		/* Binds on the host's own tree are peers of what they show. */
+		const struct bh_mount_options all = { .recursive_set = o.set | (readonly ? MOUNT_ATTR_RDONLY : 0),
+						      .propagation = job->host_mounts ? MS_PRIVATE : 0,
+						      .propagation_recursive = true };
 
 		r = bh_mount_set(fd, &all, err);
 	} else if (readonly) {

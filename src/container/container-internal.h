@@ -67,6 +67,7 @@ struct bh_job {
 	int join_fds[BH_NS_COUNT]; /* namespaces to join, or -1 */
 	bool joined[BH_NS_COUNT];  /* before the user namespace was entered */
 	uint64_t new_flags;        /* CLONE_NEW* of the namespaces to make */
+	bool host_mounts;          /* no mount namespace: the caller's */
 	bool user_namespace;       /* in a new or a joined one: host root is not our root */
 
 	int enter_pidfd;           /* exec: whose namespaces; -1: the files in join_fds */

@@ -107,8 +107,6 @@ static int check_spec(const struct bh_job *job, bool no_pivot, struct bh_error *
 		return bh_error_text(err, EINVAL, "the configuration has no process");
 	if (spec->has_process && !spec->process.args.count)
 		return bh_error_text(err, EINVAL, "the configuration has no command to run");
-	if (!spec->namespaces[BH_NS_MOUNT].present)
-		return bh_error_text(err, EINVAL, "linux.namespaces: a container needs a mount namespace of its own");
 	if (spec->hostname && *spec->hostname && !spec->namespaces[BH_NS_UTS].present)
 		return bh_error_text(err, EINVAL, "hostname: unable to set hostname without a private UTS namespace");
 	if (spec->domainname && *spec->domainname && !spec->namespaces[BH_NS_UTS].present)
@@ -118,6 +116,20 @@ static int check_spec(const struct bh_job *job, bool no_pivot, struct bh_error *
 	if (spec->time_offsets.set && !spec->namespaces[BH_NS_TIME].present)
 		return bh_error_text(err, EINVAL,
 				     "linux.timeOffsets: time namespace offsets specified, but time namespace isn't enabled in the config");
+	return 0;
+}
+
+/* Without a mount namespace of its own all that it mounts lies below one mount, which the caller has made and takes off again. */
+static int check_host_mounts(const struct bh_job *job, struct bh_error *err)
+{
+	const struct bh_container_create *q = job->request;
+
+	if (job->spec->namespaces[BH_NS_MOUNT].present)
+		return 0;
+	if (q->rootless || job->spec->namespaces[BH_NS_USER].present)
+		return bh_error_text(err, EINVAL, "linux.namespaces: beside a user namespace a container needs a mount namespace of its own");
+	if (q->rootfs.mount_fd < 0 || !q->rootfs.path || q->file_count)
+		return bh_error_text(err, EINVAL, "linux.namespaces: a container needs a mount namespace of its own");
 	return 0;
 }
 
@@ -405,6 +417,9 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	r = request->rootless ? bh_rootless_enter(job->spec, err) : 0;
 	if (r == 0)
 		r = check_spec(job, request->no_pivot, err);
+	if (r == 0)
+		r = check_host_mounts(job, err);
+	job->host_mounts = !job->spec->namespaces[BH_NS_MOUNT].present;
 	bh_job_take_labels(job);
 	if (r == 0)
 		r = bh_check_schedule(job->spec, job->process, err);

@@ -15,6 +15,8 @@
 struct bh_rootfs {
 	int mount_fd;          /* a detached mount (fsmount/open_tree) that becomes the root; -1: use `path` */
 	const char *path;      /* a folder that is bind-mounted as the root (bundle's rootfs) */
+	/* Both, for a container without a mount namespace: then the mount is attached on `path`, becomes private, and has all of the
+	 * container's mounts below it. The caller takes it off when no process is left, after a failure as well. */
 	/* Called instead of both when not NULL, in a process that is in the initial user namespace and may make mounts:
 	 * returns a detached mount fd or -errno. `userns_fd` is the container's user namespace for id-mapped mounts, or -1. */
 	int (*mount)(void *context, int userns_fd, struct bh_error *err);
@@ -94,7 +96,7 @@ int bh_container_run(const struct bh_container_create *request, struct bh_contai
 struct bh_container_exec {
 	pid_t init_pid;               /* whose namespaces to join; verified through the pidfd */
 	int init_pidfd;
-	const struct bh_spec *spec;   /* the container's: seccomp, user namespace */
+	const struct bh_spec *spec;   /* the container's: seccomp, namespaces; without a mount namespace its root is init_pid's */
 	const char *id, *bundle;      /* for the state that a seccomp agent gets; may be NULL */
 	const struct bh_spec_process *process;
 	struct bh_cgroup *cgroup;

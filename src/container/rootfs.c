@@ -6,6 +6,9 @@
  * every destination is resolved below that fd, so links in the image can't lead out of it. Each mount is made detached,
  * gets its attributes, and is attached onto the fd of its target. The host's tree is there until the end, since a user
  * namespace may only mount procfs and sysfs while it can see one, and is then detached as a whole.
+ *
+ * A container without a mount namespace (job->host_mounts) works on the host's own tree. There its root is a private mount on
+ * the rootfs folder, everything else is below that, and a chroot ends it.
  */
 #include "container/container-internal.h"
 
@@ -50,10 +53,28 @@ static int attach_root_for_hooks(struct bh_job *job)
 	return target < 0 ? -errno : bh_mount_attach(job->root_fd, target, "");
 }
 
+/* On the host's own tree, where nothing else may change. A shared mount around it makes ours shared too; before anything is
+ * mounted below, it leaves the group again. */
+static int attach_root_on_host(struct bh_job *job, struct bh_error *err)
+{
+	const char *path = job->request->rootfs.path;
+	bh_auto_close int target = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r = target < 0 ? -errno : bh_mount_attach(job->root_fd, target, "");
+
+	if (r < 0)
+		return bh_error_set(err, -r, "attach the root file system on %s", path);
+	r = bh_mount_set_propagation(job->root_fd, MS_PRIVATE, true, err);
+	if (r == 0)
+		bh_explain("mount", "type", "root", "source", path, "target", path, "propagation", "rprivate");
+	return r;
+}
+
 int bh_child_attach_root(struct bh_job *job, struct bh_error *err)
 {
 	int r;
 
+	if (job->host_mounts)
+		return attach_root_on_host(job, err);
 	/* Before anything else: what happens here must not reach the host, nor the end of the old tree unmount there. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return bh_error_set(err, errno, "make the mount namespace private");
@@ -624,10 +645,11 @@ static int hide_kernel_file_systems(struct bh_error *err)
 	return 0;
 }
 
-/* The root lies on top of "/" already, where whoever climbs out of a chroot arrives. */
+/* The root lies on top of "/" already, where whoever climbs out of a chroot arrives; not so on the host's tree, which stays as it
+ * is. */
 static int enter_by_chroot(struct bh_job *job, struct bh_error *err)
 {
-	int r = hide_kernel_file_systems(err);
+	int r = job->host_mounts ? 0 : hide_kernel_file_systems(err);
 
 	if (r < 0)
 		return r;
@@ -676,6 +698,6 @@ int bh_child_pivot(struct bh_job *job, struct bh_error *err)
 	}
 
 	if (r == 0)
-		r = job->request->no_pivot ? enter_by_chroot(job, err) : enter_by_pivot(job, err);
+		r = job->request->no_pivot || job->host_mounts ? enter_by_chroot(job, err) : enter_by_pivot(job, err);
 	return r == 0 && propagation && *propagation ? set_root_propagation(propagation, err) : r;
 }

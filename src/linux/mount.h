@@ -52,6 +52,12 @@ int bh_mount_set_idmap(int mount_fd, int userns_fd, bool recursive, struct bh_er
  * -errno without words: the caller knows what it is. */
 int bh_mount_attach(int mount_fd, int target_fd, const char *name);
 
+/* Names a mount, also one that is still detached, for as long as it is there, or (Linux 6.8) the machine runs. */
+#define BH_MOUNT_ID_MAX 32
+int bh_mount_id(int mount_fd, char ret_id[BH_MOUNT_ID_MAX], struct bh_error *err);
+/* Takes the mount off `path`, with all that is mounted below it, if it is the one with this id. -ENOENT: it isn't. */
+int bh_mount_detach(const char *path, const char *id, struct bh_error *err);
+
 /* The same by mount(2): a new file system (`source_fd` -1) or a bind of source_fd, on target_fd. Needs /proc. The mount
  * covers target_fd, so the caller opens the target again to get into it. */
 int bh_mount_classic(const char *type, const char *source, int source_fd, const struct bh_mount_options *options, int target_fd,

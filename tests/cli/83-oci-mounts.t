@@ -99,6 +99,69 @@ run oci run --bundle "$WORK/a" one
 like "$status:$err" '^1:.*mount /mnt/6: .*/no/such/source: No such file' "a slave bind without its source"
 umount "$WORK/peers"
 
+# --- without a mount namespace ----------------------------------------------------------------------------------------------
+
+# All that the container mounts is the host's then. It lies below one private mount, and goes with the container.
+cp "$WORK/plain.json" "$WORK/a/config.json"
+mkdir "$WORK/host"
+mount --bind "$WORK/host" "$WORK/host"
+mount --make-private "$WORK/host"
+mount --make-shared "$WORK/host"
+mv "$WORK/a" "$WORK/host/a"
+unshare -m --propagation unchanged sleep 1000 &
+peer=$!
+within 5 eval '[ "$(readlink /proc/$peer/ns/mnt)" != "$(readlink /proc/self/ns/mnt)" ]'
+table() {
+	sed 's/^[0-9]* //' "/proc/$1/mountinfo"
+}
+before=$(table self) peers=$(table "$peer")
+root=$WORK/host/a/rootfs
+ln -s host/a "$WORK/a"
+oci_config a '.linux.namespaces |= map(select(.type != "mount")) | .process.args = ["sleep", "1000"] |
+	.mounts += [{destination: "/mnt", type: "bind", source: "'"$WORK/host"'", options: ["rbind"]}] |
+	.hooks = {createRuntime: [{path: "/bin/sh", args: ["sh", "-c", "test -e '"$root"'/proc/version && echo >>'"$WORK/hooked"'"]}]}'
+run_is 0 "create without a mount namespace" oci create --bundle "$WORK/a" --pid-file "$WORK/pid" bare
+is "$(wc -l <"$WORK/hooked")" 1 "a hook finds the root where it is on the host"
+is "$(readlink "/proc/$(cat "$WORK/pid")/ns/mnt")" "$(readlink /proc/self/ns/mnt)" "it has the mount namespace of its caller"
+is "$(awk -v r="$root" 'index($5, r) == 1 && $7 != "-"' /proc/self/mountinfo)" "" "none of its mounts has peers"
+is "$(awk -v r="$root" '$5 == r { n++ } END { print n }' /proc/self/mountinfo)" 1 "one mount is its root"
+is "$(awk -v r="$root/" 'index($5, r) == 1' "/proc/$peer/mountinfo")" "" "and no other gets to the peers of the host's tree"
+run_is 0 "start" oci start bare
+run oci exec --cwd /etc bare sh -c 'pwd; cd /..; test -e proc/self && test ! -e boot && test ! -e opt/../../boot; echo $?; wc -c </proc/timer_list; echo 1 >/proc/sys/kernel/panic'
+is "$out" $'/etc\n0\n0' "exec is inside of its root, which is masked"
+like "$err" '[Rr]ead-only file system' "and read-only where it should be"
+is "$(oci exec bare sh -c 'test -t 0; readlink /proc/1/exe')" /bin/sleep "and sees the container's processes"
+oci kill bare KILL
+within 5 eval '[ "$(oci state bare | jq -r .status)" = stopped ]'
+run_is 0 "delete" oci delete bare
+is "$(table self)" "$before" "delete leaves no mount, and the propagation of none is changed"
+is "$(table "$peer")" "$peers" "nor with the peers"
+oci_config a '.process.args = ["sh", "-c", "ls -d /bin"]'
+run oci run --bundle "$WORK/a" bare
+is "$status:$out:$(table self)" "0:/bin:$before" "nor does run"
+oci_config a '.process.args = ["no-such-program"]'
+run oci run --bundle "$WORK/a" bare
+is "$status:$(table self)" "1:$before" "nor a failure"
+oci_config a '.process.args = ["sleep", "1000"]'
+oci run -d --bundle "$WORK/a" bare
+umount -l "$root"
+mount -t tmpfs another "$root"
+run_is 0 "delete of a container whose root was taken away" oci delete --force bare
+is "$(stat -f -c %T "$root")" tmpfs "another's mount at its place stays"
+umount "$root"
+is "$(table self)" "$before" "and is the only one"
+oci_config a '.root.path = "/"'
+run oci run --bundle "$WORK/a" bare
+like "$status:$err" "^1:.*root.path: the host's own root needs a mount namespace" "the host's root is refused"
+oci_config a '.root.path = "rootfs" | .linux.namespaces += [{type: "user"}]'
+run oci run --bundle "$WORK/a" bare
+like "$status:$err" '^1:.*beside a user namespace a container needs a mount namespace' "and so is a user namespace"
+kill "$peer"
+wait "$peer" 2>/dev/null
+rm "$WORK/a"
+mv "$WORK/host/a" "$WORK/a"
+umount "$WORK/host"
+
 # --- devices ----------------------------------------------------------------------------------------------------------------
 
 cp "$WORK/plain.json" "$WORK/a/config.json"
