@@ -44,6 +44,8 @@ def mapped(config):
 def unshared(config):
     config = json.loads(json.dumps(config))
     config["linux"]["namespaces"] = [n for n in config["linux"]["namespaces"] if n["type"] != "mount"]
+    # Not the folder with all bundles: another one's mounts would be taken along.
+    config["mounts"] = [m for m in config["mounts"] if m.get("source") != work]
     return config
 
 
