@@ -58,9 +58,11 @@ int bh_bundle_detach_root(struct bh_bundle *b, struct bh_error *err)
 	bh_auto_buf struct bh_buf id = { 0 };
 	int r = bh_read_stored_file_at(b->dir_fd, BH_BUNDLE_MOUNT, BH_MOUNT_ID_MAX, &id, NULL);
 
-	/* Nearly always there is none. An empty one is of a maker that was killed before it went on. */
-	if (r < 0 || !id.length || !b->rootfs)
+	/* Its maker was killed before, or while it wrote it, and went no further. */
+	if (r == -ENOENT || (r == 0 && (!id.length || !b->rootfs)))
 		return 0;
+	if (r < 0)
+		return bh_error_set(err, -r, "read the container's " BH_BUNDLE_MOUNT);
 	r = bh_mount_detach(b->rootfs, id.data, err);
 	return r == -ENOENT ? 0 : r;
 }
