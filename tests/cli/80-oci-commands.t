@@ -53,10 +53,14 @@ for id in match-1 match-2 other-1; do
 done
 oci start match-2
 run oci delete --regex '^match-[0-9]$'
-like "$status:$err" '^1:.*container match-2 that is not stopped: running.*1 of the containers that match' "delete --regex: one that can't be removed is named"
+like "$status:$err" '^1:.*container match-2 that is not stopped: running.*it failed for 1 of the containers that match' "delete --regex: one that can't be removed is named"
 is "$(oci list -q | tr '\n' ' ')" "match-2 other-1 " "and keeps no other"
 run_is 0 "delete --regex --force" oci delete --force --regex 'ch-[12]|^nothing$'
 is "$(oci list -q)" other-1 "the expression may match anywhere, and others stay"
+run_is 0 "kill --regex" oci kill --regex '^other-[0-9]$' KILL
+ok "ends those that match" within 5 eval '[ "$(oci state other-1 | jq -r .status)" = stopped ]'
+run oci kill --regex '^other-[0-9]$' KILL
+like "$status:$err" '^1:.*container not running.*it failed for 1 of' "kill --regex of one that has stopped"
 run oci delete --force --regex 'a['
 like "$status:$err" '^1:.*--regex .*a\[' "what is no expression"
 run_is 0 "delete --regex of none" oci delete --regex '^match'
