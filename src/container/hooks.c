@@ -300,13 +300,15 @@ static void handle_signals(void)
  * takes the sync socket's place. */
 int bh_child_wait_for_start(struct bh_job *job, struct bh_error *err)
 {
-	int listener = job->request->start_socket;
-	int r = bh_child_ask(job, BH_MESSAGE_READY, err);
+	int listener = job->request->start_socket, r;
 	bh_auto_close int connection = -1;
 
+	/* Before anybody can know that it is created. */
+	if (listener > 0)
+		handle_signals();
+	r = bh_child_ask(job, BH_MESSAGE_READY, err);
 	if (r < 0 || listener <= 0)
 		return r;
-	handle_signals();
 	do
 		connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	while (connection < 0 && errno == EINTR);

@@ -82,10 +82,7 @@ static void handle_signals(void)
 /* Whoever connects says "start", and hears by the same connection how it went. */
 static long wait_for_connection(long *sync, const char **letters)
 {
-	long listener = number(letters), connection;
-
-	handle_signals();
-	connection = call5(__NR_accept4, listener, 0, 0, SOCK_CLOEXEC, 0);
+	long listener = number(letters), connection = call5(__NR_accept4, listener, 0, 0, SOCK_CLOEXEC, 0);
 
 	if (connection < 0)
 		return connection;
@@ -113,6 +110,9 @@ static long step(const char **letters, long *sync_fd, char ***args)
 	case 't':
 		return call(__NR_ioctl, 0, TIOCSCTTY, 0);
 	case 'w':
+		/* Before anybody can know that it is created. */
+		if (**letters == 'a')
+			handle_signals();
 		say(sync, BH_STUB_READY, 0);
 		/* End of stream: the container is deleted before it was started. */
 		if (call(__NR_read, sync, word, sizeof word) <= 0)
