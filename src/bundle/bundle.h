@@ -76,6 +76,7 @@ struct bh_bundle_create {
 	const char *root, *id, *bundle; /* `bundle` absolute */
 	const char *pid_file;           /* or NULL */
 	bool systemd_cgroup;
+	bool no_cgroup;                 /* it stays in the caller's */
 	bool rootless;                  /* cgroups are used as far as this user may */
 	bool no_pivot, no_new_keyring;  /* as in struct bh_container_create */
 	const char *notify;             /* $NOTIFY_SOCKET: the process tells this service manager when it is ready; or NULL */

@@ -223,6 +223,7 @@ static struct bh_cgroup_request cgroup_request(struct making *m)
 		.resources = &b->spec.resources,
 		.every_hierarchy = true,
 		.strict = true,
+		.none = m->request->no_cgroup,
 		.rootless = m->request->rootless,
 		.owner_uid = cgroup_owner(&b->spec),
 		.systemd = m->request->systemd_cgroup,

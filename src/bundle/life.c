@@ -174,10 +174,11 @@ static int end_process(struct bh_bundle *b, struct bh_error *err)
 	if (b->status == BH_BUNDLE_PAUSED)
 		b->driver->pause(&place, false, NULL);
 	bh_pidfd_send_signal(b->pidfd, SIGKILL);
-	if (bh_pidfd_wait(b->pidfd, DELETE_PROMPT_MS) == 0)
+	if (bh_pidfd_wait(b->pidfd, DELETE_PROMPT_MS) == 0) {
 		b->driver->take_back(&place, b->pid, NULL);
-	if (bh_pidfd_wait(b->pidfd, DELETE_WAIT_MS) == 0)
-		return bh_error_text(err, EBUSY, "container init still running");
+		if (bh_pidfd_wait(b->pidfd, DELETE_WAIT_MS) == 0)
+			return bh_error_text(err, EBUSY, "container init still running");
+	}
 	b->status = BH_BUNDLE_STOPPED;
 	return 0;
 }

@@ -155,6 +155,21 @@ run oci run --detach=false --console-socket "$WORK/x" --bundle "$WORK/a" two
 like "$status:$err" '^1:.*cannot use console socket if runc will not detach or allocate tty' "and the socket is of no use in the foreground"
 oci_config a '.process.terminal = false'
 
+# --- without a cgroup ------------------------------------------------------------------------------------------------------
+
+cp "$WORK/a/config.json" "$WORK/with-cgroup.json"
+oci_config a '.process.args = ["sleep", "1000"] | .linux.namespaces |= map(select(.type != "cgroup"))'
+run_is 0 "--cgroup-manager disabled" oci --cgroup-manager disabled run -d --bundle "$WORK/a" --pid-file "$WORK/pid" two
+is "$(cat "/proc/$(cat "$WORK/pid")/cgroup")" "$(cat /proc/self/cgroup)" "the container is where its caller is"
+is "$(oci exec two cat /proc/self/cgroup)" "$(cat /proc/self/cgroup)" "and so is exec"
+run oci pause two
+like "$status:$err" '^1:.*the container has no cgroup' "there is nothing to pause it by"
+run_is 0 "delete --force" oci delete --force two
+oci_config a '.linux.resources.memory = {limit: 100000000}'
+run oci --cgroup-manager disabled run --bundle "$WORK/a" two
+like "$status:$err" '^1:.*limits need a cgroup' "a limit is refused"
+cp "$WORK/with-cgroup.json" "$WORK/a/config.json"
+
 # --- without a process -------------------------------------------------------------------------------------------------------
 
 cp "$WORK/a/config.json" "$WORK/with-process.json"

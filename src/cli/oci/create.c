@@ -110,6 +110,7 @@ static int make(const struct create_options *o, const char *id, bool run, struct
 		.bundle = bundle,
 		.pid_file = o->pid_file,
 		.systemd_cgroup = bh_oci.systemd_cgroup,
+		.no_cgroup = bh_oci.no_cgroup,
 		.rootless = bh_oci.rootless,
 		.notify = notify_socket(),
 		.run = run,

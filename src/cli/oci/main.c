@@ -38,7 +38,8 @@ const struct bh_option bh_oci_global_options[] = {
 	{ 0, "systemd-cgroup", BH_OPTION_BOOL, offsetof(struct global_options, systemd_cgroup), NULL,
 	  "cgroupsPath is \"slice:prefix:name\", made by systemd", NULL, false },
 	{ 0, "cgroup-manager", BH_OPTION_STRING, offsetof(struct global_options, cgroup_manager), "MANAGER",
-	  "cgroupfs or systemd (as --systemd-cgroup)", "cgroupfs|systemd", false },
+	  "cgroupfs, systemd (as --systemd-cgroup) or disabled: containers are made without a cgroup, and without limits",
+	  "cgroupfs|systemd|disabled", false },
 	{ 0, "rootless", BH_OPTION_STRING, offsetof(struct global_options, rootless), "true|false|auto",
 	  "Ignore what only root may do (default auto)", "true|false|auto", false },
 	{ 0, "criu", BH_OPTION_STRING, offsetof(struct global_options, criu), "PATH", "The criu program for checkpoint and restore", NULL, false },
@@ -249,6 +250,7 @@ int bh_oci_main(int argc, char **argv)
 	}
 	bh_oci.root = global.root && *global.root ? global.root : default_root();
 	bh_oci.systemd_cgroup = global.systemd_cgroup || bh_streq(global.cgroup_manager, "systemd");
+	bh_oci.no_cgroup = bh_streq(global.cgroup_manager, "disabled");
 	bh_oci.criu = global.criu && *global.criu ? global.criu : "criu";
 	bh_oci.rootless = is_rootless(global.rootless);
 	command = find_command(argv[0]);

@@ -15,6 +15,7 @@ struct bh_oci {
 	const char *root;      /* --root */
 	const char *criu;      /* --criu */
 	bool systemd_cgroup;
+	bool no_cgroup;        /* --cgroup-manager disabled */
 	bool rootless;         /* what of cgroups this user may not do is left out */
 };
 extern struct bh_oci bh_oci;
