@@ -45,6 +45,7 @@ int bh_sync_send_error(int sync, const struct bh_error *why);
 struct bh_job_mount {
 	struct bh_mount_options options;
 	int source_fd; /* binds: the detached copy (or, without the mount API, O_PATH of the source) */
+	char *link;    /* copy-symlink: what the source says; it is no mount then */
 	char *inside;  /* binds of a part of the container's own root: its path there, looked up when its turn comes */
 	bool from_caller; /* the same, but the caller makes the copy when the child asks for it */
 	bool in_turn;  /* the child makes the copy when its turn comes: the mount table lists mounts in the order of their making */

@@ -31,6 +31,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -90,6 +91,7 @@ void bh_job_clear(struct bh_job *job)
 	for (size_t i = 0; job->mounts && i < job->spec->mount_count; i++) {
 		bh_mount_options_clear(&job->mounts[i].options);
 		free(job->mounts[i].inside);
+		free(job->mounts[i].link);
 		bh_close_fd(&job->mounts[i].source_fd);
 	}
 	bh_seccomp_filter_clear(&job->filter);
@@ -219,7 +221,7 @@ static int map_sources(struct bh_job *job, int userns_fd, struct bh_error *err)
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < job->spec->mount_count; i++)
-		if (!job->mounts[i].inside)
+		if (!job->mounts[i].inside && !job->mounts[i].link)
 			r = bh_job_map_source(job, i, userns_fd, err);
 	return r;
 }
@@ -250,6 +252,16 @@ static bool belongs_to_peers(const struct bh_job *job, const struct bh_mount_opt
 	return (root && (strstr(root, "shared") || strstr(root, "slave"))) || o->propagation == MS_SHARED || o->propagation == MS_SLAVE;
 }
 
+/* NULL: it is none. */
+static char *read_link(const struct bh_job *job, const char *path)
+{
+	bh_auto_free char *full = source_path(job, path);
+	char text[PATH_MAX];
+	ssize_t length = readlink(full, text, sizeof text);
+
+	return length < 0 || (size_t)length == sizeof text ? NULL : bh_strndup(text, (size_t)length);
+}
+
 static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
 {
 	const struct bh_spec_mount *m = &job->spec->mounts[index];
@@ -262,6 +274,9 @@ static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
 	if (o->bind && !o->remount) {
 		if (!m->source || !*m->source)
 			return bh_error_text(err, EINVAL, "a bind mount needs a source");
+		prepared->link = o->copy_symlink ? read_link(job, m->source) : NULL;
+		if (prepared->link)
+			return 0;
 		prepared->inside = bh_strdup(path_inside(job, m->source));
 		if (prepared->inside)
 			return 0;

@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -451,10 +452,39 @@ static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, stru
 	return r;
 }
 
+/* crun(1): one that is there must say the same. */
+static int place_link(struct bh_job *job, const struct bh_spec_mount *m, const char *text, struct bh_error *err)
+{
+	bh_auto_free char *folder = bh_strdup(m->destination);
+	char *slash = strrchr(folder, '/');
+	char there[PATH_MAX];
+	bh_auto_close int parent = -1;
+	ssize_t length;
+
+	if (!slash || !slash[1] || bh_streq(slash + 1, ".") || bh_streq(slash + 1, ".."))
+		return bh_error_text(err, EINVAL, "a link needs a name");
+	*slash = '\0';
+	parent = bh_make_in_root(job->root_fd, *folder ? folder : "/", BH_NODE_DIRECTORY, err);
+	if (parent < 0)
+		return parent;
+	if (symlinkat(text, parent, slash + 1) < 0) {
+		if (errno != EEXIST)
+			return bh_error_set(err, errno, "make the link");
+		length = readlinkat(parent, slash + 1, there, sizeof there - 1);
+		there[BH_MAX(length, (ssize_t)0)] = '\0';
+		if (length < 0 || !bh_streq(there, text))
+			return bh_error_text(err, EEXIST, "something is there that is not the link to %s", text);
+	}
+	explain_mount(m, "link");
+	return 0;
+}
+
 static int place(struct bh_job *job, const struct bh_spec_mount *m, struct bh_job_mount *prepared, struct bh_error *err)
 {
 	if (prepared->options.remount)
 		return place_remount(job, m, &prepared->options, err);
+	if (prepared->link)
+		return place_link(job, m, prepared->link, err);
 	if (bh_streq(m->type, "cgroup") || bh_streq(m->type, "cgroup2"))
 		return bh_mount_cgroups(job, m, &prepared->options, err);
 	if (!bh_linux_has(BH_CALL_MOUNT_API))

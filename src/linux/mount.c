@@ -95,6 +95,7 @@ static const struct option_word option_words[] = {
 	{ "tmpcopyup", SWITCH, SWITCH_AT(copy_up), 0, false },
 	{ "idmap", SWITCH, SWITCH_AT(idmap), 0, false },
 	{ "ridmap", SWITCH, SWITCH_AT(recursive_idmap), 0, false },
+	{ "copy-symlink", SWITCH, SWITCH_AT(copy_symlink), 0, false },
 };
 
 const char *bh_mount_option_name(size_t index)

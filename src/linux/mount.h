@@ -23,6 +23,7 @@ struct bh_mount_options {
 	bool bind, recursive_bind, remount;
 	bool copy_up;                             /* tmpcopyup: a tmpfs begins with what lay below it */
 	bool idmap, recursive_idmap;
+	bool copy_symlink;                        /* of crun(1): a source that is a link is made again, not followed */
 	struct bh_strv data;                      /* "size=64k", for the file system itself */
 };
 void bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options *ret_options);

@@ -79,6 +79,33 @@ oci_config a '.process.cwd = "/not/there/yet" | .process.args = ["pwd"]'
 run oci run --bundle "$WORK/a" one
 is "$status:$out" "0:/not/there/yet" "a working directory is made although the root is read-only"
 
+# --- links ------------------------------------------------------------------------------------------------------------------
+
+cp "$WORK/plain.json" "$WORK/a/config.json"
+ln -s no/where "$WORK/link"
+oci_config a '.process.args = ["readlink", "/deep/er/link"] | .mounts += [{destination: "/deep/er/link", type: "bind", source: "'"$WORK/link"'", options: ["rbind", "copy-symlink"]}]'
+for time in once again; do
+	run oci run --bundle "$WORK/a" one
+	is "$status:$out" 0:no/where "copy-symlink: a link is made again, $time"
+done
+ln -sf else/where "$WORK/link"
+run oci run --bundle "$WORK/a" one
+like "$status:$err" '^1:.*/deep/er/link.*something is there that is not the link' "where something else is it is refused"
+rm -r "$WORK/a/rootfs/deep"
+echo of a file >"$WORK/file"
+oci_config a '.process.args = ["cat", "/deep/er/link"] | .mounts[-1].source = "'"$WORK/file"'"'
+run oci run --bundle "$WORK/a" one
+is "$status:$out" "0:of a file" "a source that is no link is mounted"
+rm -r "$WORK/a/rootfs/deep" "$WORK/link" "$WORK/file"
+
+# --- a user namespace without mappings --------------------------------------------------------------------------------------
+
+cp "$WORK/plain.json" "$WORK/a/config.json"
+oci_config a '.process.args = ["sleep", "1000"] | .linux.namespaces += [{type: "user"}] | .mounts |= map(select(.type != "cgroup"))'
+run_is 0 "a user namespace without mappings" oci run -d --bundle "$WORK/a" one
+is "$(oci exec one sh -c 'xargs </proc/self/uid_map; xargs </proc/self/gid_map')" $'0 0 1\n0 0 1' "has root's own ids"
+oci delete --force one
+
 # --- order ------------------------------------------------------------------------------------------------------------------
 
 # Shared and slave binds keep their peers outside, which only the caller can see to; the table has them in their turn all the same.
