@@ -59,6 +59,9 @@ static int load_config(struct making *m, struct bh_error *err)
 		return r;
 	m->bundle.has_spec = true;
 	bh_bundle_default_maps(&m->bundle.spec);
+	r = bh_bundle_mount_options(&m->bundle.spec, err);
+	if (r < 0)
+		return r;
 	if (!m->bundle.spec.root.path)
 		return bh_error_text(err, EINVAL, "root.path: missing");
 	bh_cgroup_add_runtime_device_rules(&m->bundle.spec);

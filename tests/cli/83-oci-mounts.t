@@ -98,6 +98,35 @@ run oci run --bundle "$WORK/a" one
 is "$status:$out" "0:of a file" "a source that is no link is mounted"
 rm -r "$WORK/a/rootfs/deep" "$WORK/link" "$WORK/file"
 
+# --- mappings in options ------------------------------------------------------------------------------------------------------
+
+mkdir "$WORK/owned" "$WORK/a/rootfs/owned"
+touch "$WORK/owned/file"
+chown 7:8 "$WORK/owned/file"
+cp "$WORK/plain.json" "$WORK/a/config.json"
+oci_config a '.process.args = ["stat", "-c", "%u:%g", "/owned/file"] | .linux.namespaces += [{type: "user"}] |
+	.linux.uidMappings = [{containerID: 0, hostID: 100000, size: 1}, {containerID: 1, hostID: 200000, size: 100}] | .linux.gidMappings = .linux.uidMappings |
+	.mounts |= map(select(.type != "cgroup")) | .mounts += [{destination: "/owned", type: "bind", source: "'"$WORK/owned"'", options: ["bind", "X"]}]'
+chmod 755 "$WORK" "$WORK/a" "$WORK/a/rootfs"
+# option OPTION: what the container sees then.
+option() {
+	oci_config a '.mounts[-1].options[1] = "'"$1"'"'
+	run oci run --bundle "$WORK/a" one
+}
+option 'idmap=uids=0-200000-5#7-200010-1;gids=8-200020-3'
+if [[ $err == *"id-map the mount"* ]]; then
+	skip "this file system can't be id-mapped" 2
+else
+	is "$status:$out" "0:11:21" "idmap=uids=...;gids=...: a mapping of the mount's own"
+	option 'ridmap=uids=@7-30-1;gids=@8-40-1'
+	is "$status:$out" "0:30:40" "with @ it leads to ids of the container"
+fi
+for wrong in idmap= idmap=uids=0-0-1 'idmap=uids=0-0;gids=0-0-1' 'idmap=uids=0-0-0;gids=0-0-1' 'idmap=uids=@0-5000-1;gids=0-0-1' 'idmap=uids=0-0-x;gids=0-0-1' \
+	'idmap=uids=0-0-1;gids=0-0-1;pids=1-1-1' 'idmap=uids=0-0-99999999999;gids=0-0-1'; do
+	option "$wrong"
+	like "$status:$err" '^1:.*mount /owned: option ' "$wrong"
+done
+
 # --- a user namespace without mappings --------------------------------------------------------------------------------------
 
 cp "$WORK/plain.json" "$WORK/a/config.json"
