@@ -79,6 +79,20 @@ oci kill one KILL
 ok "a process that ends is waited for no longer" timeout 10 tail --pid="$run_pid" -f /dev/null
 oci delete --force one
 
+manager
+NOTIFY_SOCKET=$WORK/manager "$BUILD/bulkhead-oci" --root "$OCI_ROOT" run --bundle "$WORK/a" one &
+run_pid=$!
+within 5 eval '[ "$(oci state one | jq -r .status)" = running ]'
+kill -STOP "$run_pid"
+say one READY=1
+oci kill one KILL
+within 5 eval '[ "$(oci state one | jq -r .status)" = stopped ]'
+kill -CONT "$run_pid"
+wait "$run_pid"
+is $? 137 "a process that ends"
+wait "$manager_pid"
+like "$(cat "$WORK/said")" '^READY=1' "is heard with what it said just before"
+
 # --- where the socket is inside ---------------------------------------------------------------------------------------------
 
 oci_config a '.process.args = ["sh", "-c", "echo $NOTIFY_SOCKET; test -S $NOTIFY_SOCKET && test -S ${NOTIFY_SOCKET%/*}/notify.sock"]'
