@@ -84,7 +84,7 @@ static void handle_signals(void)
 	static const char numbers[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
 	/* It never comes to the restorer, but there has to be one. */
 	const struct kernel_sigaction handled = { end_by_signal, KERNEL_SA_RESTORER, restore, 0 };
-	struct kernel_sigaction before;
+	struct kernel_sigaction before = { 0 };
 
 	for (unsigned i = 0; i < sizeof numbers; i++)
 		if (call5(__NR_rt_sigaction, numbers[i], (long)&handled, (long)&before, sizeof before.mask, 0) == 0 && before.handler == SIG_IGN)
