@@ -36,7 +36,9 @@ int bh_bundle_check_id(const char *id, struct bh_error *err)
 
 	if (!*id)
 		return bh_error_text(err, EINVAL, "container id cannot be empty");
-	if (strlen(id) > ID_MAX || id[strspn(id, allowed)] || bh_streq(id, ".") || bh_streq(id, ".."))
+	if (id[strspn(id, allowed)])
+		return bh_error_text(err, EINVAL, "invalid container ID format: %.300s: invalid character `%c` in the ID", id, id[strspn(id, allowed)]);
+	if (strlen(id) > ID_MAX || bh_streq(id, ".") || bh_streq(id, ".."))
 		return bh_error_text(err, EINVAL, "invalid container ID format: %.300s", id);
 	return 0;
 }
@@ -226,6 +228,18 @@ void bh_bundle_close(struct bh_bundle *b)
 	b->has_spec = false;
 }
 
+void bh_bundle_default_maps(struct bh_spec *spec)
+{
+	const struct bh_spec_namespace *n = &spec->namespaces[BH_NS_USER];
+	const struct bh_id_map own_uid = { 0, geteuid(), 1 }, own_gid = { 0, getegid(), 1 };
+
+	if (!n->present || n->path || spec->uid_mapping_count || spec->gid_mapping_count)
+		return;
+	spec->uid_mappings = bh_memdup(&own_uid, sizeof own_uid);
+	spec->gid_mappings = bh_memdup(&own_gid, sizeof own_gid);
+	spec->uid_mapping_count = spec->gid_mapping_count = 1;
+}
+
 int bh_bundle_spec(struct bh_bundle *b, struct bh_error *err)
 {
 	int r;
@@ -236,6 +250,8 @@ int bh_bundle_spec(struct bh_bundle *b, struct bh_error *err)
 		return bh_error_text(err, ENOENT, "container %s has no configuration", b->id);
 	r = bh_spec_parse(b->record.data + b->config_offset, b->record.length - b->config_offset, &b->spec, err);
 	b->has_spec = r == 0;
+	if (r == 0)
+		bh_bundle_default_maps(&b->spec);
 	return r;
 }
 

@@ -7,6 +7,7 @@
  *	2 start.sock          for `create`
  *	3 record              names every folder that the cgroup may get, and the unit
  *	4 cgroup
+ *	  mount               for a container without a mount namespace
  *	5 first process       ends with us until it is released; in its cgroup from its first moment
  *	6 cgroups, init link, pid file, terminal
  *	7 release             it waits at start.sock, or runs
@@ -35,6 +36,7 @@ struct making {
 	struct bh_compartment compartment;
 	int bundle_fd;                           /* until the configuration is read, or -1 */
 	const struct bh_container_create *start; /* under way */
+	int root_mount;                          /* see host-root.c */
 	int start_socket;
 	bool linked; /* the init link is written */
 };
@@ -66,6 +68,10 @@ static int load_config(struct making *m, struct bh_error *err)
 	if (r < 0)
 		return r;
 	m->bundle.has_spec = true;
+	bh_bundle_default_maps(&m->bundle.spec);
+	r = bh_bundle_mount_options(&m->bundle.spec, err);
+	if (r < 0)
+		return r;
 	if (!m->bundle.spec.root.path)
 		return bh_error_text(err, EINVAL, "root.path: missing");
 	bh_cgroup_add_runtime_device_rules(&m->bundle.spec);
@@ -110,7 +116,7 @@ static int make_socket(struct making *m, struct bh_error *err)
 
 static int make_notify(struct making *m, struct bh_error *err)
 {
-	int r = m->request->notify ? bh_bundle_prepare_notify(&m->bundle, err) : 0;
+	int r = m->request->notify ? bh_bundle_prepare_notify(&m->bundle, m->request->notify, err) : 0;
 
 	return r == 0 && m->request->notify && m->request->run ? bh_bundle_listen_notify(&m->bundle, err) : r;
 }
@@ -240,6 +246,7 @@ static struct bh_cgroup_request cgroup_request(struct making *m)
 		.resources = &b->spec.resources,
 		.every_hierarchy = true,
 		.strict = true,
+		.none = m->request->no_cgroup,
 		.rootless = m->request->rootless,
 		.owner_uid = cgroup_owner(&b->spec),
 		.systemd = m->request->systemd_cgroup,
@@ -268,6 +275,8 @@ static int restore_process(struct making *m, struct bh_error *err)
 	struct bh_bundle_restore request = { .criu = q->restore, .stdio = q->stdio, .restored = restored, .context = m };
 	int r = bh_isolation_driver_find(NULL, &m->bundle.driver, err);
 
+	if (r == 0 && bh_bundle_shares_mounts(&m->bundle))
+		r = bh_error_text(err, EINVAL, "a container without a mount namespace of its own cannot be restored");
 	if (r == 0)
 		r = bh_cgroup_make(&cgroup, &m->compartment.cgroup, err);
 	request.cgroup = m->compartment.cgroup;
@@ -308,6 +317,12 @@ static int run_process(struct making *m, struct bh_error *err)
 
 	if (q->restore)
 		return restore_process(m, err);
+	if (bh_bundle_shares_mounts(b) && b->owner == 0) {
+		r = bh_bundle_make_root(b, &m->root_mount, err);
+		if (r < 0)
+			return r;
+		request.rootfs.mount_fd = m->root_mount;
+	}
 	r = bh_isolation_driver_find(NULL, &b->driver, err);
 	m->start = &request;
 	if (r == 0)
@@ -328,6 +343,8 @@ static void undo(struct making *m)
 	/* The folder is ours only if take_id got it. */
 	if ((m->compartment.process.pidfd >= 0 || m->compartment.cgroup) && m->bundle.driver)
 		m->bundle.driver->abandon(&m->compartment);
+	if (m->root_mount >= 0)
+		bh_bundle_detach_root(&m->bundle, NULL);
 	if (m->bundle.id)
 		bh_remove_tree_at(m->bundle.root_fd, m->bundle.id, NULL);
 	if (m->linked && m->request->pid_file)
@@ -340,6 +357,7 @@ int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *r
 			    .bundle = BH_BUNDLE_INIT_VALUE,
 			    .compartment = BH_COMPARTMENT_INIT,
 			    .start_socket = -1,
+			    .root_mount = -1,
 			    .bundle_fd = request->bundle_fd > 0 ? request->bundle_fd : -1 };
 	static int (*const steps[])(struct making *, struct bh_error *) = { load_config, take_id, make_socket, make_notify, fill_bundle, run_process };
 	int r = bh_bundle_check_id(request->id, err);
@@ -357,7 +375,7 @@ int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *r
 		bh_close_fd(&m.compartment.oom_fd);
 		bh_cgroup_free(m.compartment.cgroup);
 	}
-	bh_close_fds((int *[]){ &m.start_socket, &m.bundle_fd }, 2);
+	bh_close_fds((int *[]){ &m.start_socket, &m.bundle_fd, &m.root_mount }, 3);
 	bh_buf_clear(&m.config);
 	return r;
 }

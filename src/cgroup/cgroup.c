@@ -488,8 +488,28 @@ static int make(const struct bh_cgroup_request *request, struct bh_cgroup **ret_
 	return 0;
 }
 
+static int make_none(const struct bh_cgroup_request *request, struct bh_cgroup **ret_cgroup, struct bh_error *err)
+{
+	const struct bh_strv nowhere = { 0 };
+	struct bh_cgroup_writes writes = { 0 };
+	int r = bh_cgroup_plan_unified(request->resources, &writes, err);
+
+	for (size_t i = 0; r == 0 && i < FOLDER_COUNT; i++)
+		r = bh_cgroup_plan((enum bh_cgroup_folder)i, NULL, 1, request->resources, &writes, err);
+	if (r == 0 && writes.count)
+		r = bh_error_text(err, EINVAL, "linux.resources: limits need a cgroup, and there shall be none");
+	bh_cgroup_writes_clear(&writes);
+	if (r == 0 && request->planned)
+		r = request->planned(request->planned_context, &nowhere, NULL, err);
+	if (r == 0)
+		*ret_cgroup = NULL;
+	return r;
+}
+
 int bh_cgroup_make(const struct bh_cgroup_request *request, struct bh_cgroup **ret_cgroup, struct bh_error *err)
 {
+	if (request->none)
+		return make_none(request, ret_cgroup, err);
 	return make(request, ret_cgroup, err);
 }
 

@@ -37,6 +37,7 @@ struct bh_cgroup_request {
 	const struct bh_spec_resources *resources;
 	bool every_hierarchy; /* v1: a folder in each hierarchy that is mounted, also name=systemd, for callers that look there */
 	bool strict;          /* a limit that this machine can't hold is an error, not a warning */
+	bool none;            /* no cgroup is made; a limit is an error, device rules are left out */
 	bool rootless;        /* no permission is fine as long as no path and no limit was asked for; device rules may be left out */
 	struct bh_opt_i64 owner_uid; /* v2: the host's uid that may manage cgroups below (kernel: /sys/kernel/cgroup/delegate) */
 	bool systemd;         /* `path` is "slice:prefix:name" or empty: systemd makes the cgroup (systemd.c) */
@@ -49,7 +50,7 @@ struct bh_cgroup_request {
 /*
  * Makes the cgroup with the limits applied and the device rules in force, before any process is in it. On failure nothing
  * is left. Folders that exist already are taken over if they are empty and not frozen (-EBUSY otherwise). The handle has to
- * be kept until the first process is inside. Rootless without permission and without limits: 0 and a NULL cgroup.
+ * be kept until the first process is inside. With `none`, or rootless without permission and without limits: 0 and a NULL cgroup.
  */
 int bh_cgroup_make(const struct bh_cgroup_request *request, struct bh_cgroup **ret_cgroup, struct bh_error *err);
 /*
@@ -126,6 +127,8 @@ int bh_cgroup_is_frozen(struct bh_cgroup *cgroup, bool *ret_frozen, struct bh_er
 /* SIGKILL to every process in it and below (cgroup.kill, or pids through pidfds until empty). Thaws first. */
 int bh_cgroup_kill(struct bh_cgroup *cgroup, struct bh_error *err);
 int bh_cgroup_signal(struct bh_cgroup *cgroup, int signal, struct bh_error *err);
+/* v1: a killed process that somebody has moved into another, frozen cgroup doesn't end before it is back in this one. */
+int bh_cgroup_take_back(struct bh_cgroup *cgroup, pid_t pid, struct bh_error *err);
 /* Pids in the caller's pid namespace, of it and all below. */
 int bh_cgroup_pids(struct bh_cgroup *cgroup, pid_t **ret_pids, size_t *ret_count, struct bh_error *err);
 /* Removes it with everything below; processes must be gone or dying (waits for the last to go, bounded at 5 s, by

@@ -234,7 +234,10 @@ static int mount_v1(struct bh_job *job, const char *destination, struct bh_mount
 	if (r < 0)
 		return r;
 	if (bh_linux_has(BH_CALL_MOUNT_API)) {
-		const struct bh_mount_options all = { .recursive_set = o->set | (readonly ? MOUNT_ATTR_RDONLY : 0) };
+		/* Binds on the host's own tree are peers of what they show. */
+		const struct bh_mount_options all = { .recursive_set = o->set | (readonly ? MOUNT_ATTR_RDONLY : 0),
+						      .propagation = job->host_mounts ? MS_PRIVATE : 0,
+						      .propagation_recursive = true };
 
 		r = bh_mount_set(fd, &all, err);
 	} else if (readonly) {

@@ -7,8 +7,8 @@
  *
  * That is as safe where nobody can exchange a name:
  *  - in the tmpfs that we have just mounted on /dev. It is in our mount namespace only, has what we have put there, and
- *    no process of the container runs yet; nobody may look into us, as we are not dumpable. (A mount namespace that is
- *    joined has others in it: there nothing of this is done.)
+ *    no process of the container runs yet; nobody may look into us, as we are not dumpable. (The host's mount
+ *    namespace, or one that is joined, has others in it: there nothing of this is done.)
  *  - in the procfs and sysfs that we have just mounted. Their names are the kernel's; the few that are links are left out.
  * The file system is reached by the fd of its root, which becomes the current folder: no path leads there, neither through
  * the image nor through anything mounted over it since. And mount(2) attaches a new file system with its attributes: there
@@ -34,9 +34,15 @@ bool bh_has_early_hooks(const struct bh_spec *spec)
 	return spec->hooks.prestart.count + spec->hooks.create_runtime.count + spec->hooks.create_container.count > 0;
 }
 
+/* In a mount namespace of our own making? */
+static bool is_alone(const struct bh_job *job)
+{
+	return !job->host_mounts && job->join_fds[BH_NS_MOUNT] < 0;
+}
+
 int bh_enter_own(struct bh_job *job, int folder_fd)
 {
-	if (folder_fd < 0 || job->join_fds[BH_NS_MOUNT] >= 0 || !bh_linux_has(BH_CALL_MOUNT_API))
+	if (folder_fd < 0 || !is_alone(job) || !bh_linux_has(BH_CALL_MOUNT_API))
 		return -EINVAL;
 	if (job->folder_fd == folder_fd)
 		return 0;
@@ -80,7 +86,7 @@ int bh_mount_staged(struct bh_job *job, const struct bh_spec_mount *m, const str
  * there is, whose own attributes are locked. */
 bool bh_proc_can_be_sealed(const struct bh_job *job)
 {
-	return job->spec->readonly_paths.count && !job->user_namespace && job->join_fds[BH_NS_MOUNT] < 0 && !bh_has_early_hooks(job->spec) &&
+	return job->spec->readonly_paths.count && !job->user_namespace && is_alone(job) && !bh_has_early_hooks(job->spec) &&
 	       bh_linux_has(BH_CALL_MOUNT_API);
 }
 

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 
@@ -94,6 +95,7 @@ static const struct option_word option_words[] = {
 	{ "tmpcopyup", SWITCH, SWITCH_AT(copy_up), 0, false },
 	{ "idmap", SWITCH, SWITCH_AT(idmap), 0, false },
 	{ "ridmap", SWITCH, SWITCH_AT(recursive_idmap), 0, false },
+	{ "copy-symlink", SWITCH, SWITCH_AT(copy_symlink), 0, false },
 };
 
 const char *bh_mount_option_name(size_t index)
@@ -382,6 +384,50 @@ int bh_mount_attach(int mount_fd, int target_fd, const char *name)
 	return 0;
 }
 
+struct fd_path {
+	char text[32];
+};
+
+static struct fd_path fd_path(int fd)
+{
+	struct fd_path path;
+
+	snprintf(path.text, sizeof path.text, "/proc/self/fd/%d", fd);
+	return path;
+}
+
+/* Linux 5.8: numbers of /proc/PID/mountinfo, which are given again; 6.8: numbers that never are. */
+#define MASK_MNT_ID 0x1000U
+#define MASK_MNT_ID_UNIQUE 0x4000U
+
+int bh_mount_id(int mount_fd, char ret_id[BH_MOUNT_ID_MAX], struct bh_error *err)
+{
+	struct statx st = { 0 };
+
+	if (statx(mount_fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, MASK_MNT_ID | MASK_MNT_ID_UNIQUE, &st) < 0)
+		return bh_error_set(err, errno, "statx");
+	if (!(st.stx_mask & (MASK_MNT_ID | MASK_MNT_ID_UNIQUE)))
+		return bh_error_text(err, ENOTSUP, "this kernel does not tell mounts apart (Linux 5.8)");
+	snprintf(ret_id, BH_MOUNT_ID_MAX, "%s:%llu", st.stx_mask & MASK_MNT_ID_UNIQUE ? "unique" : "id", (unsigned long long)st.stx_mnt_id);
+	return 0;
+}
+
+int bh_mount_detach(const char *path, const char *id, struct bh_error *err)
+{
+	bh_auto_close int fd = open(path, O_PATH | O_CLOEXEC);
+	char found[BH_MOUNT_ID_MAX];
+	int r = fd < 0 ? -ENOENT : bh_mount_id(fd, found, err);
+
+	if (r < 0)
+		return r;
+	if (!bh_streq(found, id))
+		return -ENOENT;
+	/* By the fd: nothing else can have come to lie at the path meanwhile. */
+	if (umount2(fd_path(fd).text, MNT_DETACH) < 0)
+		return bh_error_set(err, errno, "detach the mount %s", path);
+	return 0;
+}
+
 /* --- mount(2) ----------------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -402,18 +448,6 @@ static unsigned long classic_flags(const struct bh_mount_options *o)
 		if (attributes & classic_attributes[i].attribute)
 			flags |= classic_attributes[i].flag;
 	return flags;
-}
-
-struct fd_path {
-	char text[32];
-};
-
-static struct fd_path fd_path(int fd)
-{
-	struct fd_path path;
-
-	snprintf(path.text, sizeof path.text, "/proc/self/fd/%d", fd);
-	return path;
 }
 
 int bh_mount_classic(const char *type, const char *source, int source_fd, const struct bh_mount_options *o, int target_fd, struct bh_error *err)

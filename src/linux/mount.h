@@ -23,6 +23,7 @@ struct bh_mount_options {
 	bool bind, recursive_bind, remount;
 	bool copy_up;                             /* tmpcopyup: a tmpfs begins with what lay below it */
 	bool idmap, recursive_idmap;
+	bool copy_symlink;                        /* of crun(1): a source that is a link is made again, not followed */
 	struct bh_strv data;                      /* "size=64k", for the file system itself */
 };
 void bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options *ret_options);
@@ -49,6 +50,12 @@ int bh_mount_set_idmap(int mount_fd, int userns_fd, bool recursive, struct bh_er
 /* Attaches a detached mount on target_fd ("" name) or on the single name below it, which must not be a link.
  * -errno without words: the caller knows what it is. */
 int bh_mount_attach(int mount_fd, int target_fd, const char *name);
+
+/* Names a mount, also one that is still detached, for as long as it is there, or (Linux 6.8) the machine runs. */
+#define BH_MOUNT_ID_MAX 32
+int bh_mount_id(int mount_fd, char ret_id[BH_MOUNT_ID_MAX], struct bh_error *err);
+/* Takes the mount off `path`, with all that is mounted below it, if it is the one with this id. -ENOENT: it isn't. */
+int bh_mount_detach(const char *path, const char *id, struct bh_error *err);
 
 /* The same by mount(2): a new file system (`source_fd` -1) or a bind of source_fd, on target_fd. Needs /proc. The mount
  * covers target_fd, so the caller opens the target again to get into it. */

@@ -150,6 +150,18 @@ static int is_paused(const struct bh_compartment_place *place, bool *ret_paused,
 	return r;
 }
 
+static int take_back(const struct bh_compartment_place *place, pid_t pid, struct bh_error *err)
+{
+	struct bh_cgroup *cgroup;
+	int r = need_cgroup(place, &cgroup, err);
+
+	if (r < 0)
+		return r;
+	r = bh_cgroup_take_back(cgroup, pid, err);
+	bh_cgroup_free(cgroup);
+	return r;
+}
+
 static int send_signal(const struct bh_compartment_place *place, int signal, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
@@ -240,6 +252,7 @@ const struct bh_isolation_driver bh_isolation_container = {
 	.pause = pause_or_resume,
 	.is_paused = is_paused,
 	.signal = send_signal,
+	.take_back = take_back,
 	.update = update,
 	.stats = stats,
 	.pids = pids,

@@ -64,16 +64,33 @@ int bh_oci_listen_fds(void)
 	return bh_parse_int(fds, 0, BH_OCI_PRESERVE_MAX, &number) < 0 ? 0 : (int)number;
 }
 
+/* Nothing of ours may come to lie on a number that the process gets, and the process gets only what the caller has opened:
+ * that is all that isn't close-on-exec here. */
+static int occupy(int fd, struct bh_error *err)
+{
+	bh_auto_close int null = open("/dev/null", O_PATH | O_CLOEXEC);
+	int placeholder = null == fd ? BH_TAKE_FD(null) : null < 0 ? -1 : fcntl(null, F_DUPFD_CLOEXEC, fd);
+
+	return placeholder == fd ? 0 : bh_error_set(err, placeholder < 0 ? errno : EBUSY, "keep fd %d free", fd);
+}
+
 int bh_oci_check_fds(int64_t preserve, struct bh_error *err)
 {
-	int listen_fds = bh_oci_listen_fds();
+	int listen_fds = bh_oci_listen_fds(), missing = -1, r = 0;
 
 	if (preserve < 0 || preserve > BH_OCI_PRESERVE_MAX)
 		return bh_error_text(err, EINVAL, "--preserve-fds %lld is out of range", (long long)preserve);
-	for (int i = 0; i < (int)preserve; i++)
-		if (fcntl(3 + listen_fds + i, F_GETFD) < 0)
-			return bh_error_set(err, errno, "unable to stat preserved-fd %d (of %lld)", i, (long long)preserve);
-	return listen_fds + (int)preserve;
+	for (int i = 0; r == 0 && i < (int)preserve; i++) {
+		int flags = fcntl(3 + listen_fds + i, F_GETFD);
+
+		if (missing < 0 && (flags < 0 || flags & FD_CLOEXEC))
+			missing = i;
+		if (flags < 0)
+			r = occupy(3 + listen_fds + i, err);
+	}
+	if (missing >= 0)
+		bh_warn("unable to stat preserved-fd %d (of %lld): the process gets only those that are open", missing, (long long)preserve);
+	return r < 0 ? r : listen_fds + (int)preserve;
 }
 
 static const char *notify_socket(void)
@@ -109,6 +126,7 @@ static int make(const struct create_options *o, const char *id, bool run, struct
 		.bundle_fd = bundle_fd,
 		.pid_file = o->pid_file,
 		.systemd_cgroup = bh_oci.systemd_cgroup,
+		.no_cgroup = bh_oci.no_cgroup,
 		.rootless = bh_oci_is_rootless(),
 		.notify = notify_socket(),
 		.run = run,

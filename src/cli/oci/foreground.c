@@ -209,6 +209,9 @@ int bh_oci_foreground(struct bh_bundle *notifies, pid_t pid, int pidfd, int term
 	if (!bh_linux_has(BH_CALL_PIDFD_OPEN))
 		reap(&r);
 	serve(&r);
+	/* What it said just before its end. */
+	if (notifies)
+		bh_bundle_wait_notify(notifies, getenv("NOTIFY_SOCKET"));
 	if (r.raw)
 		tcsetattr(STDIN_FILENO, TCSANOW, &r.saved);
 	return r.status;
