@@ -416,8 +416,11 @@ int bh_mount_detach(const char *path, const char *id, struct bh_error *err)
 {
 	bh_auto_close int fd = open(path, O_PATH | O_CLOEXEC);
 	char found[BH_MOUNT_ID_MAX];
-	int r = fd < 0 ? -ENOENT : bh_mount_id(fd, found, err);
+	int r;
 
+	if (fd < 0)
+		return errno == ENOENT || errno == ENOTDIR ? -ENOENT : bh_error_set(err, errno, "open %s", path);
+	r = bh_mount_id(fd, found, err);
 	if (r < 0)
 		return r;
 	if (!bh_streq(found, id))
