@@ -6,9 +6,7 @@
 #include "vmm/devices/devices.h"
 
 #include "base/memory.h"
-
-#include <stdlib.h>
-#include <time.h>
+#include "base/time.h"
 
 #define PORT 0x70
 #define STATUS_A 0x0a
@@ -29,10 +27,9 @@ static uint8_t bcd(int number)
 
 static uint8_t time_byte(unsigned number)
 {
-	time_t now = time(NULL);
 	struct tm utc;
 
-	gmtime_r(&now, &utc);
+	bh_utc_date(bh_now_ns() / 1000000000, &utc);
 	switch (number) {
 	case 0:
 		return bcd(utc.tm_sec);

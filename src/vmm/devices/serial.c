@@ -261,7 +261,8 @@ size_t bh_serial_input(struct bh_serial *s, const void *bytes, size_t length)
 	size_t taken = 0;
 
 	pthread_mutex_lock(&s->lock);
-	while (taken < length && s->input_count < INPUT_SIZE)
+	/* Looped back, the receiver hears the transmitter alone. */
+	while (!(s->modem_control & UART_MCR_LOOP) && taken < length && s->input_count < INPUT_SIZE)
 		receive(s, ((const uint8_t *)bytes)[taken++]);
 	update_line(s);
 	pthread_mutex_unlock(&s->lock);

@@ -47,7 +47,10 @@ static const struct bh_option table[] = {
 
 static int fail(const struct bh_error *err)
 {
-	dprintf(STDERR_FILENO, "bulkhead-vmm: %s\n", err->message);
+	bh_auto_free char *line = bh_printf("bulkhead-vmm: %s\n", err->message);
+
+	/* stdio would ask for more system calls than the jail has. */
+	bh_write_all(STDERR_FILENO, line, strlen(line));
 	return FAILED;
 }
 
@@ -55,6 +58,8 @@ static int read_file(int64_t fd, size_t max, const char *name, struct bh_buf *re
 {
 	int r = fd < 0 ? 0 : bh_read_fd((int)fd, max, ret_bytes);
 
+	if (fd >= 0)
+		close((int)fd);
 	return r < 0 ? bh_error_set(err, -r, "read the %s", name) : 0;
 }
 
