@@ -25,10 +25,11 @@ static const struct bh_option run_options[] = {
 	{ 'k', "kernel", BH_OPTION_STRING, offsetof(struct vm_run_options, kernel), "FILE", "The kernel to start", NULL, false },
 	{ 0, "multiboot", BH_OPTION_BOOL, offsetof(struct vm_run_options, multiboot), NULL,
 	  "It is a multiboot kernel; what it writes to port 0xf4 is the exit code", NULL, false },
-	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct vm_run_options, initrd), "FILE", "A file beside it: initial RAM disk, or multiboot module", NULL,
-	  false },
+	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct vm_run_options, initrd), "FILE", "A file beside it: initial RAM disk, or multiboot module",
+	  NULL, false },
 	{ 0, "append", BH_OPTION_STRING, offsetof(struct vm_run_options, append), "TEXT", "The kernel's command line", NULL, false },
-	{ 0, "explain", BH_OPTION_OPTIONAL, offsetof(struct vm_run_options, explain), "json", "Tell each step and, at the end, the VM exits", NULL, false },
+	{ 0, "explain", BH_OPTION_OPTIONAL, offsetof(struct vm_run_options, explain), "json", "Tell each step and, at the end, the VM exits", NULL,
+	  false },
 	{ 0 },
 };
 

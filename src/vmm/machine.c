@@ -47,7 +47,8 @@ static int boot(struct machine *m, struct bh_error *err)
 	if (bh_explain_mode != BH_EXPLAIN_OFF) {
 		bh_auto_free char *address = bh_printf("0x%llx", (unsigned long long)entry.rip);
 
-		bh_explain("entry", "kernel", m->config->boot.kernel.name, "address", address, "mode", entry.mode == BH_ENTRY_LONG ? "long" : "protected");
+		bh_explain("entry", "kernel", m->config->boot.kernel.name, "address", address, "mode",
+			   entry.mode == BH_ENTRY_LONG ? "long" : "protected");
 	}
 	return bh_vm_start(&m->vm, &entry, err);
 }
@@ -128,8 +129,7 @@ static void explain_exits(const struct bh_vm *vm)
 	}
 }
 
-int bh_machine_run(const struct bh_machine_config *config, enum bh_vm_end_kind *ret_end, int *ret_exit_code, char ret_words[256],
-		   struct bh_error *err)
+int bh_machine_run(const struct bh_machine_config *config, enum bh_vm_end_kind *ret_end, int *ret_exit_code, char ret_words[256], struct bh_error *err)
 {
 	struct machine m = { .config = config, .vm = BH_VM_INIT, .signal_fd = -1, .input_closed = config->input_fd < 0 };
 	int r = catch_signals(&m, err);

@@ -147,7 +147,8 @@ int bh_vmm_spawn(const struct bh_vmm_request *request, pid_t *ret_pid, int *ret_
 	int r;
 
 	if (kvm_fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
-		return bh_error_text(err, ENODEV, "this machine has no /dev/kvm: is virtualization on in the firmware, and the kernel's kvm module loaded?");
+		return bh_error_text(err, ENODEV,
+				     "this machine has no /dev/kvm: is virtualization on in the firmware, and the kernel's kvm module loaded?");
 	if (kvm_fd < 0)
 		return bh_error_set(err, errno, "open /dev/kvm");
 	if (program_fd < 0)

@@ -38,7 +38,8 @@
 
 const char *bh_exit_kind_name(enum bh_exit_kind kind)
 {
-	static const char *const names[] = { "io in", "io out", "mmio read", "mmio write", "halt", "shutdown", "system event", "interrupted", "failed", "other" };
+	static const char *const names[] = { "io in",    "io out",       "mmio read",   "mmio write", "halt",
+					     "shutdown", "system event", "interrupted", "failed",     "other" };
 
 	return names[kind];
 }

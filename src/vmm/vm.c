@@ -24,9 +24,10 @@ static int open_kvm(struct bh_vm *vm, int kvm_fd, struct bh_error *err)
 		int number;
 		const char *name;
 	} needed[] = {
-		{ KVM_CAP_IRQCHIP, "an interrupt controller" }, { KVM_CAP_USER_MEMORY, "user memory" }, { KVM_CAP_SET_TSS_ADDR, "a place for the TSS" },
-		{ KVM_CAP_EXT_CPUID, "CPUID" },                 { KVM_CAP_MP_STATE, "processor states" }, { KVM_CAP_IMMEDIATE_EXIT, "immediate exits" },
-		{ KVM_CAP_IRQFD, "interrupts by eventfd" },     { KVM_CAP_IOEVENTFD, "eventfds for registers" },
+		{ KVM_CAP_IRQCHIP, "an interrupt controller" },  { KVM_CAP_USER_MEMORY, "user memory" },
+		{ KVM_CAP_SET_TSS_ADDR, "a place for the TSS" }, { KVM_CAP_EXT_CPUID, "CPUID" },
+		{ KVM_CAP_MP_STATE, "processor states" },        { KVM_CAP_IMMEDIATE_EXIT, "immediate exits" },
+		{ KVM_CAP_IRQFD, "interrupts by eventfd" },      { KVM_CAP_IOEVENTFD, "eventfds for registers" },
 	};
 	int version;
 

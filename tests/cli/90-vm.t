@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# lab: always
 # The virtual machine monitor with small guests of our own (tests/guests): `vm run`.
 . "$(dirname "$0")/../lib.sh"
 
@@ -34,7 +35,7 @@ is "$status:$out" "0:1 processors" "one"
 
 mkfifo "$WORK/in"
 "$BULKHEAD" vm run --multiboot --kernel "$GUESTS/serial" <"$WORK/in" >"$WORK/out" &
-exec 5>"$WORK/in"
+exec 5<>"$WORK/in"
 ok "the serial port's registers and loopback" within 10 grep -q ready "$WORK/out"
 printf 'a line of more than sixteen bytes.' >&5
 wait $!

@@ -54,8 +54,7 @@ static int load_segment(const struct bh_boot_file *file, struct bh_guest_memory 
 	return 0;
 }
 
-int bh_boot_load_elf(const struct bh_boot_file *file, struct bh_guest_memory *memory, uint64_t *ret_entry, uint64_t *ret_end,
-		     struct bh_error *err)
+int bh_boot_load_elf(const struct bh_boot_file *file, struct bh_guest_memory *memory, uint64_t *ret_entry, uint64_t *ret_end, struct bh_error *err)
 {
 	uint64_t table, count, size, entry, end = 0;
 	Elf64_Ehdr e64;

@@ -90,7 +90,11 @@ int main(int argc, char **argv)
 	if (r < 0)
 		return fail(&err);
 	config = (struct bh_machine_config){
-		.vm = { .memory = (uint64_t)o.memory, .vcpus = (unsigned)BH_MIN(BH_MAX(o.cpus, 0), BH_VCPUS_MAX + 1), .pit = o.pit, .timed = o.explain != NULL, .locked = o.jail,
+		.vm = { .memory = (uint64_t)o.memory,
+			.vcpus = (unsigned)BH_MIN(BH_MAX(o.cpus, 0), BH_VCPUS_MAX + 1),
+			.pit = o.pit,
+			.timed = o.explain != NULL,
+			.locked = o.jail,
 			.backing = o.hugetlb ? BH_MEMORY_HUGETLB : BH_MEMORY_ANONYMOUS },
 		.protocol = BH_BOOT_MULTIBOOT,
 		.boot = { .kernel = { (const uint8_t *)kernel.data, kernel.length, "kernel" }, .command_line = o.command_line },
