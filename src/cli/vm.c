@@ -78,8 +78,6 @@ static int run(void *arg, int argc, char **argv)
 	(void)argc, (void)argv;
 	if (!o->kernel)
 		r = bh_error_text(&err, EINVAL, "vm run: which kernel? (--kernel FILE)");
-	else if (!o->multiboot)
-		r = bh_error_text(&err, EINVAL, "vm run: only multiboot kernels can be started so far (--multiboot)");
 	if (r == 0)
 		r = kernel = open_file(o->kernel, &err);
 	if (r >= 0 && o->initrd)
@@ -92,6 +90,7 @@ static int run(void *arg, int argc, char **argv)
 			.initrd_fd = initrd,
 			.initrd_name = o->initrd,
 			.command_line = o->append,
+			.multiboot = o->multiboot,
 			.hugetlb = o->hugepages,
 			.pit = o->multiboot,
 			.debug_exit = o->multiboot,

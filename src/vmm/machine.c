@@ -32,6 +32,8 @@ static int make_devices(struct machine *m, struct bh_error *err)
 		r = bh_reset_ports_make(&m->vm, err);
 	if (r == 0)
 		r = bh_rtc_make(&m->vm, err);
+	if (r == 0)
+		r = bh_power_make(&m->vm, err);
 	if (r == 0 && m->config->debug_exit)
 		r = bh_debug_exit_make(&m->vm, err);
 	return r;
@@ -39,8 +41,16 @@ static int make_devices(struct machine *m, struct bh_error *err)
 
 static int boot(struct machine *m, struct bh_error *err)
 {
+	struct bh_boot_request request = m->config->boot;
 	struct bh_entry entry;
-	int r = bh_boot_multiboot(&m->config->boot, &m->vm.memory, &entry, err);
+	int r;
+
+	if (m->config->protocol == BH_BOOT_LINUX) {
+		request.acpi_root = bh_boot_acpi(m->vm.vcpu_count, &m->vm.memory);
+		r = bh_boot_linux(&request, &m->vm.memory, &entry, err);
+	} else {
+		r = bh_boot_multiboot(&request, &m->vm.memory, &entry, err);
+	}
 
 	if (r < 0)
 		return r;

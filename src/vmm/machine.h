@@ -6,7 +6,7 @@
 
 #include "vmm/boot/boot.h"
 
-enum bh_boot_protocol { BH_BOOT_MULTIBOOT };
+enum bh_boot_protocol { BH_BOOT_LINUX, BH_BOOT_MULTIBOOT };
 
 struct bh_machine_config {
 	struct bh_vm_config vm;

@@ -45,6 +45,8 @@ static void build_arguments(const struct bh_vmm_request *q, struct bh_strv *args
 	add(args, "cpus", q->cpus);
 	add(args, "kernel-fd", KERNEL_FD);
 	add(args, "kvm-fd", KVM_FD);
+	if (q->multiboot)
+		bh_strv_add(args, "--boot=multiboot");
 	if (q->initrd_fd >= 0)
 		add(args, "initrd-fd", INITRD_FD);
 	if (q->initrd_name)

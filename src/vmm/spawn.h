@@ -14,6 +14,7 @@ struct bh_vmm_request {
 	int kernel_fd, initrd_fd;   /* initrd -1: none; both stay the caller's */
 	const char *initrd_name;    /* what the kernel is told it is, or NULL */
 	const char *command_line;   /* or NULL */
+	bool multiboot;             /* how the kernel is started; else: as Linux */
 	bool hugetlb, pit, debug_exit;
 	const char *explain;        /* NULL: no; "": as text; "json" */
 };
