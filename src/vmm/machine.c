@@ -26,7 +26,7 @@ struct machine {
 
 static int make_devices(struct machine *m, struct bh_error *err)
 {
-	int r = bh_serial_make(&m->vm, &m->serial, err);
+	int r = bh_serial_make(&m->vm, m->config->protocol == BH_BOOT_LINUX, &m->serial, err);
 
 	if (r == 0)
 		r = bh_reset_ports_make(&m->vm, err);
@@ -108,8 +108,7 @@ static void serve(struct machine *m)
 			[INPUT] = { m->input_closed || waiting ? -1 : m->config->input_fd, POLLIN, 0 },
 		};
 
-		/* The guest has to take its 16 bytes first: there is no event for that. */
-		if (poll(fds, BH_ARRAY_SIZE(fds), waiting ? 1 : -1) < 0 && errno != EINTR)
+		if (poll(fds, BH_ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
 			break;
 		if (fds[SIGNAL].revents)
 			take_signal(m);

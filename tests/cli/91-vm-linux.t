@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # lab: always
-# timeout: 120
+# timeout: 300
 # An unmodified Debian kernel in a virtual machine: `vm run`.
 . "$(dirname "$0")/../lib.sh"
 

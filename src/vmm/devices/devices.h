@@ -11,9 +11,10 @@
 
 struct bh_serial;
 
-int bh_serial_make(struct bh_vm *vm, struct bh_serial **ret_serial, struct bh_error *err);
+/* by_interrupt: no input comes before the guest asks for its interrupt, so that nothing is lost while a driver sets the port up. */
+int bh_serial_make(struct bh_vm *vm, bool by_interrupt, struct bh_serial **ret_serial, struct bh_error *err);
 void bh_serial_free(struct bh_serial *serial);
-/* Readable when there is output. */
+/* Readable when there is output, and when input is taken again that was not. */
 int bh_serial_event_fd(const struct bh_serial *serial);
 /* Moves what the guest has sent to fd. -errno if that can't take it: it stays. */
 int bh_serial_flush(struct bh_serial *serial, int fd);

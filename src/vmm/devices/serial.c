@@ -28,6 +28,8 @@ struct bh_serial {
 	uint8_t divisor[2];
 	bool transmitter_empty; /* an interrupt that hasn't been told of */
 	bool line_is_up;
+	bool by_interrupt; /* input waits until its interrupt is asked for: drivers throw away what came before */
+	bool input_waits;  /* the owner has more */
 	uint8_t input[INPUT_SIZE];
 	unsigned input_count;
 	uint8_t *output;
@@ -45,26 +47,27 @@ static uint8_t interrupt_id(const struct bh_serial *s)
 	return UART_IIR_NO_INT;
 }
 
-/* The line follows the state; OUT2 gates it on a PC. */
-static void update_line(struct bh_serial *s)
-{
-	bool up = interrupt_id(s) != UART_IIR_NO_INT && s->modem_control & UART_MCR_OUT2;
-
-	if (up != s->line_is_up)
-		bh_vm_set_irq(s->vm, LINE, up);
-	s->line_is_up = up;
-}
-
 static void receive(struct bh_serial *s, uint8_t byte)
 {
 	if (s->input_count < INPUT_SIZE)
 		s->input[s->input_count++] = byte;
 }
 
-static void transmit(struct bh_serial *s, uint8_t byte)
+static void tell_owner(struct bh_serial *s)
 {
 	uint64_t one = 1;
 
+	(void)!write(s->event_fd, &one, sizeof one);
+}
+
+/* Looped back, the receiver hears the transmitter alone. */
+static bool takes_input(const struct bh_serial *s)
+{
+	return s->input_count < INPUT_SIZE && !(s->modem_control & UART_MCR_LOOP) && (!s->by_interrupt || s->interrupts & UART_IER_RDI);
+}
+
+static void transmit(struct bh_serial *s, uint8_t byte)
+{
 	s->transmitter_empty = true;
 	if (s->modem_control & UART_MCR_LOOP) {
 		receive(s, byte);
@@ -75,7 +78,21 @@ static void transmit(struct bh_serial *s, uint8_t byte)
 	s->output[s->output_write++ % OUTPUT_SIZE] = byte;
 	/* One event for all that is there until it has been read. */
 	if (s->output_write - s->output_read == 1)
-		(void)!write(s->event_fd, &one, sizeof one);
+		tell_owner(s);
+}
+
+/* The line follows the state; OUT2 gates it on a PC. */
+static void update_line(struct bh_serial *s)
+{
+	bool up = interrupt_id(s) != UART_IIR_NO_INT && s->modem_control & UART_MCR_OUT2;
+
+	if (s->input_waits && s->input_count == 0 && takes_input(s)) {
+		s->input_waits = false;
+		tell_owner(s);
+	}
+	if (up != s->line_is_up)
+		bh_vm_set_irq(s->vm, LINE, up);
+	s->line_is_up = up;
 }
 
 static uint8_t take_input(struct bh_serial *s)
@@ -201,13 +218,15 @@ static void write_ports(void *device, uint64_t offset, unsigned size, uint64_t v
 
 /* --- the owner's side ----------------------------------------------------------------------------------------------- */
 
-int bh_serial_make(struct bh_vm *vm, struct bh_serial **ret_serial, struct bh_error *err)
+int bh_serial_make(struct bh_vm *vm, bool by_interrupt, struct bh_serial **ret_serial, struct bh_error *err)
 {
 	struct bh_serial *s = bh_calloc(1, sizeof *s);
 	const struct bh_bus_range range = { PORT, 8, "serial", s, read_ports, write_ports };
 	int r;
 
-	*s = (struct bh_serial){ .vm = vm, .lock = PTHREAD_MUTEX_INITIALIZER, .divisor = { 12, 0 }, .output = bh_malloc(OUTPUT_SIZE) };
+	*s = (struct bh_serial){
+		.vm = vm, .by_interrupt = by_interrupt, .lock = PTHREAD_MUTEX_INITIALIZER, .divisor = { 12, 0 }, .output = bh_malloc(OUTPUT_SIZE)
+	};
 	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = s->event_fd < 0 ? bh_error_set(err, errno, "make an eventfd") : bh_bus_add(&vm->ports, &range, err);
 	if (r < 0)
@@ -261,9 +280,9 @@ size_t bh_serial_input(struct bh_serial *s, const void *bytes, size_t length)
 	size_t taken = 0;
 
 	pthread_mutex_lock(&s->lock);
-	/* Looped back, the receiver hears the transmitter alone. */
-	while (!(s->modem_control & UART_MCR_LOOP) && taken < length && s->input_count < INPUT_SIZE)
+	while (taken < length && takes_input(s))
 		receive(s, ((const uint8_t *)bytes)[taken++]);
+	s->input_waits = taken < length;
 	update_line(s);
 	pthread_mutex_unlock(&s->lock);
 	return taken;
