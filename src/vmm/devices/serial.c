@@ -60,10 +60,13 @@ static void tell_owner(struct bh_serial *s)
 	(void)!write(s->event_fd, &one, sizeof one);
 }
 
-/* Looped back, the receiver hears the transmitter alone. */
+/* Looped back, the receiver hears the transmitter alone. Interrupts are really on only with OUT2: without it drivers look for what
+ * kind of chip it is. */
 static bool takes_input(const struct bh_serial *s)
 {
-	return s->input_count < INPUT_SIZE && !(s->modem_control & UART_MCR_LOOP) && (!s->by_interrupt || s->interrupts & UART_IER_RDI);
+	bool interrupts = s->interrupts & UART_IER_RDI && s->modem_control & UART_MCR_OUT2;
+
+	return s->input_count < INPUT_SIZE && !(s->modem_control & UART_MCR_LOOP) && (!s->by_interrupt || interrupts);
 }
 
 static void transmit(struct bh_serial *s, uint8_t byte)
