@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -45,6 +46,7 @@ static int boot(struct machine *m, struct bh_error *err)
 	struct bh_entry entry;
 	int r;
 
+	bh_boot_place_reset(&m->vm.memory);
 	if (m->config->protocol == BH_BOOT_LINUX) {
 		request.acpi_root = bh_boot_acpi(m->vm.vcpu_count, &m->vm.memory);
 		r = bh_boot_linux(&request, &m->vm.memory, &entry, err);
@@ -124,6 +126,14 @@ static void serve(struct machine *m)
 static void explain_exits(const struct bh_vm *vm)
 {
 	for (unsigned i = 0; bh_explain_mode != BH_EXPLAIN_OFF && i < vm->vcpu_count; i++) {
+		struct kvm_regs regs = { 0 };
+		char at[24], index[12];
+
+		/* Waits until the processor has left the guest. */
+		ioctl(vm->vcpus[i].fd, KVM_GET_REGS, &regs);
+		snprintf(at, sizeof at, "0x%llx", (unsigned long long)regs.rip);
+		snprintf(index, sizeof index, "%u", i);
+		bh_explain("end", "vcpu", index, "instruction", at);
 		for (int kind = 0; kind < BH_EXIT_KINDS; kind++) {
 			unsigned long count = atomic_load(&vm->vcpus[i].exits[kind]), ns = atomic_load(&vm->vcpus[i].busy_ns[kind]);
 			char number[24], vcpu[12], microseconds[24];

@@ -28,7 +28,7 @@ INIT
 chmod +x "$WORK/root/init"
 (cd "$WORK/root" && find . | cpio -o -H newc 2>/dev/null || busybox find . | busybox cpio -o -H newc) >"$WORK/initrd"
 linux() {
-	timeout $((20 * SCALE)) "$BULKHEAD" vm run --kernel "$KERNEL" --initrd "$WORK/initrd" --memory 256m "$@"
+	timeout 60 "$BULKHEAD" vm run --kernel "$KERNEL" --initrd "$WORK/initrd" --memory 256m "$@"
 }
 
 run linux --cpus 2 --append "console=ttyS0 quiet" --explain </dev/null

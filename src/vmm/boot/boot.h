@@ -36,6 +36,10 @@ struct bh_boot_request {
 int bh_boot_load_elf(const struct bh_boot_file *file, struct bh_guest_memory *memory, uint64_t *ret_entry, uint64_t *ret_end,
 		     struct bh_error *err);
 
+/* reset.c: what lies where a PC's processors begin after a reset, and where kernels jump that know no other way of it: it asks the
+ * keyboard controller for one. */
+void bh_boot_place_reset(struct bh_guest_memory *memory);
+
 /* linux.c: a bzImage or a vmlinux. */
 int bh_boot_linux(const struct bh_boot_request *request, struct bh_guest_memory *memory, struct bh_entry *ret_entry, struct bh_error *err);
 
