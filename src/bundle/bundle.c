@@ -36,7 +36,9 @@ int bh_bundle_check_id(const char *id, struct bh_error *err)
 
 	if (!*id)
 		return bh_error_text(err, EINVAL, "container id cannot be empty");
-	if (strlen(id) > ID_MAX || id[strspn(id, allowed)] || bh_streq(id, ".") || bh_streq(id, ".."))
+	if (id[strspn(id, allowed)])
+		return bh_error_text(err, EINVAL, "invalid container ID format: %.300s: invalid character `%c` in the ID", id, id[strspn(id, allowed)]);
+	if (strlen(id) > ID_MAX || bh_streq(id, ".") || bh_streq(id, ".."))
 		return bh_error_text(err, EINVAL, "invalid container ID format: %.300s", id);
 	return 0;
 }
@@ -80,14 +82,35 @@ struct bh_compartment_place bh_bundle_place(const struct bh_bundle *b)
 	return (struct bh_compartment_place){ .folders = &b->cgroups, .unit = b->cgroup_unit };
 }
 
+static bool same_words(const struct bh_strv *a, const struct bh_strv *b)
+{
+	for (size_t i = 0; i < a->count && i < b->count; i++)
+		if (!bh_streq(a->items[i], b->items[i]))
+			return false;
+	return a->count == b->count;
+}
+
+void bh_bundle_take_cgroup(struct bh_bundle *b, struct bh_strv *paths, const char *unit)
+{
+	bh_free_ptr(&b->cgroup_unit);
+	bh_strv_clear(&b->cgroups);
+	b->cgroup_unit = bh_strdup(unit);
+	b->cgroups = *paths;
+	*paths = (struct bh_strv){ 0 };
+}
+
 int bh_bundle_record_cgroup(struct bh_bundle *b, const struct bh_cgroup *cgroup, struct bh_error *err)
 {
+	const char *unit = cgroup ? bh_cgroup_unit(cgroup) : NULL;
+	bh_auto_strv struct bh_strv paths = { 0 };
 	bh_auto_buf struct bh_buf text = { 0 };
 
-	if (cgroup) {
-		b->cgroup_unit = bh_strdup(bh_cgroup_unit(cgroup));
-		bh_cgroup_paths(cgroup, &b->cgroups);
-	}
+	if (cgroup)
+		bh_cgroup_paths(cgroup, &paths);
+	/* The record has told it. */
+	if (same_words(&b->cgroups, &paths) && bh_streq(b->cgroup_unit, unit))
+		return 0;
+	bh_bundle_take_cgroup(b, &paths, unit);
 	bh_buf_adds(&text, b->cgroup_unit ? b->cgroup_unit : "");
 	bh_buf_addc(&text, '\0');
 	for (size_t i = 0; i < b->cgroups.count; i++)
@@ -95,7 +118,8 @@ int bh_bundle_record_cgroup(struct bh_bundle *b, const struct bh_cgroup *cgroup,
 	return bh_create_file_at(b->dir_fd, BH_BUNDLE_CGROUPS, text.data, text.length, 0600, err);
 }
 
-/* Missing or empty when its maker was killed before the process had been cloned: then what was planned is all that there can be. */
+/* Missing when what was planned is what was made; or its maker was killed before the process had been cloned (then it may be empty too),
+ * and what was planned is all that there can be. */
 static int read_cgroups(struct bh_bundle *b, struct bh_error *err)
 {
 	bh_auto_buf struct bh_buf text = { 0 };
@@ -191,19 +215,29 @@ int bh_bundle_open(const char *root, const char *id, struct bh_bundle *ret_bundl
 
 void bh_bundle_close(struct bh_bundle *b)
 {
+	int *fds[] = { &b->pidfd, &b->notify_fd, &b->dir_fd, &b->root_fd };
 	char **strings[] = { &b->id, &b->bundle, &b->rootfs, &b->cgroup_unit, &b->oci_version };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(strings); i++)
 		bh_free_ptr(strings[i]);
 	bh_strv_clear(&b->cgroups);
-	bh_close_fd(&b->pidfd);
-	bh_close_fd(&b->notify_fd);
-	bh_close_fd(&b->dir_fd);
-	bh_close_fd(&b->root_fd);
+	bh_close_fds(fds, BH_ARRAY_SIZE(fds));
 	bh_buf_clear(&b->record);
 	if (b->has_spec)
 		bh_spec_clear(&b->spec);
 	b->has_spec = false;
+}
+
+void bh_bundle_default_maps(struct bh_spec *spec)
+{
+	const struct bh_spec_namespace *n = &spec->namespaces[BH_NS_USER];
+	const struct bh_id_map own_uid = { 0, geteuid(), 1 }, own_gid = { 0, getegid(), 1 };
+
+	if (!n->present || n->path || spec->uid_mapping_count || spec->gid_mapping_count)
+		return;
+	spec->uid_mappings = bh_memdup(&own_uid, sizeof own_uid);
+	spec->gid_mappings = bh_memdup(&own_gid, sizeof own_gid);
+	spec->uid_mapping_count = spec->gid_mapping_count = 1;
 }
 
 int bh_bundle_spec(struct bh_bundle *b, struct bh_error *err)
@@ -216,6 +250,8 @@ int bh_bundle_spec(struct bh_bundle *b, struct bh_error *err)
 		return bh_error_text(err, ENOENT, "container %s has no configuration", b->id);
 	r = bh_spec_parse(b->record.data + b->config_offset, b->record.length - b->config_offset, &b->spec, err);
 	b->has_spec = r == 0;
+	if (r == 0)
+		bh_bundle_default_maps(&b->spec);
 	return r;
 }
 

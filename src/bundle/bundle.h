@@ -5,8 +5,10 @@
  * Nothing of ours stays resident: a container is its processes, its cgroup, and a folder of the state root:
  *
  *	ROOT/<id>/record      one line of JSON (below), then config.json as it was read. Its rename makes the container exist
- *	ROOT/<id>/cgroups     where its cgroup is: the systemd unit, then bh_cgroup_paths, each ended by a NUL
+ *	ROOT/<id>/cgroups     where its cgroup is, if it isn't as the record has planned it: the systemd unit, then bh_cgroup_paths, each
+ *	                      ended by a NUL
  *	ROOT/<id>/init        a link that leads nowhere; its text is the first process: pid and start time (BH_BUNDLE_INIT)
+ *	ROOT/<id>/mount       without a mount namespace: the id of the mount that is its root on the host (bh_mount_id)
  *	ROOT/<id>/start.sock  where the created process waits; removed by `start`, so it tells `created` from `running`
  *
  * The folder is made exclusively, which makes ids unique, and is locked while it is being made. Everything else is read
@@ -73,11 +75,13 @@ struct bh_bundle_criu {
 
 struct bh_bundle_create {
 	const char *root, *id, *bundle; /* `bundle` absolute */
+	int bundle_fd;                  /* the same folder, taken over; or 0: it is opened by its path */
 	const char *pid_file;           /* or NULL */
 	bool systemd_cgroup;
+	bool no_cgroup;                 /* it stays in the caller's */
 	bool rootless;                  /* cgroups are used as far as this user may */
 	bool no_pivot, no_new_keyring;  /* as in struct bh_container_create */
-	bool notify;                    /* the process tells a service manager when it is ready */
+	const char *notify;             /* $NOTIFY_SOCKET: the process tells this service manager when it is ready; or NULL */
 	bool run;                       /* create and start in one: no start socket, nothing waits in between */
 	const struct bh_bundle_criu *restore; /* with `run`: not a new process but those of a checkpoint; or NULL */
 	const char *config;             /* instead of "config.json" in `bundle`; may be absolute */

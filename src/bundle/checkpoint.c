@@ -93,7 +93,9 @@ static int add_masked_files(struct dumping *d, struct bh_error *err)
 static int add_mounts(struct dumping *d, struct bh_error *err)
 {
 	const char *path;
-	int r = add_binds(d);
+	int r = bh_bundle_shares_mounts(d->bundle) ?
+			bh_error_text(err, EINVAL, "a container without a mount namespace of its own cannot be checkpointed") :
+			add_binds(d);
 
 	if (r == 0)
 		r = add_cgroup_binds(d, err);

@@ -7,6 +7,7 @@
  *	2 start.sock          for `create`
  *	3 record              names every folder that the cgroup may get, and the unit
  *	4 cgroup
+ *	  mount               for a container without a mount namespace
  *	5 first process       ends with us until it is released; in its cgroup from its first moment
  *	6 cgroups, init link, pid file, terminal
  *	7 release             it waits at start.sock, or runs
@@ -26,36 +27,51 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#define RECORD_TEMPORARY BH_BUNDLE_RECORD ".new"
+
 struct making {
 	const struct bh_bundle_create *request;
 	struct bh_bundle bundle;
 	struct bh_buf config;
 	struct bh_compartment compartment;
+	int bundle_fd;                           /* until the configuration is read, or -1 */
 	const struct bh_container_create *start; /* under way */
+	int root_mount;                          /* see host-root.c */
 	int start_socket;
 	bool linked; /* the init link is written */
 };
 
+static int read_config(struct making *m, const char *name, struct bh_error *err)
+{
+	/* A FIFO in the bundle must not hold us: our caller's signals are blocked already. What is named by option may be a pipe. */
+	bool named = m->request->config;
+	int fd, r;
+
+	if (m->bundle_fd < 0)
+		m->bundle_fd = bh_open_dir(AT_FDCWD, m->request->bundle, O_PATH, err);
+	if (m->bundle_fd < 0)
+		return m->bundle_fd;
+	fd = openat(m->bundle_fd, name, O_RDONLY | O_NOCTTY | O_CLOEXEC | (named ? 0 : O_NONBLOCK));
+	r = fd < 0 ? -errno : (named ? bh_read_fd : bh_read_stored_fd)(fd, BH_SPEC_JSON_MAX, &m->config);
+	bh_close_fds((int *[]){ &m->bundle_fd, &fd }, 2);
+	if (r == -ENOENT)
+		return bh_error_text(err, ENOENT, "JSON specification file %s not found", name);
+	return r < 0 ? bh_error_set(err, -r, "read %s", name) : 0;
+}
+
 static int load_config(struct making *m, struct bh_error *err)
 {
-	const char *name = m->request->config ? m->request->config : "config.json";
-	bh_auto_close int dir = bh_open_dir(AT_FDCWD, m->request->bundle, O_PATH, err);
-	/* A FIFO in the bundle must not hold us: our caller's signals are blocked already. What is named by option may be a pipe. */
-	int block = m->request->config ? 0 : O_NONBLOCK;
-	bh_auto_close int fd = dir < 0 ? -1 : openat(dir, name, O_RDONLY | O_NOCTTY | O_CLOEXEC | block);
-	int r = dir < 0 ? dir : fd < 0 ? -errno : bh_read_fd(fd, BH_SPEC_JSON_MAX, &m->config);
+	int r = read_config(m, m->request->config ? m->request->config : "config.json", err);
 
-	if (dir < 0)
-		return dir;
-	if (fd < 0 && r == -ENOENT)
-		return bh_error_text(err, ENOENT, "JSON specification file %s not found", name);
-	if (r < 0)
-		r = bh_error_set(err, -r, "read %s", name);
-	else
+	if (r == 0)
 		r = bh_spec_parse(m->config.data, m->config.length, &m->bundle.spec, err);
 	if (r < 0)
 		return r;
 	m->bundle.has_spec = true;
+	bh_bundle_default_maps(&m->bundle.spec);
+	r = bh_bundle_mount_options(&m->bundle.spec, err);
+	if (r < 0)
+		return r;
 	if (!m->bundle.spec.root.path)
 		return bh_error_text(err, EINVAL, "root.path: missing");
 	bh_cgroup_add_runtime_device_rules(&m->bundle.spec);
@@ -100,7 +116,7 @@ static int make_socket(struct making *m, struct bh_error *err)
 
 static int make_notify(struct making *m, struct bh_error *err)
 {
-	int r = m->request->notify ? bh_bundle_prepare_notify(&m->bundle, err) : 0;
+	int r = m->request->notify ? bh_bundle_prepare_notify(&m->bundle, m->request->notify, err) : 0;
 
 	return r == 0 && m->request->notify && m->request->run ? bh_bundle_listen_notify(&m->bundle, err) : r;
 }
@@ -128,7 +144,7 @@ static int fill_bundle(struct making *m, struct bh_error *err)
 	strip_root(b);
 	b->oci_version = bh_strdup(b->spec.oci_version);
 	b->created_ns = bh_now_ns();
-	b->owner = geteuid();
+	b->owner = bh_started_as();
 	return 0;
 }
 
@@ -137,7 +153,12 @@ static int write_record(void *context, const struct bh_strv *cgroups, const char
 {
 	struct making *m = context;
 	struct bh_bundle *b = &m->bundle;
+	struct bh_strv planned = { 0 };
+	int r;
 
+	for (size_t i = 0; i < cgroups->count; i++)
+		bh_strv_add(&planned, cgroups->items[i]);
+	bh_bundle_take_cgroup(b, &planned, unit);
 	b->record.length = 0;
 	bh_buf_adds(&b->record, "{\"ociVersion\":");
 	bh_buf_add_json(&b->record, b->oci_version);
@@ -159,7 +180,11 @@ static int write_record(void *context, const struct bh_strv *cgroups, const char
 		    b->created_ns, (unsigned)b->owner);
 	b->config_offset = b->record.length;
 	bh_buf_add(&b->record, m->config.data, m->config.length);
-	return bh_write_file_at(b->dir_fd, BH_BUNDLE_RECORD, b->record.data, b->record.length, 0600, 0, err);
+	/* The folder is locked by us and will go as a whole if we are killed: the temporary name needs not be unique. */
+	r = bh_create_file_at(b->dir_fd, RECORD_TEMPORARY, b->record.data, b->record.length, 0600, err);
+	if (r == 0 && renameat(b->dir_fd, RECORD_TEMPORARY, b->dir_fd, BH_BUNDLE_RECORD) < 0)
+		r = bh_error_set(err, errno, "rename %s/%s/" RECORD_TEMPORARY, m->request->root, b->id);
+	return r;
 }
 
 /* Called while the process prepares itself, as soon as its pid is known. */
@@ -221,6 +246,7 @@ static struct bh_cgroup_request cgroup_request(struct making *m)
 		.resources = &b->spec.resources,
 		.every_hierarchy = true,
 		.strict = true,
+		.none = m->request->no_cgroup,
 		.rootless = m->request->rootless,
 		.owner_uid = cgroup_owner(&b->spec),
 		.systemd = m->request->systemd_cgroup,
@@ -249,6 +275,8 @@ static int restore_process(struct making *m, struct bh_error *err)
 	struct bh_bundle_restore request = { .criu = q->restore, .stdio = q->stdio, .restored = restored, .context = m };
 	int r = bh_isolation_driver_find(NULL, &m->bundle.driver, err);
 
+	if (r == 0 && bh_bundle_shares_mounts(&m->bundle))
+		r = bh_error_text(err, EINVAL, "a container without a mount namespace of its own cannot be restored");
 	if (r == 0)
 		r = bh_cgroup_make(&cgroup, &m->compartment.cgroup, err);
 	request.cgroup = m->compartment.cgroup;
@@ -289,6 +317,12 @@ static int run_process(struct making *m, struct bh_error *err)
 
 	if (q->restore)
 		return restore_process(m, err);
+	if (bh_bundle_shares_mounts(b) && b->owner == 0) {
+		r = bh_bundle_make_root(b, &m->root_mount, err);
+		if (r < 0)
+			return r;
+		request.rootfs.mount_fd = m->root_mount;
+	}
 	r = bh_isolation_driver_find(NULL, &b->driver, err);
 	m->start = &request;
 	if (r == 0)
@@ -309,6 +343,8 @@ static void undo(struct making *m)
 	/* The folder is ours only if take_id got it. */
 	if ((m->compartment.process.pidfd >= 0 || m->compartment.cgroup) && m->bundle.driver)
 		m->bundle.driver->abandon(&m->compartment);
+	if (m->root_mount >= 0)
+		bh_bundle_detach_root(&m->bundle, NULL);
 	if (m->bundle.id)
 		bh_remove_tree_at(m->bundle.root_fd, m->bundle.id, NULL);
 	if (m->linked && m->request->pid_file)
@@ -317,7 +353,12 @@ static void undo(struct making *m)
 
 int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *ret_bundle, struct bh_error *err)
 {
-	struct making m = { .request = request, .bundle = BH_BUNDLE_INIT_VALUE, .compartment = BH_COMPARTMENT_INIT, .start_socket = -1 };
+	struct making m = { .request = request,
+			    .bundle = BH_BUNDLE_INIT_VALUE,
+			    .compartment = BH_COMPARTMENT_INIT,
+			    .start_socket = -1,
+			    .root_mount = -1,
+			    .bundle_fd = request->bundle_fd > 0 ? request->bundle_fd : -1 };
 	static int (*const steps[])(struct making *, struct bh_error *) = { load_config, take_id, make_socket, make_notify, fill_bundle, run_process };
 	int r = bh_bundle_check_id(request->id, err);
 
@@ -334,7 +375,7 @@ int bh_bundle_create(const struct bh_bundle_create *request, struct bh_bundle *r
 		bh_close_fd(&m.compartment.oom_fd);
 		bh_cgroup_free(m.compartment.cgroup);
 	}
-	bh_close_fd(&m.start_socket);
+	bh_close_fds((int *[]){ &m.start_socket, &m.bundle_fd, &m.root_mount }, 3);
 	bh_buf_clear(&m.config);
 	return r;
 }

@@ -3,6 +3,7 @@
 #include "bundle/bundle-internal.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "linux/syscall.h"
 
 #include <errno.h>
@@ -12,6 +13,7 @@
 #include <sys/un.h>
 
 #define DELETE_WAIT_MS 10000 /* for a killed process to be gone */
+#define DELETE_PROMPT_MS 500 /* after which it may be that something holds it */
 
 int bh_bundle_run_hooks(struct bh_bundle *b, const struct bh_spec_hooks *hooks, const char *kind, struct bh_error *err)
 {
@@ -60,6 +62,11 @@ int bh_bundle_start(struct bh_bundle *b, struct bh_error *err)
 	if (r < 0) {
 		bh_pidfd_send_signal(b->pidfd, SIGKILL);
 		return r;
+	}
+	if (!b->spec.process.args.count) {
+		/* The specification wants an error, crun and OCI's validation programs have an exit status of 0: it is said, and no more. */
+		bh_log(BH_LOG_ERROR, "the configuration of container %s has no process: there was nothing to start", b->id);
+		return 0;
 	}
 	b->status = BH_BUNDLE_RUNNING;
 	r = bh_bundle_run_hooks(b, &b->spec.hooks.poststart, "poststart", err);
@@ -147,12 +154,22 @@ int bh_bundle_pids(struct bh_bundle *b, pid_t **ret_pids, size_t *ret_count, str
 	return r;
 }
 
+/* Nearly always two files are all that is in it. */
+static int remove_folder(struct bh_bundle *b, struct bh_error *err)
+{
+	unlinkat(b->dir_fd, BH_BUNDLE_INIT, 0);
+	unlinkat(b->dir_fd, BH_BUNDLE_RECORD, 0);
+	return bh_remove_tree_at(b->root_fd, b->id, err);
+}
+
 int bh_bundle_remove(struct bh_bundle *b, struct bh_error *err)
 {
 	struct bh_compartment_place place = bh_bundle_place(b);
 	int r = b->cgroups.count || b->cgroup_unit ? b->driver->destroy(&place, err) : 0;
 
-	return r < 0 ? r : bh_remove_tree_at(b->root_fd, b->id, err);
+	if (r == 0 && (!b->has_spec || bh_bundle_shares_mounts(b)))
+		r = bh_bundle_detach_root(b, err);
+	return r < 0 ? r : remove_folder(b, err);
 }
 
 /* SIGKILL, and until it is gone; a frozen one is thawed by the cgroup's end. */
@@ -160,13 +177,16 @@ static int end_process(struct bh_bundle *b, struct bh_error *err)
 {
 	struct bh_compartment_place place = bh_bundle_place(b);
 
-	if (b->pidfd < 0)
+	if (b->pidfd < 0 || b->status == BH_BUNDLE_STOPPED)
 		return 0;
 	if (b->status == BH_BUNDLE_PAUSED)
 		b->driver->pause(&place, false, NULL);
 	bh_pidfd_send_signal(b->pidfd, SIGKILL);
-	if (bh_pidfd_wait(b->pidfd, DELETE_WAIT_MS) == 0)
-		return bh_error_text(err, EBUSY, "container init still running");
+	if (bh_pidfd_wait(b->pidfd, DELETE_PROMPT_MS) == 0) {
+		b->driver->take_back(&place, b->pid, NULL);
+		if (bh_pidfd_wait(b->pidfd, DELETE_WAIT_MS) == 0)
+			return bh_error_text(err, EBUSY, "container init still running");
+	}
 	b->status = BH_BUNDLE_STOPPED;
 	return 0;
 }
@@ -217,7 +237,7 @@ int bh_bundle_exec(struct bh_bundle *b, const struct bh_bundle_exec *request, st
 		.process = request->process,
 		.stdio = request->stdio,
 		.preserve_fds = request->preserve_fds,
-		.rootless = geteuid() != 0,
+		.rootless = bh_started_as() != 0,
 	};
 	int r;
 

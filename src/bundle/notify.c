@@ -3,9 +3,12 @@
  * sd_notify(3) from inside a container.
  *
  * A service manager takes messages from the processes of the service's own cgroup only, and a container's are elsewhere. So
- * the container gets a socket of ours, in a folder of the state that is mounted on /run/notify, and who has started it
- * (`run`, `start`) waits there for READY=1, and says it to the manager with the pid of the container's first process. Nothing
- * else is passed on, and nobody stays for it: afterwards the socket has no other end, which sd_notify ignores.
+ * the container gets a socket of ours, and who has started it (`run`, `start`) waits there for READY=1, and says it to the
+ * manager, and then the pid of the container's first process. Nothing else is passed on, and nobody stays for it: afterwards
+ * the socket has no other end, which sd_notify ignores.
+ *
+ * The socket is in a folder of the state, which is mounted, as crun does it, on the path that the manager's own socket has
+ * outside; where that can't be or would be in the way, on /run/notify, as runc does it. NOTIFY_SOCKET tells which.
  */
 #include "bundle/bundle-internal.h"
 
@@ -19,17 +22,45 @@
 
 #define FOLDER "notify"
 #define INSIDE "/run/notify"
-#define SOCKET "notify.sock"
+#define SOCKET "notify"
+#define LINK "notify.sock"
 #define MESSAGE_MAX 4096
 
-int bh_bundle_prepare_notify(struct bh_bundle *b, struct bh_error *err)
+static bool is_at_or_below(const char *path, const char *folder)
+{
+	size_t length = strlen(folder);
+
+	return strncmp(path, folder, length) == 0 && (!path[length] || path[length] == '/');
+}
+
+/* Not where the container has file systems of the kernel, nor where a systemd inside has its own socket, nor what the
+ * configuration mounts there. */
+static bool can_have_managers_path(const struct bh_bundle *b, const char *manager)
+{
+	static const char *const others[] = { "/proc", "/sys", "/dev", "/run/systemd" };
+
+	if (*manager != '/' || !manager[1] || strstr(manager, "/.") || strstr(manager, "//") || bh_has_suffix(manager, "/"))
+		return false;
+	for (size_t i = 0; i < BH_ARRAY_SIZE(others); i++)
+		if (is_at_or_below(manager, others[i]))
+			return false;
+	for (size_t i = 0; i < b->spec.mount_count; i++)
+		if (is_at_or_below(b->spec.mounts[i].destination, manager))
+			return false;
+	return true;
+}
+
+int bh_bundle_prepare_notify(struct bh_bundle *b, const char *manager, struct bh_error *err)
 {
 	bh_auto_free char *source = bh_printf("/proc/self/fd/%d/" FOLDER, b->dir_fd);
+	bool same_path = can_have_managers_path(b, manager);
+	const char *inside = same_path ? manager : INSIDE;
+	bh_auto_free char *variable = bh_printf("NOTIFY_SOCKET=%s/%s", inside, same_path ? SOCKET : LINK);
 
 	if (mkdirat(b->dir_fd, FOLDER, 0755) < 0)
 		return bh_error_set(err, errno, "make the folder " FOLDER);
-	bh_spec_add_mount(&b->spec, INSIDE, "bind", source, "bind,nosuid,noexec,nodev,ro");
-	bh_env_set(&b->spec.process.env, "NOTIFY_SOCKET=" INSIDE "/" SOCKET);
+	bh_spec_add_mount(&b->spec, inside, "bind", source, "bind,nosuid,noexec,nodev,ro");
+	bh_env_set(&b->spec.process.env, variable);
 	return 0;
 }
 
@@ -46,6 +77,8 @@ int bh_bundle_listen_notify(struct bh_bundle *b, struct bh_error *err)
 	/* Whoever the workload runs as may write to it. */
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || chmod(address.sun_path, 0777) < 0)
 		return bh_error_set(err, errno, "make the notify socket");
+	if (symlinkat(SOCKET, b->dir_fd, FOLDER "/" LINK) < 0 && errno != EEXIST)
+		return bh_error_set(err, errno, "make a link to the notify socket");
 	b->notify_fd = BH_TAKE_FD(fd);
 	return 0;
 }
@@ -53,16 +86,19 @@ int bh_bundle_listen_notify(struct bh_bundle *b, struct bh_error *err)
 static void tell_manager(const struct bh_bundle *b, const char *manager)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	bh_auto_free char *text = bh_printf("READY=1\nMAINPID=%d\n", (int)b->pid);
+	bh_auto_free char *pid = bh_printf("MAINPID=%d", (int)b->pid);
+	const char *const messages[] = { "READY=1", pid };
 	bh_auto_close int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	size_t length = strlen(manager);
+	socklen_t length = (socklen_t)strlen(manager);
 
 	if (fd < 0 || length < 2 || length >= sizeof address.sun_path)
 		return;
 	memcpy(address.sun_path, manager, length);
 	if (*manager == '@')
 		address.sun_path[0] = '\0';
-	sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
+	length += (socklen_t)offsetof(struct sockaddr_un, sun_path);
+	for (size_t i = 0; i < BH_ARRAY_SIZE(messages); i++)
+		sendto(fd, messages[i], strlen(messages[i]), MSG_NOSIGNAL, (struct sockaddr *)&address, length);
 }
 
 bool bh_bundle_take_notify(struct bh_bundle *b, const char *manager)

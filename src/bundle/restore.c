@@ -155,12 +155,10 @@ static void add_cgroup_binds(struct restoring *s)
 		if (!bh_streq(spec->mounts[i].type, "cgroup"))
 			continue;
 		for (size_t k = 0; bh_cgroup_mount_source(s->request->cgroup, k, &name, &fd) == 0; k++) {
-			bh_auto_free char *at = bh_path_join(spec->mounts[i].destination, name), *link = bh_printf("/proc/self/fd/%d", fd);
-			char folder[PATH_MAX];
-			ssize_t length = *name ? readlink(link, folder, sizeof folder - 1) : 0;
+			bh_auto_free char *at = bh_path_join(spec->mounts[i].destination, name);
+			bh_auto_free char *folder = *name ? bh_cgroup_mount_path(s->request->cgroup, name) : NULL;
 
-			folder[BH_MAX(length, 0)] = '\0';
-			if (length > 0)
+			if (folder)
 				bh_criu_pair(&s->options, BH_CRIU_EXT_MNT, at, folder);
 		}
 	}

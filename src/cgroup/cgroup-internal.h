@@ -6,6 +6,7 @@
 
 #define CGROUP_ROOT "/sys/fs/cgroup"
 #define CGROUP_PATH_MAX 1024
+#define CGROUP_SPENT_MAX 8
 #define CGROUP_FILE_MAX (16u << 20) /* bytes of cgroup.procs that are read */
 #define CGROUP_WAIT_NS (5ll * 1000000000) /* for dying processes to be gone */
 
@@ -43,6 +44,9 @@ struct bh_cgroup {
 	bool every, strict, rootless;
 	bool path_given; /* by the caller, so that it must be there */
 	char *unit;      /* systemd's name for it, "user:NAME" on the user's manager */
+	int spent[CGROUP_SPENT_MAX]; /* files that were read or written once: closed with the folders, all by one call */
+	unsigned spent_count;
+	char *self_text; /* what /proc/self/cgroup told, if it was needed */
 	struct {
 		int fd;           /* the folder, or -1 */
 		char *path;       /* below the hierarchy's root, if it isn't the one above */
@@ -128,14 +132,14 @@ void bh_cgroup_free_ptr(struct bh_cgroup **cgroup);
 #define bh_auto_cgroup __attribute__((cleanup(bh_cgroup_free_ptr)))
 
 /* Bits (1u << folder) of the v1 hierarchies, and the v2 tree, that the kernel has, wherever they are mounted. */
-int bh_cgroup_hierarchies(unsigned *ret_folders, struct bh_error *err);
+int bh_cgroup_hierarchies(struct bh_cgroup *cgroup, unsigned *ret_folders, struct bh_error *err);
 /* Takes the paths that /proc/PID/cgroup tells for the process. */
 int bh_cgroup_locate_process(struct bh_cgroup *cgroup, pid_t pid, struct bh_error *err);
 
 /* systemd.c */
 /* Has systemd make the scope, and locates its folders. The placeholder inside lives until it is ended. */
 /* Calls request->planned with each folder that this cgroup could have, once its place is known, and the unit (may be NULL). */
-int bh_cgroup_tell_plan(const struct bh_cgroup *cgroup, const struct bh_cgroup_request *request, const char *unit, struct bh_error *err);
+int bh_cgroup_tell_plan(struct bh_cgroup *cgroup, const struct bh_cgroup_request *request, const char *unit, struct bh_error *err);
 int bh_cgroup_start_unit(struct bh_cgroup *cgroup, const struct bh_cgroup_request *request, struct bh_error *err);
 void bh_cgroup_end_placeholder(struct bh_cgroup *cgroup);
 int bh_cgroup_update_unit(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err);
@@ -164,8 +168,12 @@ int bh_cgroup_any_fd(const struct bh_cgroup *cgroup);
 bool bh_cgroup_is_cgroupfs(int fd, int version);
 /* Makes (or takes over, if it is empty) the folder `path` below `parent_fd` and stores it. -ENOENT: no such parent. */
 int bh_cgroup_make_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, struct bh_error *err);
-/* The fds of folders that were made without looking into them. */
-void bh_cgroup_open_made(struct bh_cgroup *cgroup);
+/* Leaves an fd (or what is none) to the handle, which closes it in the end together with all others. The fd may be used until the next
+ * one. */
+int bh_cgroup_spend(struct bh_cgroup *cgroup, int fd);
+/* The fd of a folder that was made without looking into it. */
+void bh_cgroup_open_made(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder);
+void bh_cgroup_open_all_made(struct bh_cgroup *cgroup);
 /* Writes them in order; values that are refused because another has to be changed first are tried again at the end. */
 int bh_cgroup_apply(struct bh_cgroup *cgroup, struct bh_cgroup_writes *writes, struct bh_error *err);
 int bh_cgroup_write(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *file, const char *value, struct bh_error *err);

@@ -36,9 +36,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
+
+#ifndef AT_RSEQ_FEATURE_SIZE
+#define AT_RSEQ_FEATURE_SIZE 27
+#endif
 
 const char *const bh_cgroup_v1_names[FOLDER_COUNT] = {
 	[FOLDER_UNIFIED] = "unified", [FOLDER_MEMORY] = "memory",         [FOLDER_CPU] = "cpu",         [FOLDER_CPUACCT] = "cpuacct",
@@ -126,16 +131,23 @@ int bh_cgroup_write(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder
 
 void bh_cgroup_free(struct bh_cgroup *cgroup)
 {
+	int *fds[FOLDER_COUNT + 1 + CGROUP_SPENT_MAX];
+	size_t count = FOLDER_COUNT;
+
 	if (!cgroup)
 		return;
 	bh_cgroup_end_placeholder(cgroup);
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		bh_close_fd(&cgroup->folders[i].fd);
+		fds[i] = &cgroup->folders[i].fd;
 		free(cgroup->folders[i].path);
 	}
-	bh_close_fd(&cgroup->root_fd);
+	fds[count++] = &cgroup->root_fd;
+	for (size_t i = 0; i < cgroup->spent_count; i++)
+		fds[count++] = &cgroup->spent[i];
+	bh_close_fds(fds, count);
 	free(cgroup->path);
 	free(cgroup->unit);
+	free(cgroup->self_text);
 	free(cgroup);
 }
 
@@ -262,7 +274,8 @@ int bh_cgroup_make_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder
 		return made;
 	fd = openat(cgroup->root_fd, place, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	r = fd < 0 ? -errno : 0;
-	if (r == 0 && !bh_cgroup_is_cgroupfs(fd, version))
+	/* What was just made below version 2's own mount needs no second look. */
+	if (r == 0 && !(made && cgroup->driver->version == 2) && !bh_cgroup_is_cgroupfs(fd, version))
 		r = -ENOENT;
 	if (r < 0) {
 		remove_made(cgroup, place, (unsigned)made);
@@ -283,18 +296,30 @@ int bh_cgroup_make_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder
 	return 0;
 }
 
-void bh_cgroup_open_made(struct bh_cgroup *cgroup)
+void bh_cgroup_open_made(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder)
 {
-	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		bh_auto_free char *place = NULL;
+	bh_auto_free char *place = bh_cgroup_place(cgroup, folder);
 
-		if (!cgroup->folders[i].unopened)
-			continue;
-		place = bh_cgroup_place(cgroup, (enum bh_cgroup_folder)i);
-		cgroup->folders[i].fd = openat(cgroup->root_fd, place, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		/* One that is there and can't be opened is still ours to remove. */
-		cgroup->folders[i].unopened = cgroup->folders[i].fd < 0 && errno != ENOENT;
-	}
+	cgroup->folders[folder].fd = openat(cgroup->root_fd, place, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	/* One that is there and can't be opened is still ours to remove. */
+	cgroup->folders[folder].unopened = cgroup->folders[folder].fd < 0 && errno != ENOENT;
+}
+
+int bh_cgroup_spend(struct bh_cgroup *cgroup, int fd)
+{
+	if (fd < 0)
+		return fd;
+	if (cgroup->spent_count == CGROUP_SPENT_MAX)
+		close(cgroup->spent[--cgroup->spent_count]);
+	cgroup->spent[cgroup->spent_count++] = fd;
+	return fd;
+}
+
+void bh_cgroup_open_all_made(struct bh_cgroup *cgroup)
+{
+	for (size_t i = 0; i < FOLDER_COUNT; i++)
+		if (cgroup->folders[i].unopened)
+			bh_cgroup_open_made(cgroup, (enum bh_cgroup_folder)i);
 }
 
 /* --- writing limits -------------------------------------------------------------------------------------------------- */
@@ -463,8 +488,28 @@ static int make(const struct bh_cgroup_request *request, struct bh_cgroup **ret_
 	return 0;
 }
 
+static int make_none(const struct bh_cgroup_request *request, struct bh_cgroup **ret_cgroup, struct bh_error *err)
+{
+	const struct bh_strv nowhere = { 0 };
+	struct bh_cgroup_writes writes = { 0 };
+	int r = bh_cgroup_plan_unified(request->resources, &writes, err);
+
+	for (size_t i = 0; r == 0 && i < FOLDER_COUNT; i++)
+		r = bh_cgroup_plan((enum bh_cgroup_folder)i, NULL, 1, request->resources, &writes, err);
+	if (r == 0 && writes.count)
+		r = bh_error_text(err, EINVAL, "linux.resources: limits need a cgroup, and there shall be none");
+	bh_cgroup_writes_clear(&writes);
+	if (r == 0 && request->planned)
+		r = request->planned(request->planned_context, &nowhere, NULL, err);
+	if (r == 0)
+		*ret_cgroup = NULL;
+	return r;
+}
+
 int bh_cgroup_make(const struct bh_cgroup_request *request, struct bh_cgroup **ret_cgroup, struct bh_error *err)
 {
+	if (request->none)
+		return make_none(request, ret_cgroup, err);
 	return make(request, ret_cgroup, err);
 }
 
@@ -501,6 +546,9 @@ static bool can_clone_into(void)
 
 	if (!bh_linux_has(BH_CALL_CLONE3))
 		return false;
+	/* Kernels that tell this (6.3) need not be asked for their version. */
+	if (getauxval(AT_RSEQ_FEATURE_SIZE))
+		known = 1;
 	if (known >= 0)
 		return known;
 	if (uname(&uts) == 0 && sscanf(uts.release, "%u.%u", &version, &patch_level) != 2)
@@ -528,7 +576,21 @@ int bh_cgroup_update(struct bh_cgroup *cgroup, const struct bh_spec_resources *r
 {
 	int r = cgroup->unit ? bh_cgroup_update_unit(cgroup, resources, err) : 0;
 
+	bh_cgroup_open_all_made(cgroup);
 	return r < 0 ? r : cgroup->driver->update(cgroup, resources, err);
+}
+
+int bh_cgroup_version(const struct bh_cgroup *cgroup)
+{
+	return cgroup->driver->version;
+}
+
+char *bh_cgroup_mount_path(const struct bh_cgroup *cgroup, const char *name)
+{
+	for (size_t i = 0; i < FOLDER_COUNT; i++)
+		if ((cgroup->folders[i].fd >= 0 || cgroup->folders[i].unopened) && bh_streq(bh_cgroup_hierarchy(cgroup, (enum bh_cgroup_folder)i), name))
+			return bh_cgroup_words(cgroup, (enum bh_cgroup_folder)i, NULL);
+	return NULL;
 }
 
 int bh_cgroup_mount_source(const struct bh_cgroup *cgroup, size_t index, const char **ret_name, int *ret_fd)
@@ -547,11 +609,14 @@ int bh_cgroup_mount_source(const struct bh_cgroup *cgroup, size_t index, const c
 
 int bh_cgroup_oom_fd(const struct bh_cgroup *cgroup)
 {
-	int fd = cgroup->folders[cgroup->driver->oom_folder].fd;
+	enum bh_cgroup_folder folder = cgroup->driver->oom_folder;
+	bh_auto_free char *words = NULL;
+	int fd;
 
-	if (fd < 0)
+	if (cgroup->folders[folder].fd < 0 && !cgroup->folders[folder].unopened)
 		return -ENOENT;
-	fd = openat(fd, cgroup->driver->oom_file, O_RDONLY | O_CLOEXEC);
+	words = bh_cgroup_words(cgroup, folder, cgroup->driver->oom_file);
+	fd = openat(cgroup->root_fd, words + sizeof CGROUP_ROOT, O_RDONLY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -565,6 +630,7 @@ int bh_cgroup_stats(struct bh_cgroup *cgroup, struct bh_cgroup_stats *ret_stats,
 	struct bh_cgroup_stats stats = { .memory_limit = UINT64_MAX, .pids_limit = UINT64_MAX };
 	char pids[8];
 
+	bh_cgroup_open_all_made(cgroup);
 	if (!bh_cgroup_read(bh_cgroup_any_fd(cgroup), "cgroup.procs", pids, sizeof pids))
 		return bh_error_set(err, errno == ENODEV ? ENOENT : errno, "read cgroup %s", cgroup->path);
 	cgroup->driver->stats(cgroup, &stats);

@@ -37,6 +37,7 @@ struct bh_cgroup_request {
 	const struct bh_spec_resources *resources;
 	bool every_hierarchy; /* v1: a folder in each hierarchy that is mounted, also name=systemd, for callers that look there */
 	bool strict;          /* a limit that this machine can't hold is an error, not a warning */
+	bool none;            /* no cgroup is made; a limit is an error, device rules are left out */
 	bool rootless;        /* no permission is fine as long as no path and no limit was asked for; device rules may be left out */
 	struct bh_opt_i64 owner_uid; /* v2: the host's uid that may manage cgroups below (kernel: /sys/kernel/cgroup/delegate) */
 	bool systemd;         /* `path` is "slice:prefix:name" or empty: systemd makes the cgroup (systemd.c) */
@@ -49,7 +50,7 @@ struct bh_cgroup_request {
 /*
  * Makes the cgroup with the limits applied and the device rules in force, before any process is in it. On failure nothing
  * is left. Folders that exist already are taken over if they are empty and not frozen (-EBUSY otherwise). The handle has to
- * be kept until the first process is inside. Rootless without permission and without limits: 0 and a NULL cgroup.
+ * be kept until the first process is inside. With `none`, or rootless without permission and without limits: 0 and a NULL cgroup.
  */
 int bh_cgroup_make(const struct bh_cgroup_request *request, struct bh_cgroup **ret_cgroup, struct bh_error *err);
 /*
@@ -70,6 +71,10 @@ void bh_cgroup_paths(const struct bh_cgroup *cgroup, struct bh_strv *ret_paths);
 const char *bh_cgroup_unit(const struct bh_cgroup *cgroup);
 /* -ENOENT if no folder of it is left. */
 int bh_cgroup_open_paths(const struct bh_strv *paths, const char *unit, struct bh_cgroup **ret_cgroup, struct bh_error *err);
+/* The same for nothing but letting a process enter. */
+int bh_cgroup_open_paths_to_enter(const struct bh_strv *paths, const char *unit, struct bh_cgroup **ret_cgroup, struct bh_error *err);
+/* Is it frozen, in either way? Opens nothing else. -EINVAL: the record is unusual, bh_cgroup_is_frozen has to look. */
+int bh_cgroup_paths_are_frozen(const struct bh_strv *paths, bool *ret_frozen);
 /* Kills what is inside, removes the folders, stops the unit. Cheapest when all is empty. What is missing is success. */
 int bh_cgroup_remove_paths(const struct bh_strv *paths, const char *unit, struct bh_error *err);
 /* exec --cgroup: makes the handle stand for folders below, which must exist. Each item is "PATH" (all folders) or
@@ -99,9 +104,15 @@ bool bh_cgroup_is_entered_by_clone(const struct bh_cgroup *cgroup);
  * What a container may see of cgroups below its /sys/fs/cgroup: its own folders, to be bind-mounted, and nothing else.
  * (On v1 a `cgroup` mount in the container's cgroup namespace would show the caller's whole hierarchy wherever this cgroup
  * has no folder.) For index 0, 1, ...: the name ("memory"; "" on v2: it is the mount itself) and the folder's fd (borrowed,
- * O_PATH). -ENOENT behind the last.
+ * O_PATH; -1 if it was only made and nobody has looked into it). -ENOENT behind the last.
  */
 int bh_cgroup_mount_source(const struct bh_cgroup *cgroup, size_t index, const char **ret_name, int *ret_fd);
+/* The folder by its path on the host, owned by the caller; NULL if there is none of this name. */
+char *bh_cgroup_mount_path(const struct bh_cgroup *cgroup, const char *name);
+int bh_cgroup_version(const struct bh_cgroup *cgroup);
+/* What /proc/self/cgroup said before the container's process was made, so that a file that is the same for all hierarchies but for
+ * the paths need not be read again. NULL if nobody has needed it. */
+const char *bh_cgroup_self_text(const struct bh_cgroup *cgroup);
 /* v1: the calling process (freshly cloned, single-threaded) enters what it wasn't cloned into. v2: no-op. Allocates nothing, opens by the held fds
  * only, so it works in a child that shares no path with the caller. Before the cgroup namespace is unshared. */
 int bh_cgroup_enter_self(const struct bh_cgroup *cgroup, struct bh_error *err);
@@ -116,6 +127,8 @@ int bh_cgroup_is_frozen(struct bh_cgroup *cgroup, bool *ret_frozen, struct bh_er
 /* SIGKILL to every process in it and below (cgroup.kill, or pids through pidfds until empty). Thaws first. */
 int bh_cgroup_kill(struct bh_cgroup *cgroup, struct bh_error *err);
 int bh_cgroup_signal(struct bh_cgroup *cgroup, int signal, struct bh_error *err);
+/* v1: a killed process that somebody has moved into another, frozen cgroup doesn't end before it is back in this one. */
+int bh_cgroup_take_back(struct bh_cgroup *cgroup, pid_t pid, struct bh_error *err);
 /* Pids in the caller's pid namespace, of it and all below. */
 int bh_cgroup_pids(struct bh_cgroup *cgroup, pid_t **ret_pids, size_t *ret_count, struct bh_error *err);
 /* Removes it with everything below; processes must be gone or dying (waits for the last to go, bounded at 5 s, by
@@ -150,7 +163,7 @@ struct bh_cgroup_watch {
 	int folder_fd, control_fd, version;
 	uint64_t oom_kills;
 };
-int bh_cgroup_watch_open(const struct bh_cgroup *cgroup, struct bh_cgroup_watch *ret_watch, struct bh_error *err);
+int bh_cgroup_watch_open(struct bh_cgroup *cgroup, struct bh_cgroup_watch *ret_watch, struct bh_error *err);
 /* `ended`: its folder was removed, or (v2) the last process has gone. v1 has no event for the latter: watch the pidfd too. */
 void bh_cgroup_watch_read(struct bh_cgroup_watch *watch, bool *ret_oom, bool *ret_ended);
 void bh_cgroup_watch_close(struct bh_cgroup_watch *watch);

@@ -108,8 +108,7 @@ int bh_cgroup_destroy(struct bh_cgroup *cgroup, struct bh_error *err)
 	int result = 0;
 
 	bh_cgroup_end_placeholder(cgroup);
-	bh_cgroup_open_made(cgroup);
-
+	bh_cgroup_open_all_made(cgroup);
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
 		bh_auto_free char *words = NULL;
 		char *path;

@@ -19,12 +19,14 @@
 #include "cgroup/cgroup-internal.h"
 
 #include "base/file.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/magic.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #define SELF_CGROUP_MAX 65536
 
@@ -126,15 +128,35 @@ static char *below_own(const struct bh_cgroup *cgroup, enum bh_cgroup_folder fol
 	return bh_printf("%s/%s", own, inner);
 }
 
+/* The kernel gives the file as a whole, or as much of it as the buffer takes. */
+static int read_self(struct bh_cgroup *cgroup, struct bh_error *err)
+{
+	struct bh_buf text = { 0 };
+	int fd, r;
+
+	if (cgroup->self_text)
+		return 0;
+	fd = bh_cgroup_spend(cgroup, openat(AT_FDCWD, "/proc/self/cgroup", O_RDONLY | O_CLOEXEC));
+	r = fd < 0 ? -errno : bh_read_stored_fd(fd, SELF_CGROUP_MAX, &text);
+	if (r < 0)
+		return bh_error_set(err, -r, "read /proc/self/cgroup");
+	cgroup->self_text = bh_buf_take(&text);
+	return 0;
+}
+
+const char *bh_cgroup_self_text(const struct bh_cgroup *cgroup)
+{
+	return cgroup->self_text;
+}
+
 static int locate_relative(struct bh_cgroup *cgroup, struct bh_error *err)
 {
-	bh_auto_buf struct bh_buf text = { 0 };
-	int r = bh_read_file_at(AT_FDCWD, "/proc/self/cgroup", SELF_CGROUP_MAX, &text, err);
+	int r = read_self(cgroup, err);
 
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		bh_auto_free char *own = own_path(text.data, controller_key((enum bh_cgroup_folder)i));
+		bh_auto_free char *own = own_path(cgroup->self_text, controller_key((enum bh_cgroup_folder)i));
 
 		if (cgroup->driver->version == 2) {
 			char *slash = own ? strrchr(own, '/') : NULL;
@@ -160,16 +182,15 @@ int bh_cgroup_locate(struct bh_cgroup *cgroup, const char *path, const char *nam
 	return locate_relative(cgroup, err);
 }
 
-int bh_cgroup_hierarchies(unsigned *ret_folders, struct bh_error *err)
+int bh_cgroup_hierarchies(struct bh_cgroup *cgroup, unsigned *ret_folders, struct bh_error *err)
 {
-	bh_auto_buf struct bh_buf text = { 0 };
 	unsigned folders = 0;
-	int r = bh_read_stored_file_at(AT_FDCWD, "/proc/self/cgroup", SELF_CGROUP_MAX, &text, err);
+	int r = read_self(cgroup, err);
 
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
-		bh_auto_free char *own = own_path(text.data, controller_key((enum bh_cgroup_folder)i));
+		bh_auto_free char *own = own_path(cgroup->self_text, controller_key((enum bh_cgroup_folder)i));
 
 		folders |= own ? 1u << i : 0;
 	}
@@ -212,14 +233,21 @@ void bh_cgroup_paths(const struct bh_cgroup *cgroup, struct bh_strv *ret_paths)
 			add_record(cgroup, (enum bh_cgroup_folder)i, ret_paths);
 }
 
-int bh_cgroup_tell_plan(const struct bh_cgroup *cgroup, const struct bh_cgroup_request *request, const char *unit, struct bh_error *err)
+int bh_cgroup_tell_plan(struct bh_cgroup *cgroup, const struct bh_cgroup_request *request, const char *unit, struct bh_error *err)
 {
 	bh_auto_strv struct bh_strv paths = { 0 };
+	unsigned folders = cgroup->driver->version == 2 ? 1u << FOLDER_UNIFIED : ~0u;
+	int r = 0;
 
-	for (size_t i = 0; request->planned && cgroup->path && i < FOLDER_COUNT; i++)
-		if (cgroup->driver->version == 1 || i == FOLDER_UNIFIED)
+	if (!request->planned)
+		return 0;
+	/* One in each hierarchy is all, then: where there is no hierarchy no folder is made. */
+	if (cgroup->driver->version == 1 && cgroup->every)
+		r = bh_cgroup_hierarchies(cgroup, &folders, err);
+	for (size_t i = 0; r == 0 && cgroup->path && i < FOLDER_COUNT; i++)
+		if (folders & 1u << i)
 			add_record(cgroup, (enum bh_cgroup_folder)i, &paths);
-	return request->planned ? request->planned(request->planned_context, &paths, unit, err) : 0;
+	return r < 0 ? r : request->planned(request->planned_context, &paths, unit, err);
 }
 
 const char *bh_cgroup_unit(const struct bh_cgroup *cgroup)
@@ -302,6 +330,27 @@ void bh_cgroup_open_places(struct bh_cgroup *cgroup)
 	}
 }
 
+int bh_cgroup_open_paths_to_enter(const struct bh_strv *paths, const char *unit, struct bh_cgroup **ret_cgroup, struct bh_error *err)
+{
+	bh_auto_cgroup struct bh_cgroup *cgroup = NULL;
+	int r = from_record(paths, unit, &cgroup, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < FOLDER_COUNT; i++) {
+		if (!cgroup->folders[i].path)
+			continue;
+		if (bh_cgroup_any_fd(cgroup) < 0)
+			bh_cgroup_open_made(cgroup, (enum bh_cgroup_folder)i);
+		else
+			cgroup->folders[i].unopened = true;
+	}
+	if (bh_cgroup_any_fd(cgroup) < 0)
+		return bh_error_text(err, ENOENT, "no cgroup %s", cgroup->path ? cgroup->path : "is on record");
+	*ret_cgroup = BH_TAKE_PTR(cgroup);
+	return 0;
+}
+
 int bh_cgroup_open_paths(const struct bh_strv *paths, const char *unit, struct bh_cgroup **ret_cgroup, struct bh_error *err)
 {
 	bh_auto_cgroup struct bh_cgroup *cgroup = NULL;
@@ -317,11 +366,63 @@ int bh_cgroup_open_paths(const struct bh_strv *paths, const char *unit, struct b
 	return 0;
 }
 
+/* An absolute path is all that is needed to remove a folder or to read a file in it; what is unusual about it is left to those who look
+ * closer. */
+static enum bh_cgroup_folder parse_usual_record(const char *record, const char **ret_path)
+{
+	enum bh_cgroup_folder folder = parse_record(record, ret_path);
+
+	if (folder == FOLDER_COUNT || !bh_has_prefix(*ret_path, CGROUP_ROOT "/") || strstr(*ret_path, "/.") || strstr(*ret_path, "//"))
+		return FOLDER_COUNT;
+	return folder == FOLDER_UNIFIED || skip_hierarchy(*ret_path + sizeof CGROUP_ROOT, bh_cgroup_v1_names[folder]) ? folder : FOLDER_COUNT;
+}
+
+int bh_cgroup_paths_are_frozen(const struct bh_strv *paths, bool *ret_frozen)
+{
+	char file[PATH_MAX + 32], text[256];
+	bool frozen = false;
+	const char *path;
+
+	for (size_t i = 0; !frozen && i < paths->count; i++) {
+		enum bh_cgroup_folder folder = parse_usual_record(paths->items[i], &path);
+
+		if (folder == FOLDER_COUNT)
+			return -EINVAL;
+		if (folder != FOLDER_UNIFIED && folder != FOLDER_FREEZER)
+			continue;
+		if (snprintf(file, sizeof file, "%s/%s", path, folder == FOLDER_UNIFIED ? "cgroup.events" : "freezer.state") >= (int)sizeof file)
+			return -ENAMETOOLONG;
+		if (bh_cgroup_read(AT_FDCWD, file, text, sizeof text))
+			frozen = folder == FOLDER_UNIFIED ? bh_cgroup_find_number(text, "frozen", 0) == 1 : bh_has_prefix(text, "FR");
+	}
+	*ret_frozen = frozen;
+	return 0;
+}
+
+/* The usual case: folders that are empty, and nothing above them that is ours. */
+static bool remove_empty(const struct bh_strv *paths)
+{
+	const char *path;
+
+	for (size_t i = 0; i < paths->count; i++) {
+		if (parse_usual_record(paths->items[i], &path) == FOLDER_COUNT || strstr(path, "/bulkhead/"))
+			return false;
+		if (rmdir(path) == 0)
+			bh_explain("cgroup", "rmdir", path);
+		else if (errno != ENOENT)
+			return false;
+	}
+	return true;
+}
+
 int bh_cgroup_remove_paths(const struct bh_strv *paths, const char *unit, struct bh_error *err)
 {
 	bh_auto_cgroup struct bh_cgroup *cgroup = NULL;
-	int r = from_record(paths, unit, &cgroup, err);
+	int r;
 
+	if (!unit && remove_empty(paths))
+		return 0;
+	r = from_record(paths, unit, &cgroup, err);
 	return r < 0 ? r : bh_cgroup_remove_located(cgroup, err);
 }
 
@@ -398,6 +499,7 @@ int bh_cgroup_descend(struct bh_cgroup *cgroup, const struct bh_strv *where, str
 	unsigned used = 0;
 	int r = 0;
 
+	bh_cgroup_open_all_made(cgroup);
 	for (size_t i = 0; r == 0 && i < where->count; i++) {
 		if (strchr(where->items[i], ':'))
 			r = descend_some(cgroup, where->items[i], &used, err);

@@ -250,6 +250,16 @@ int bh_cgroup_kill(struct bh_cgroup *cgroup, struct bh_error *err)
 	return kill_by_pidfds(cgroup, err);
 }
 
+int bh_cgroup_take_back(struct bh_cgroup *cgroup, pid_t pid, struct bh_error *err)
+{
+	char text[16];
+
+	if (cgroup->folders[FOLDER_FREEZER].fd < 0)
+		return 0;
+	snprintf(text, sizeof text, "%d", (int)pid);
+	return bh_cgroup_write(cgroup, FOLDER_FREEZER, "cgroup.procs", text, err);
+}
+
 /* --- v2's core: freeze, and waiting on cgroup.events ----------------------------------------------------------------- */
 
 /* Waits until cgroup.events says "KEY VALUE". */

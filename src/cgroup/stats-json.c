@@ -522,6 +522,7 @@ int bh_cgroup_write_stats(struct bh_cgroup *cgroup, const char *intel_rdt, const
 	bool v2 = cgroup->driver->version == 2;
 	char pids[8];
 
+	bh_cgroup_open_all_made(cgroup);
 	if (!bh_cgroup_read(bh_cgroup_any_fd(cgroup), "cgroup.procs", pids, sizeof pids) && errno != EOPNOTSUPP)
 		return bh_error_set(err, errno == ENODEV ? ENOENT : errno, "read cgroup %s", cgroup->path);
 	bh_buf_addc(out, '{');

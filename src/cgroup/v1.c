@@ -35,7 +35,7 @@ static int need_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, s
 	int r;
 
 	if (cgroup->folders[folder].unopened)
-		bh_cgroup_open_made(cgroup);
+		bh_cgroup_open_made(cgroup, folder);
 	if (cgroup->folders[folder].fd >= 0)
 		return 1;
 	r = bh_cgroup_make_folder(cgroup, folder, err);
@@ -44,6 +44,23 @@ static int need_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, s
 		return 0;
 	}
 	return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
+/* A file of the folder, by the folder's fd or, where nobody has needed that, by its path. A folder that nobody looked into may be no
+ * cgroup: then there is no such file (-ENOENT). */
+static int open_file(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *file)
+{
+	char place[PATH_MAX + 64];
+	int fd;
+
+	if (!cgroup->folders[folder].unopened) {
+		fd = openat(cgroup->folders[folder].fd, file, O_WRONLY | O_CLOEXEC);
+		return fd < 0 ? -errno : fd;
+	}
+	if (snprintf(place, sizeof place, "%s/%s/%s", bh_cgroup_v1_names[folder], bh_cgroup_inner(cgroup, folder), file) >= (int)sizeof place)
+		return -ENAMETOOLONG;
+	fd = openat(cgroup->root_fd, place, O_WRONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
 /* --- cpuset: a new folder has no cpus and no memory nodes, and takes no task until it has ----------------------------- */
@@ -60,8 +77,38 @@ static int inherit_cpuset_file(int parent_fd, int fd, const char *file, bool is_
 	return *parents ? bh_write_value_at(fd, file, parents, err) : 0;
 }
 
+static int open_once(struct bh_cgroup *cgroup, const char *place, int flags)
+{
+	int fd = openat(cgroup->root_fd, place, flags | O_CLOEXEC);
+
+	return bh_cgroup_spend(cgroup, fd < 0 ? -errno : fd);
+}
+
+/* The folder is new, and those above are there: mostly they have something to give. 1: done, or it is no cpuset at all; 0: it has to
+ * be looked for further up. */
+static int inherit_from_parent(struct bh_cgroup *cgroup, const char *file, struct bh_error *err)
+{
+	bh_auto_free char *place = bh_cgroup_place(cgroup, FOLDER_CPUSET), *own = bh_printf("%s/%s", place, file), *above = NULL;
+	char value[1024];
+	ssize_t length;
+	int fd;
+
+	*strrchr(place, '/') = '\0';
+	above = bh_printf("%s/%s", place, file);
+	fd = open_once(cgroup, above, O_RDONLY);
+	length = fd < 0 ? -1 : read(fd, value, sizeof value);
+	if (length < 0)
+		return fd == -ENOENT ? 1 : bh_error_set(err, fd < 0 ? -fd : errno, "read " CGROUP_ROOT "/%s", above);
+	if (length <= 1)
+		return 0;
+	fd = open_once(cgroup, own, O_WRONLY);
+	if (fd < 0 || write(fd, value, (size_t)length) != length)
+		return bh_error_set(err, fd < 0 ? -fd : errno, "write '%.*s' to " CGROUP_ROOT "/%s", (int)length - 1, value, own);
+	return 1;
+}
+
 /* What `creating` sets itself isn't inherited: an exclusive cpuset beside it could forbid that. */
-static int inherit_cpuset(struct bh_cgroup *cgroup, const struct bh_spec_resources *creating, struct bh_error *err)
+static int inherit_by_walk(struct bh_cgroup *cgroup, const struct bh_spec_resources *creating, struct bh_error *err)
 {
 	bh_auto_strv struct bh_strv parts = bh_strv_split(bh_cgroup_inner(cgroup, FOLDER_CPUSET), '/');
 	bh_auto_close int parent = openat(cgroup->root_fd, "cpuset", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -83,6 +130,17 @@ static int inherit_cpuset(struct bh_cgroup *cgroup, const struct bh_spec_resourc
 			return r;
 	}
 	return 0;
+}
+
+static int inherit_cpuset(struct bh_cgroup *cgroup, const struct bh_spec_resources *creating, struct bh_error *err)
+{
+	int r = cgroup->folders[FOLDER_CPUSET].unopened;
+
+	if (r > 0 && !(creating->cpu.cpus && *creating->cpu.cpus))
+		r = inherit_from_parent(cgroup, "cpuset.cpus", err);
+	if (r > 0 && !(creating->cpu.mems && *creating->cpu.mems))
+		r = inherit_from_parent(cgroup, "cpuset.mems", err);
+	return r == 0 ? inherit_by_walk(cgroup, creating, err) : BH_MIN(r, 0);
 }
 
 /* --- adding a folder to a cgroup that may have processes --------------------------------------------------------------- */
@@ -125,11 +183,12 @@ static int move_missing(int from_fd, int to_fd, struct bh_error *err)
 static int add_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const struct bh_spec_resources *creating, struct bh_error *err)
 {
 	int from = bh_cgroup_any_fd(cgroup), r;
+	bool is_made = cgroup->folders[folder].unopened;
 
 	if (cgroup->folders[folder].fd >= 0)
 		return 1;
 	r = need_folder(cgroup, folder, err);
-	if (r > 0 && folder == FOLDER_CPUSET) {
+	if (r > 0 && folder == FOLDER_CPUSET && !is_made) {
 		int inherited = inherit_cpuset(cgroup, creating, err);
 
 		r = inherited < 0 ? inherited : r;
@@ -210,13 +269,23 @@ static int apply_limits(struct bh_cgroup *cgroup, const struct bh_spec_resources
 	return r;
 }
 
+/* The whole list takes two files, and one of them is written once per rule: the kernel reads no further. */
+static int write_rule(const struct bh_cgroup *cgroup, int fd, const char *file, const char *rule, struct bh_error *err)
+{
+	if (fd < 0 || write(fd, rule, strlen(rule)) < 0)
+		return bh_error_set(err, fd < 0 ? -fd : errno, "write '%s' to " CGROUP_ROOT "/devices/%s/%s", rule,
+				    bh_cgroup_inner(cgroup, FOLDER_DEVICES), file);
+	bh_cgroup_explain_write(cgroup, FOLDER_DEVICES, file, rule);
+	return 0;
+}
+
 /* Writes the set's exceptions, but for the access that `but` gives to the very same devices. */
 static int write_rules(struct bh_cgroup *cgroup, const char *file, const struct bh_device_set *set, const struct bh_device_set *but,
 		       struct bh_error *err)
 {
-	bh_auto_close int fd = openat(cgroup->folders[FOLDER_DEVICES].fd, file, O_WRONLY | O_CLOEXEC);
+	int fd = bh_cgroup_spend(cgroup, open_file(cgroup, FOLDER_DEVICES, file)), r = 0;
 
-	for (size_t i = 0; i < set->count; i++) {
+	for (size_t i = 0; r == 0 && i < set->count; i++) {
 		struct bh_spec_device_rule rule = set->exceptions[i];
 		char text[64];
 
@@ -225,20 +294,45 @@ static int write_rules(struct bh_cgroup *cgroup, const char *file, const struct 
 		if (!*rule.access)
 			continue;
 		bh_device_rule_format(&rule, text);
-		/* One rule per write: the kernel reads no further. */
-		if (write(fd, text, strlen(text)) < 0)
-			return bh_error_set(err, errno, "write '%s' to " CGROUP_ROOT "/devices/%s/%s", text, bh_cgroup_inner(cgroup, FOLDER_DEVICES),
-					    file);
-		bh_explain("cgroup", "file", file, "value", text);
+		r = write_rule(cgroup, fd, file, text, err);
 	}
-	return 0;
+	return r;
 }
 
 static int write_device_rules(struct bh_cgroup *cgroup, const struct bh_device_set *set, struct bh_error *err)
 {
-	int r = bh_cgroup_write(cgroup, FOLDER_DEVICES, set->allow_all ? "devices.allow" : "devices.deny", "a", err);
+	const char *file = set->allow_all ? "devices.allow" : "devices.deny";
+	int fd = bh_cgroup_spend(cgroup, open_file(cgroup, FOLDER_DEVICES, file)), r = write_rule(cgroup, fd, file, "a", err);
 
 	return r < 0 ? r : write_rules(cgroup, set->allow_all ? "devices.deny" : "devices.allow", set, NULL, err);
+}
+
+/* What was made as a folder on the tmpfs, beside the hierarchies, is no cgroup. */
+static void drop_plain_folder(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder)
+{
+	bh_auto_free char *place = bh_cgroup_place(cgroup, folder);
+
+	unlinkat(cgroup->root_fd, place, AT_REMOVEDIR);
+	cgroup->folders[folder].unopened = false;
+	cgroup->folders[folder].made = 0;
+}
+
+/* 1: done; 0: there is no such hierarchy. */
+static int write_first_device_rules(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, const struct bh_device_set *set,
+				    struct bh_error *err)
+{
+	bool unopened = cgroup->folders[FOLDER_DEVICES].unopened;
+	int r = unopened ? 1 : add_folder(cgroup, FOLDER_DEVICES, resources, err);
+
+	if (r > 0)
+		r = write_device_rules(cgroup, set, err);
+	else
+		return r;
+	if (r != -ENOENT || !unopened)
+		return r < 0 ? r : 1;
+	bh_error_clear(err);
+	drop_plain_folder(cgroup, FOLDER_DEVICES);
+	return 0;
 }
 
 /* From one list to the other with processes inside: first what is new is allowed, then what is gone is denied. The kernel's
@@ -280,9 +374,9 @@ static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resource
 	r = bh_device_set_from_rules(resources->devices, resources->device_count, &set, err);
 	if (r < 0)
 		return r;
-	r = add_folder(cgroup, FOLDER_DEVICES, creating ? resources : NULL, err);
+	r = creating ? write_first_device_rules(cgroup, resources, &set, err) : add_folder(cgroup, FOLDER_DEVICES, NULL, err);
 	if (r > 0)
-		r = creating ? write_device_rules(cgroup, &set, err) : change_device_rules(cgroup, &set, err);
+		r = creating ? 0 : change_device_rules(cgroup, &set, err);
 	else if (r == 0 && cgroup->folders[FOLDER_UNIFIED].fd >= 0)
 		r = bh_cgroup_attach_device_program(cgroup->folders[FOLDER_UNIFIED].fd, &set, !creating, err);
 	else if (r == 0 && !cgroup->rootless)
@@ -295,13 +389,13 @@ static int apply_devices(struct bh_cgroup *cgroup, const struct bh_spec_resource
 	return r;
 }
 
-/* A folder that is new is all that most hierarchies need: nothing is written there, and the container enters it by its path. */
+/* A folder that is new is all that most hierarchies need: what is written there, and who enters it, finds it by its path. One of them has
+ * to be held: by it processes are found, and the container is born in the v2 tree's. */
 static bool make_unopened(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder)
 {
 	bh_auto_free char *place = bh_cgroup_place(cgroup, folder);
 
-	if (folder == FOLDER_UNIFIED || folder == FOLDER_MEMORY || folder == FOLDER_CPUSET || folder == FOLDER_DEVICES ||
-	    mkdirat(cgroup->root_fd, place, 0755) < 0)
+	if (bh_cgroup_any_fd(cgroup) < 0 || mkdirat(cgroup->root_fd, place, 0755) < 0)
 		return false;
 	cgroup->folders[folder].made = 1;
 	cgroup->folders[folder].unopened = true;
@@ -318,11 +412,16 @@ static bool make_unopened(struct bh_cgroup *cgroup, enum bh_cgroup_folder folder
 static int make_every_folder(struct bh_cgroup *cgroup, const struct bh_spec_resources *resources, struct bh_error *err)
 {
 	unsigned hierarchies = 0;
-	int r = bh_cgroup_hierarchies(&hierarchies, err);
+	int r = bh_cgroup_hierarchies(cgroup, &hierarchies, err);
 
-	for (size_t i = 0; r >= 0 && i < FOLDER_COUNT; i++)
-		if (hierarchies & 1u << i && !make_unopened(cgroup, (enum bh_cgroup_folder)i))
+	for (size_t i = 0; r >= 0 && i < FOLDER_COUNT; i++) {
+		if (!(hierarchies & 1u << i))
+			continue;
+		if (!make_unopened(cgroup, (enum bh_cgroup_folder)i))
 			r = add_folder(cgroup, (enum bh_cgroup_folder)i, resources, err);
+		else if (i == FOLDER_CPUSET)
+			r = inherit_cpuset(cgroup, resources, err);
+	}
 	return r;
 }
 
@@ -369,23 +468,6 @@ static int open_all(struct bh_cgroup *cgroup, struct bh_error *err)
 	return 0;
 }
 
-/* Opens the file that a process enters the folder by. A folder that nobody looked into may be no cgroup: then there is none, and
- * nothing to enter (-ENOENT). */
-static int open_entry(const struct bh_cgroup *cgroup, enum bh_cgroup_folder folder, const char *file)
-{
-	char place[PATH_MAX + 64];
-	int fd;
-
-	if (!cgroup->folders[folder].unopened) {
-		fd = openat(cgroup->folders[folder].fd, file, O_WRONLY | O_CLOEXEC);
-		return fd < 0 ? -errno : fd;
-	}
-	if (snprintf(place, sizeof place, "%s/%s/%s", bh_cgroup_v1_names[folder], bh_cgroup_inner(cgroup, folder), file) >= (int)sizeof place)
-		return -ENAMETOOLONG;
-	fd = openat(cgroup->root_fd, place, O_WRONLY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
 static int enter_self(const struct bh_cgroup *cgroup, struct bh_error *err)
 {
 	for (size_t i = 0; i < FOLDER_COUNT; i++) {
@@ -397,7 +479,7 @@ static int enter_self(const struct bh_cgroup *cgroup, struct bh_error *err)
 		if ((cgroup->folders[i].fd < 0 && !unopened) || cgroup->folders[i].alias || (i == FOLDER_UNIFIED && bh_cgroup_clone_fd(cgroup) >= 0))
 			continue;
 		/* Left open: it's O_CLOEXEC, and this process is about to execve. */
-		fd = open_entry(cgroup, (enum bh_cgroup_folder)i, file);
+		fd = open_file(cgroup, (enum bh_cgroup_folder)i, file);
 		if (fd == -ENOENT && unopened)
 			continue;
 		if (fd < 0 || write(fd, "0", 1) != 1)

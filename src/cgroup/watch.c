@@ -58,11 +58,13 @@ static int watch_v2(const struct bh_cgroup *cgroup, struct bh_cgroup_watch *watc
 	return 0;
 }
 
-int bh_cgroup_watch_open(const struct bh_cgroup *cgroup, struct bh_cgroup_watch *ret_watch, struct bh_error *err)
+int bh_cgroup_watch_open(struct bh_cgroup *cgroup, struct bh_cgroup_watch *ret_watch, struct bh_error *err)
 {
 	struct bh_cgroup_watch watch = { .fd = -1, .control_fd = -1, .version = cgroup->driver->version };
-	int folder = cgroup->folders[watch.version == 2 ? FOLDER_UNIFIED : FOLDER_MEMORY].fd, r;
+	int folder, r;
 
+	bh_cgroup_open_all_made(cgroup);
+	folder = cgroup->folders[watch.version == 2 ? FOLDER_UNIFIED : FOLDER_MEMORY].fd;
 	if (folder < 0)
 		return bh_error_text(err, ENOENT, "cgroup %s: no memory controller to watch", cgroup->path);
 	watch.folder_fd = fcntl(folder, F_DUPFD_CLOEXEC, 3);

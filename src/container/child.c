@@ -183,6 +183,15 @@ static int stage_names(struct bh_job *job, struct bh_error *err)
 	return job->new_flags & CLONE_NEWNET ? bh_loopback_up(err) : 0;
 }
 
+/* A container without a mount namespace has only its root. */
+static int enter_root(struct bh_job *job, struct bh_error *err)
+{
+	if (fchdir(job->root_fd) < 0 || chroot(".") < 0 || chdir("/") < 0)
+		return bh_error_set(err, errno, "enter the container's root");
+	bh_explain("chroot", "new_root", "of the container");
+	return 0;
+}
+
 /* Enters all namespaces of a running container at once (Linux 5.8), or one by one by the files opened before. The user
  * namespace goes last there: the others were opened with the rights we have now. */
 static int stage_enter(struct bh_job *job, struct bh_error *err)
@@ -209,6 +218,8 @@ static int stage_enter(struct bh_job *job, struct bh_error *err)
 	for (int i = 0; i < BH_NS_COUNT; i++)
 		if (job->enter_flags & bh_namespaces[i].flag)
 			bh_explain("namespace", "type", bh_namespaces[i].name, "joined", "of the container");
+	if (job->host_mounts)
+		return enter_root(job, err);
 	job->root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return job->root_fd < 0 ? bh_error_set(err, errno, "open the container's root") : 0;
 }
@@ -306,7 +317,7 @@ _Noreturn void bh_child_main(struct bh_job *job)
 {
 	struct bh_error err = BH_ERROR_INIT;
 
-	bh_mount_leave_open();
+	bh_leave_helpers_open();
 	if (run_stages(job, job->exec ? exec_stages : create_stages, &err) < 0)
 		bh_child_fail(job, &err);
 	bh_child_execute(job);

@@ -22,6 +22,7 @@ enum bh_message_kind {
 	BH_MESSAGE_SECCOMP,  /* from the child: the seccomp listener is attached */
 	BH_MESSAGE_NETWORK,  /* from the child: move the host's devices into this network namespace, then GO */
 	BH_MESSAGE_HOOKS,    /* from the child: run the hooks that belong outside, then GO */
+	BH_MESSAGE_COPY,     /* from the child: the copy for mount number `value` is wanted, with GO */
 	BH_MESSAGE_IDMAP,    /* from the child: id-map the attached copy for mount number `value`, then GO */
 };
 
@@ -44,7 +45,9 @@ int bh_sync_send_error(int sync, const struct bh_error *why);
 struct bh_job_mount {
 	struct bh_mount_options options;
 	int source_fd; /* binds: the detached copy (or, without the mount API, O_PATH of the source) */
+	char *link;    /* copy-symlink: what the source says; it is no mount then */
 	char *inside;  /* binds of a part of the container's own root: its path there, looked up when its turn comes */
+	bool from_caller; /* the same, but the caller makes the copy when the child asks for it */
 	bool in_turn;  /* the child makes the copy when its turn comes: the mount table lists mounts in the order of their making */
 };
 
@@ -65,6 +68,7 @@ struct bh_job {
 	int join_fds[BH_NS_COUNT]; /* namespaces to join, or -1 */
 	bool joined[BH_NS_COUNT];  /* before the user namespace was entered */
 	uint64_t new_flags;        /* CLONE_NEW* of the namespaces to make */
+	bool host_mounts;          /* no mount namespace: the caller's */
 	bool user_namespace;       /* in a new or a joined one: host root is not our root */
 
 	int enter_pidfd;           /* exec: whose namespaces; -1: the files in join_fds */
@@ -75,6 +79,7 @@ struct bh_job {
 	int stub_fd;           /* sealed memfd with the exec stub, or a folder that holds it as "exec" (stub_by_path) */
 	bool stub_by_path;     /* the filter forbids execveat */
 	bool stub_only_executes; /* what else the stub would do has been done before the filter, which forbids it */
+	int nodes_fd;          /* devices for a new user namespace: a detached tmpfs with a node for each, named by index; or -1 */
 	int init_fd;           /* --init: detached read-only mount of bulkhead-guest */
 	struct {
 		const char *selinux, *apparmor, *mount; /* NULL: none, or not known here */
@@ -93,9 +98,14 @@ struct bh_job {
 	/* The child's own. Its fds are closed all at once just before the end (close_range), not one by one. */
 	int root_fd;           /* the container's root; in the caller: the detached mount */
 	int dev_fd;            /* the container's /dev */
+	bool null_is_made;     /* its `null` is a node that we made there */
 	bool dev_is_fresh;     /* a tmpfs that we just mounted: nobody else has put anything there */
 	bool dev_readonly;
 	int proc_mount_fd;     /* the procfs that we mounted on /proc */
+	bool proc_is_plain;    /* nothing was mounted on it or below it since */
+	bool proc_is_sealed;   /* read-only until its paths are protected */
+	int sys_mount_fd;      /* the sysfs that we mounted on /sys, unless something may have covered it since */
+	int folder_fd;         /* the current folder, if bh_enter_own chose it */
 	int proc_fd;           /* private procfs */
 	int terminal_fd;       /* pty slave */
 	bool cwd_is_late;      /* only the final user may enter the working directory */
@@ -155,9 +165,33 @@ enum bh_attach_kind {
 };
 /* Attaches on `destination` inside the root, making it if it is missing. */
 int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, enum bh_attach_kind kind, struct bh_error *err);
+/*
+ * own-mounts.c: mount(2) by name in the file systems that we have just mounted ourselves; the argument for its safety is there.
+ * bh_mount_own returns whether the mount is made; what it doesn't do is done by bh_mount_new and bh_attach_inside.
+ */
+int bh_enter_own(struct bh_job *job, int folder_fd);
+bool bh_mount_own(struct bh_job *job, const struct bh_spec_mount *mount, const struct bh_mount_options *options);
+/* A new tmpfs with these options, as an fd to be attached like one from bh_mount_new; or -errno without words: not this way. */
+int bh_mount_staged(struct bh_job *job, const struct bh_spec_mount *mount, const struct bh_mount_options *options);
+/* What protect.c does with the paths of our own procfs and sysfs; 1: done, 0: nothing there, negative: the careful way has to
+ * be taken. A path is read-only as the copy of a procfs that is read-only meanwhile. */
+struct bh_own_covers {
+	char null[32];    /* where in the current folder the container's null device is found */
+	char tmpfs[64];   /* where in the current folder an empty tmpfs lies already */
+};
+int bh_seal_own(struct bh_job *job, const char *path);
+int bh_mask_own(struct bh_job *job, struct bh_own_covers *covers, const char *path, bool *ret_directory);
+/* Shall procfs be read-only until then? */
+bool bh_proc_can_be_sealed(const struct bh_job *job);
+/* Ends that, before something that depends on it is done. */
+int bh_unseal_proc(struct bh_job *job, struct bh_error *err);
+/* Notes what a mount on `destination` may have covered; `by_words`: no link led there. */
+void bh_note_mount(struct bh_job *job, const char *destination, bool by_words);
+bool bh_has_early_hooks(const struct bh_spec *spec);
 /* The rest of the path if it is one plain name below `folder` ("/dev", "/dev/pts" -> "pts"), else NULL. */
 const char *bh_single_name_below(const char *folder, const char *path);
 int bh_child_devices(struct bh_job *job, struct bh_error *err);          /* devices.c */
+int bh_job_make_nodes(struct bh_job *job, struct bh_error *err);
 int bh_child_protect_paths(struct bh_job *job, struct bh_error *err);    /* protect.c */
 int bh_check_sysctls(const struct bh_job *job, struct bh_error *err);    /* sysctl.c */
 int bh_child_sysctls(struct bh_job *job, struct bh_error *err);
@@ -208,6 +242,7 @@ int bh_caller_network(struct bh_job *job, pid_t pid, struct bh_error *err);
 /* Asks the caller for something and waits until it is done. */
 int bh_child_ask(struct bh_job *job, unsigned kind, struct bh_error *err);
 int bh_child_ask_about(struct bh_job *job, unsigned kind, int value, int fd, struct bh_error *err);
+int bh_child_ask_for(struct bh_job *job, unsigned kind, int value, int *ret_fd, struct bh_error *err);
 /* The container's state as hooks and agents get it (runtime-spec runtime.md, "State"). */
 void bh_hook_state_write(const struct bh_spec *spec, const struct bh_hook_state *state, struct bh_buf *out);
 int bh_child_create_hooks(struct bh_job *job, struct bh_error *err);     /* hooks.c */

@@ -31,6 +31,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -63,10 +64,13 @@ void bh_job_init(struct bh_job *job)
 		.sync_child = -1,
 		.stub_fd = -1,
 		.init_fd = -1,
+		.nodes_fd = -1,
 		.root_fd = -1,
 		.dev_fd = -1,
 		.proc_fd = -1,
 		.proc_mount_fd = -1,
+		.sys_mount_fd = -1,
+		.folder_fd = -1,
 		.terminal_fd = -1,
 		.enter_pidfd = -1,
 		.seccomp_fd = -1,
@@ -79,16 +83,16 @@ void bh_job_init(struct bh_job *job)
 
 void bh_job_clear(struct bh_job *job)
 {
-	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd,    &job->init_fd,
+	int *fds[] = { &job->sync_caller, &job->enter_pidfd, &job->sync_child, &job->stub_fd,    &job->init_fd, &job->nodes_fd,
 		       &job->root_fd,     &job->seccomp_fd,  &job->rdt_fds[0], &job->rdt_fds[1], &job->asked_fd };
 
-	for (size_t i = 0; i < BH_ARRAY_SIZE(fds); i++)
-		bh_close_fd(fds[i]);
+	bh_close_fds(fds, BH_ARRAY_SIZE(fds));
 	for (int i = 0; i < BH_NS_COUNT; i++)
 		bh_close_fd(&job->join_fds[i]);
 	for (size_t i = 0; job->mounts && i < job->spec->mount_count; i++) {
 		bh_mount_options_clear(&job->mounts[i].options);
 		free(job->mounts[i].inside);
+		free(job->mounts[i].link);
 		bh_close_fd(&job->mounts[i].source_fd);
 	}
 	bh_seccomp_filter_clear(&job->filter);
@@ -97,14 +101,15 @@ void bh_job_clear(struct bh_job *job)
 	bh_strv_clear(&job->environment);
 }
 
-static int check_spec(const struct bh_spec *spec, bool no_pivot, struct bh_error *err)
+static int check_spec(const struct bh_job *job, bool no_pivot, struct bh_error *err)
 {
-	if (!spec->has_process && !spec->process.args.count)
+	const struct bh_spec *spec = job->spec;
+
+	/* A process is needed for the start only (config.md). */
+	if (!spec->has_process && !spec->process.args.count && job->run)
 		return bh_error_text(err, EINVAL, "the configuration has no process");
-	if (!spec->process.args.count)
+	if (spec->has_process && !spec->process.args.count)
 		return bh_error_text(err, EINVAL, "the configuration has no command to run");
-	if (!spec->namespaces[BH_NS_MOUNT].present)
-		return bh_error_text(err, EINVAL, "linux.namespaces: a container needs a mount namespace of its own");
 	if (spec->hostname && *spec->hostname && !spec->namespaces[BH_NS_UTS].present)
 		return bh_error_text(err, EINVAL, "hostname: unable to set hostname without a private UTS namespace");
 	if (spec->domainname && *spec->domainname && !spec->namespaces[BH_NS_UTS].present)
@@ -114,6 +119,20 @@ static int check_spec(const struct bh_spec *spec, bool no_pivot, struct bh_error
 	if (spec->time_offsets.set && !spec->namespaces[BH_NS_TIME].present)
 		return bh_error_text(err, EINVAL,
 				     "linux.timeOffsets: time namespace offsets specified, but time namespace isn't enabled in the config");
+	return 0;
+}
+
+/* Without a mount namespace of its own all that it mounts lies below one mount, which the caller has made and takes off again. */
+static int check_host_mounts(const struct bh_job *job, struct bh_error *err)
+{
+	const struct bh_container_create *q = job->request;
+
+	if (job->spec->namespaces[BH_NS_MOUNT].present)
+		return 0;
+	if (q->rootless || job->spec->namespaces[BH_NS_USER].present)
+		return bh_error_text(err, EINVAL, "linux.namespaces: beside a user namespace a container needs a mount namespace of its own");
+	if (q->rootfs.mount_fd < 0 || !q->rootfs.path || q->file_count)
+		return bh_error_text(err, EINVAL, "linux.namespaces: a container needs a mount namespace of its own");
 	return 0;
 }
 
@@ -203,7 +222,7 @@ static int map_sources(struct bh_job *job, int userns_fd, struct bh_error *err)
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < job->spec->mount_count; i++)
-		if (!job->mounts[i].inside)
+		if (!job->mounts[i].inside && !job->mounts[i].link)
 			r = bh_job_map_source(job, i, userns_fd, err);
 	return r;
 }
@@ -218,19 +237,30 @@ static const char *path_inside(const struct bh_job *job, const char *path)
 }
 
 /*
- * From inside a user namespace the source might be out of reach, and could not be id-mapped; an fd in /proc shows a mount of
- * our own namespace, which the child can't copy; and the child's namespace has left the peer groups that a shared or slave copy
- * belongs to.
+ * The child makes a copy when its turn comes, unless it can't: from inside a user namespace the source might be out of reach,
+ * and could not be id-mapped; and an fd in /proc shows a mount of our own namespace, which the child can't copy.
  */
-static bool can_copy_in_turn(const struct bh_job *job, const struct bh_spec_mount *m, const struct bh_mount_options *o)
+static bool must_copy_early(const struct bh_job *job, const struct bh_spec_mount *m, const struct bh_mount_options *o)
+{
+	return job->user_namespace || o->idmap || o->recursive_idmap || m->uid_mapping_count || bh_has_prefix(m->source, "/proc/");
+}
+
+/* The child's namespace has left the peer groups that a shared or slave copy belongs to. So it asks us for the copy, in turn. */
+static bool belongs_to_peers(const struct bh_job *job, const struct bh_mount_options *o)
 {
 	const char *root = job->spec->rootfs_propagation;
 
-	if (job->user_namespace || o->idmap || o->recursive_idmap || m->uid_mapping_count || bh_has_prefix(m->source, "/proc/"))
-		return false;
-	if (root && (strstr(root, "shared") || strstr(root, "slave")))
-		return false;
-	return o->propagation != MS_SHARED && o->propagation != MS_SLAVE;
+	return (root && (strstr(root, "shared") || strstr(root, "slave"))) || o->propagation == MS_SHARED || o->propagation == MS_SLAVE;
+}
+
+/* NULL: it is none. */
+static char *read_link(const struct bh_job *job, const char *path)
+{
+	bh_auto_free char *full = source_path(job, path);
+	char text[PATH_MAX];
+	ssize_t length = readlink(full, text, sizeof text);
+
+	return length < 0 || (size_t)length == sizeof text ? NULL : bh_strndup(text, (size_t)length);
 }
 
 static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
@@ -245,12 +275,17 @@ static int prepare_mount(struct bh_job *job, size_t index, struct bh_error *err)
 	if (o->bind && !o->remount) {
 		if (!m->source || !*m->source)
 			return bh_error_text(err, EINVAL, "a bind mount needs a source");
+		prepared->link = o->copy_symlink ? read_link(job, m->source) : NULL;
+		if (prepared->link)
+			return 0;
 		prepared->inside = bh_strdup(path_inside(job, m->source));
 		if (prepared->inside)
 			return 0;
-		prepared->in_turn = can_copy_in_turn(job, m, o);
-		if (prepared->in_turn)
+		if (!must_copy_early(job, m, o)) {
+			prepared->from_caller = belongs_to_peers(job, o);
+			prepared->in_turn = !prepared->from_caller;
 			return 0;
+		}
 		prepared->source_fd = bh_job_copy_source(job, m->source, o->recursive_bind, err);
 		if (prepared->source_fd < 0)
 			return prepared->source_fd;
@@ -397,7 +432,10 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 	job->no_new_keyring = request->no_new_keyring;
 	r = request->rootless ? bh_rootless_enter(job->spec, err) : 0;
 	if (r == 0)
-		r = check_spec(job->spec, request->no_pivot, err);
+		r = check_spec(job, request->no_pivot, err);
+	if (r == 0)
+		r = check_host_mounts(job, err);
+	job->host_mounts = !job->spec->namespaces[BH_NS_MOUNT].present;
 	bh_job_take_labels(job);
 	if (r == 0)
 		r = bh_check_schedule(job->spec, job->process, err);
@@ -414,15 +452,18 @@ static int prepare(struct bh_job *job, const struct bh_container_create *request
 		r = bh_check_seccomp(job, err);
 	if (r == 0)
 		r = request->init_path ? open_init(job, request->init_path, err) : 0;
+	/* What the child keeps to its end comes one after the other. */
+	if (r == 0)
+		r = bh_job_make_sync(job, err);
 	if (r == 0)
 		r = bh_job_make_stub(job, err);
+	if (r == 0)
+		r = bh_job_make_nodes(job, err);
 	if (r == 0 && !(job->new_flags & CLONE_NEWUSER)) {
 		r = open_root(job, job->join_fds[BH_NS_USER], err);
 		if (r == 0)
 			r = map_sources(job, job->join_fds[BH_NS_USER], err);
 	}
-	if (r == 0)
-		r = bh_job_make_sync(job, err);
 	return r < 0 ? r : bh_job_prepare_rdt(job, request->id, err);
 }
 
@@ -649,11 +690,29 @@ static int map_copy(struct bh_job *job, pid_t pid, struct bh_error *err)
 	return r;
 }
 
+/* The copy that the child asks for when its turn comes. */
+static int copy_for_child(struct bh_job *job, int *ret_fd, struct bh_error *err)
+{
+	size_t index = (size_t)job->asked.value;
+	int fd;
+
+	if (index >= job->spec->mount_count || !job->mounts[index].from_caller)
+		return bh_error_text(err, EPROTO, "the container's process asks for a copy of no mount");
+	fd = bh_job_copy_source(job, job->spec->mounts[index].source, job->mounts[index].options.recursive_bind, err);
+	if (fd < 0) {
+		bh_error_prefix(err, "mount %s", job->spec->mounts[index].destination);
+		return fd;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
 /* What has come before the helper told the pid waits for that. */
 static int serve(struct bh_job *job, const struct bh_container_process *process, struct bh_error *err)
 {
 	const struct bh_message go = { .kind = BH_MESSAGE_GO };
 	unsigned kind = job->asked.kind;
+	bh_auto_close int answer = -1;
 	int r = 0;
 
 	if (process->pid <= 0)
@@ -666,14 +725,21 @@ static int serve(struct bh_job *job, const struct bh_container_process *process,
 		r = bh_caller_network(job, process->pid, err);
 	else if (kind == BH_MESSAGE_HOOKS)
 		r = bh_caller_hooks(job, process->pid, err);
+	else if (kind == BH_MESSAGE_COPY)
+		r = copy_for_child(job, &answer, err);
 	else
 		r = map_copy(job, process->pid, err);
 	job->asked.kind = 0;
 	bh_close_fd(&job->asked_fd);
 	if (r < 0)
 		return r;
-	r = bh_sync_send(job->sync_caller, &go, -1);
+	r = bh_sync_send(job->sync_caller, &go, answer);
 	return r < 0 ? bh_error_set(err, -r, "talk to the container's first process") : 0;
+}
+
+static bool is_asked(unsigned kind)
+{
+	return kind == BH_MESSAGE_NETWORK || kind == BH_MESSAGE_HOOKS || kind == BH_MESSAGE_IDMAP || kind == BH_MESSAGE_COPY;
 }
 
 int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned until, struct bh_error *err)
@@ -689,14 +755,14 @@ int bh_follow(struct bh_job *job, struct bh_container_process *process, unsigned
 		if (r <= 0)
 			return bh_error_text(err, ECHILD, "the container's process ended before it was ready");
 		if (message.kind == BH_MESSAGE_ERROR || message.kind == BH_MESSAGE_FAILED)
-			return take_failure(&message, job->process->args.items[0], err);
+			return take_failure(&message, job->process->args.count ? job->process->args.items[0] : NULL, err);
 		if (message.kind == BH_MESSAGE_WARNING)
 			bh_warn("%s", message.text);
 		if (message.kind == BH_MESSAGE_TERMINAL && job->stdio)
 			job->stdio->ret_terminal_fd = BH_TAKE_FD(fd);
 		if (message.kind == BH_MESSAGE_SECCOMP)
 			job->seccomp_fd = BH_TAKE_FD(fd);
-		if (message.kind == BH_MESSAGE_NETWORK || message.kind == BH_MESSAGE_HOOKS || message.kind == BH_MESSAGE_IDMAP) {
+		if (is_asked(message.kind)) {
 			job->asked = message;
 			bh_close_fd(&job->asked_fd);
 			job->asked_fd = BH_TAKE_FD(fd);

@@ -15,6 +15,8 @@
 struct bh_rootfs {
 	int mount_fd;          /* a detached mount (fsmount/open_tree) that becomes the root; -1: use `path` */
 	const char *path;      /* a folder that is bind-mounted as the root (bundle's rootfs) */
+	/* Both, for a container without a mount namespace: then the mount is attached on `path`, becomes private, and has all of the
+	 * container's mounts below it. The caller takes it off when no process is left, after a failure as well. */
 	/* Called instead of both when not NULL, in a process that is in the initial user namespace and may make mounts:
 	 * returns a detached mount fd or -errno. `userns_fd` is the container's user namespace for id-mapped mounts, or -1. */
 	int (*mount)(void *context, int userns_fd, struct bh_error *err);
@@ -57,7 +59,7 @@ struct bh_container_create {
 	bool no_new_keyring;          /* keep the caller's session keyring (--no-new-keyring) */
 	bool all_cpus;                /* all CPUs that its cgroup allows, whatever the caller's own affinity is */
 	bool no_pivot;                /* chroot instead of pivot_root, for machines whose root is the initial ramfs (--no-pivot) */
-	int preserve_fds;             /* fds 3..3+n-1 stay open in the process */
+	int preserve_fds;             /* fds 3..3+n-1 stay open in the process, but those that are close-on-exec */
 	/* bh_container_create only, 0 = none: a listening SOCK_SEQPACKET socket that outlives the caller. The process goes on
 	 * waiting there after bh_container_release, until somebody connects (bh_container_start_remote). */
 	int start_socket;
@@ -94,7 +96,7 @@ int bh_container_run(const struct bh_container_create *request, struct bh_contai
 struct bh_container_exec {
 	pid_t init_pid;               /* whose namespaces to join; verified through the pidfd */
 	int init_pidfd;
-	const struct bh_spec *spec;   /* the container's: seccomp, user namespace */
+	const struct bh_spec *spec;   /* the container's: seccomp, namespaces; without a mount namespace its root is init_pid's */
 	const char *id, *bundle;      /* for the state that a seccomp agent gets; may be NULL */
 	const struct bh_spec_process *process;
 	struct bh_cgroup *cgroup;
@@ -112,6 +114,9 @@ void bh_spec_features_write(struct bh_buf *out);
 
 /* Removes what linux.intelRdt left outside: to be called when the container is deleted and no process is left. */
 int bh_container_remove_rdt(const struct bh_spec *spec, const char *id, struct bh_error *err);
+
+/* The annotation by which a process keeps the supplementary groups of the caller (crun(1); podman's --group-add keep-groups). */
+#define BH_KEEP_GROUPS "run.oci.keep_original_groups"
 
 /* What a hook is told about its container. */
 struct bh_hook_state {

@@ -2,9 +2,10 @@
 /*
  * /dev: device nodes and the usual links.
  *
- * On the fresh tmpfs nodes are made by mknod. In a user namespace that is not allowed, so the host's node is bound over
- * an empty file; what was bound is compared with the device number that was asked for (CVE-2025-31133). A /dev that is
- * itself a bind from outside is left as it is.
+ * On the fresh tmpfs nodes are made by mknod. In a user namespace that is not allowed, so there a node is bound over an
+ * empty file: for a device of the configuration one that the caller has made on a tmpfs of its own, with the mode and the
+ * owner that were asked for; else the host's, compared with the device number that was asked for (CVE-2025-31133). A /dev
+ * that is itself a bind from outside is left as it is.
  */
 #include "container/container-internal.h"
 
@@ -15,9 +16,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+/* The first one is null. */
 static const struct bh_spec_device default_devices[] = {
 	{ .path = (char *)"/dev/null", .type = 'c', .major = 1, .minor = 3, .mode_set = true, .file_mode = 0666 },
 	{ .path = (char *)"/dev/zero", .type = 'c', .major = 1, .minor = 5, .mode_set = true, .file_mode = 0666 },
@@ -119,22 +123,99 @@ static int check_existing(const struct bh_spec_device *d, int parent_fd, const c
 	return 0;
 }
 
-static int make_device(struct bh_job *job, const struct bh_spec_device *d, struct bh_error *err)
+static mode_t node_mode(const struct bh_spec_device *d)
 {
-	mode_t mode = type_bits(d->type) | (d->mode_set ? d->file_mode & 07777 : 0666);
+	return type_bits(d->type) | (d->mode_set ? d->file_mode & 07777 : 0666);
+}
+
+/* --- nodes for a user namespace ------------------------------------------------------------------------------------- */
+
+/* An owner that the namespace doesn't know leaves the node to the machine's root. */
+static int make_node(struct bh_job *job, int folder_fd, size_t index)
+{
+	const struct bh_spec *spec = job->spec;
+	const struct bh_spec_device *d = &spec->devices[index];
+	uint32_t uid = 0, gid = 0;
+	char name[24];
+
+	snprintf(name, sizeof name, "%zu", index);
+	bh_id_to_host(spec->uid_mappings, spec->uid_mapping_count, d->uid, &uid);
+	bh_id_to_host(spec->gid_mappings, spec->gid_mapping_count, d->gid, &gid);
+	if (mknodat(folder_fd, name, node_mode(d), makedev((unsigned)d->major, (unsigned)d->minor)) < 0)
+		return -errno;
+	if (fchownat(folder_fd, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 || fchmodat(folder_fd, name, node_mode(d) & 07777, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+int bh_job_make_nodes(struct bh_job *job, struct bh_error *err)
+{
+	static const struct bh_mount_options options = { .set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC };
+	bh_auto_close int fd = -1;
+	int r = 0;
+
+	if (!(job->new_flags & CLONE_NEWUSER) || job->request->rootless || !job->spec->device_count || !bh_linux_has(BH_CALL_MOUNT_API))
+		return 0;
+	fd = bh_mount_new("tmpfs", "tmpfs", &options, err);
+	if (fd < 0)
+		return fd;
+	for (size_t i = 0; r == 0 && i < job->spec->device_count; i++)
+		r = job->spec->devices[i].type == 'p' ? 0 : make_node(job, fd, i);
+	/* One who may make none binds those that are there. */
+	if (r == -EPERM)
+		return 0;
+	if (r < 0)
+		return bh_error_set(err, -r, "make the device nodes");
+	job->nodes_fd = BH_TAKE_FD(fd);
+	return 0;
+}
+
+/* A copy is made of what lies in the own mount namespace only: on top of the host's /dev, which goes with the old tree. */
+static int show_nodes(struct bh_job *job, struct bh_error *err)
+{
+	int r = job->nodes_fd < 0 ? 0 : bh_mount_attach(job->nodes_fd, AT_FDCWD, "/dev");
+
+	return r < 0 ? bh_error_set(err, -r, "attach the device nodes") : 0;
+}
+
+static int hide_nodes(struct bh_job *job, struct bh_error *err)
+{
+	return job->nodes_fd >= 0 && umount2("/dev", MNT_DETACH) < 0 ? bh_error_set(err, errno, "detach the device nodes") : 0;
+}
+
+static int bind_node(struct bh_job *job, const struct bh_spec_device *d, int parent_fd, const char *name, struct bh_error *err)
+{
+	bh_auto_close int file = openat(parent_fd, name, O_CREAT | O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+	bh_auto_close int node = -1;
+	char index[24];
+
+	if (file < 0 && errno != EEXIST)
+		return bh_error_set(err, errno, "make %s", d->path);
+	snprintf(index, sizeof index, "%zu", (size_t)(d - job->spec->devices));
+	node = bh_mount_copy(job->nodes_fd, index, false, err);
+	return node < 0 ? node : attach_node(node, parent_fd, name, err);
+}
+
+/* --- one device ------------------------------------------------------------------------------------------------------- */
+
+static int make_device_at(struct bh_job *job, const struct bh_spec_device *d, const char *path, struct bh_error *err)
+{
+	bool configured = d >= job->spec->devices && d < job->spec->devices + job->spec->device_count;
+	mode_t mode = node_mode(d);
 	bh_auto_close int own = -1;
 	const char *name;
-	int r, parent = open_parent(job, d->path, &name, &own, err);
+	int r, parent = open_parent(job, path, &name, &own, err);
 
 	if (parent < 0)
 		return parent;
 	if (job->user_namespace && d->type != 'p')
-		return bind_device(d, parent, name, err);
+		return configured && job->nodes_fd >= 0 ? bind_node(job, d, parent, name, err) : bind_device(d, parent, name, err);
 	r = mknodat(parent, name, mode, d->type == 'p' ? 0 : makedev((unsigned)d->major, (unsigned)d->minor));
 	if (r < 0 && errno == EPERM && d->type != 'p')
 		return bind_device(d, parent, name, err);
 	if (r < 0 && errno != EEXIST)
 		return bh_error_set(err, errno, "make the device %s", d->path);
+	job->null_is_made |= r == 0 && job->dev_is_fresh && parent == job->dev_fd && d == &default_devices[0];
 	/* In a tmpfs of our own a node that mknod made is what it is. Anywhere else somebody may have been there before. */
 	if (r < 0 || !(job->dev_is_fresh && parent == job->dev_fd)) {
 		r = check_existing(d, parent, name, err);
@@ -144,6 +225,18 @@ static int make_device(struct bh_job *job, const struct bh_spec_device *d, struc
 	if ((d->uid || d->gid) && fchownat(parent, name, d->uid, d->gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return bh_error_set(err, errno, "give the device %s to %u:%u", d->path, d->uid, d->gid);
 	return 0;
+}
+
+static int make_device(struct bh_job *job, const struct bh_spec_device *d, struct bh_error *err)
+{
+	size_t length = strlen(d->path);
+	bh_auto_free char *plain = NULL;
+
+	while (length > 1 && d->path[length - 1] == '/')
+		length--;
+	if (d->path[length])
+		plain = bh_strndup(d->path, length);
+	return make_device_at(job, d, plain ? plain : d->path, err);
 }
 
 static bool overridden(const struct bh_spec *spec, const char *path)
@@ -201,8 +294,12 @@ int bh_child_devices(struct bh_job *job, struct bh_error *err)
 	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(default_devices); i++)
 		if (!overridden(job->spec, default_devices[i].path))
 			r = make_and_explain(job, &default_devices[i], err);
+	if (r == 0)
+		r = show_nodes(job, err);
 	/* Everybody's multiplexer is that of the container's own devpts, whatever is asked for: a link. */
 	for (size_t i = 0; r == 0 && i < job->spec->device_count; i++)
 		r = bh_streq(job->spec->devices[i].path, "/dev/ptmx") ? 0 : make_and_explain(job, &job->spec->devices[i], err);
+	if (r == 0)
+		r = hide_nodes(job, err);
 	return r < 0 ? r : make_links(job, err);
 }

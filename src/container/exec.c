@@ -9,6 +9,7 @@
  */
 #include "container/container-internal.h"
 
+#include "base/file.h"
 #include "linux/syscall.h"
 
 #include <errno.h>
@@ -31,14 +32,30 @@ int bh_job_open_namespaces(struct bh_job *job, pid_t pid, int pidfd, struct bh_e
 	return bh_pidfd_send_signal(pidfd, 0) < 0 ? bh_error_text(err, ESRCH, "the container is not running") : 0;
 }
 
+static int open_root(struct bh_job *job, pid_t pid, int pidfd, struct bh_error *err)
+{
+	bh_auto_free char *path = bh_printf("/proc/%d/root", (int)pid);
+
+	job->root_fd = bh_open_dir(AT_FDCWD, path, O_PATH, err);
+	if (job->root_fd < 0)
+		return job->root_fd;
+	return bh_pidfd_send_signal(pidfd, 0) < 0 ? bh_error_text(err, ESRCH, "the container is not running") : 0;
+}
+
 static int prepare_namespaces(struct bh_job *job, const struct bh_container_exec *request, struct bh_error *err)
 {
+	int r;
+
 	for (int i = 0; i < BH_NS_COUNT; i++)
 		if (request->spec->namespaces[i].present)
 			job->enter_flags |= bh_namespaces[i].flag;
 	if (request->rootless)
 		job->enter_flags |= CLONE_NEWUSER;
 	job->user_namespace = job->enter_flags & CLONE_NEWUSER;
+	job->host_mounts = !(job->enter_flags & CLONE_NEWNS);
+	r = job->host_mounts ? open_root(job, request->init_pid, request->init_pidfd, err) : 0;
+	if (r < 0)
+		return r;
 	if (!bh_linux_has(BH_CALL_SETNS_PIDFD))
 		return bh_job_open_namespaces(job, request->init_pid, request->init_pidfd, err);
 	job->enter_pidfd = fcntl(request->init_pidfd, F_DUPFD_CLOEXEC, 3);
@@ -73,10 +90,10 @@ static int prepare(struct bh_job *job, const struct bh_container_exec *request, 
 		r = bh_check_seccomp(job, err);
 	bh_job_clamp_capabilities(job);
 	if (r == 0)
-		r = bh_job_make_stub(job, err);
+		r = bh_job_make_sync(job, err);
 	if (r == 0)
-		r = bh_job_join_rdt(job, request->id, err);
-	return r < 0 ? r : bh_job_make_sync(job, err);
+		r = bh_job_make_stub(job, err);
+	return r < 0 ? r : bh_job_join_rdt(job, request->id, err);
 }
 
 int bh_container_exec(const struct bh_container_exec *request, struct bh_container_process *ret_process, struct bh_error *err)

@@ -253,22 +253,31 @@ int bh_caller_hooks(struct bh_job *job, pid_t pid, struct bh_error *err)
 	return r < 0 ? r : bh_container_hooks(job->spec, &job->spec->hooks.create_runtime, "createRuntime", &state, err);
 }
 
-int bh_child_ask(struct bh_job *job, unsigned kind, struct bh_error *err)
+static int ask(struct bh_job *job, const struct bh_message *question, int fd, int *ret_fd, struct bh_error *err)
 {
-	return bh_child_ask_about(job, kind, 0, -1, err);
-}
-
-int bh_child_ask_about(struct bh_job *job, unsigned kind, int value, int fd, struct bh_error *err)
-{
-	struct bh_message message = { .kind = kind, .value = value };
-	int r = bh_sync_send(job->sync_child, &message, fd);
+	int r = bh_sync_send(job->sync_child, question, fd);
 
 	if (r < 0)
 		return bh_error_set(err, -r, "talk to the caller");
 	/* The caller gave up: it has its own words. */
-	if (bh_child_wait(job, NULL) < 0)
+	if (bh_child_wait(job, ret_fd) < 0)
 		_exit(1);
 	return 0;
+}
+
+int bh_child_ask_about(struct bh_job *job, unsigned kind, int value, int fd, struct bh_error *err)
+{
+	return ask(job, &(const struct bh_message){ .kind = kind, .value = value }, fd, NULL, err);
+}
+
+int bh_child_ask_for(struct bh_job *job, unsigned kind, int value, int *ret_fd, struct bh_error *err)
+{
+	return ask(job, &(const struct bh_message){ .kind = kind, .value = value }, -1, ret_fd, err);
+}
+
+int bh_child_ask(struct bh_job *job, unsigned kind, struct bh_error *err)
+{
+	return bh_child_ask_about(job, kind, 0, -1, err);
 }
 
 static void end_by_signal(int number)
@@ -291,13 +300,15 @@ static void handle_signals(void)
  * takes the sync socket's place. */
 int bh_child_wait_for_start(struct bh_job *job, struct bh_error *err)
 {
-	int listener = job->request->start_socket;
-	int r = bh_child_ask(job, BH_MESSAGE_READY, err);
+	int listener = job->request->start_socket, r;
 	bh_auto_close int connection = -1;
 
+	/* Before anybody can know that it is created. */
+	if (listener > 0)
+		handle_signals();
+	r = bh_child_ask(job, BH_MESSAGE_READY, err);
 	if (r < 0 || listener <= 0)
 		return r;
-	handle_signals();
 	do
 		connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	while (connection < 0 && errno == EINTR);

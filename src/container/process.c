@@ -129,10 +129,8 @@ int bh_child_close_fds(struct bh_job *job, struct bh_error *err)
 	int keep[] = { 2 + job->preserve_fds, job->sync_child, job->stub_fd, job->init_fd, start_socket, bh_explain_mode ? bh_explain_fd() : -1 };
 	int r, last = -1;
 
-	for (int fd = 3; fd < 3 + job->preserve_fds; fd++)
-		if (fcntl(fd, F_SETFD, 0) < 0 && errno != EBADF)
-			return bh_error_set(err, errno, "preserve fd %d", fd);
 	qsort(keep, BH_ARRAY_SIZE(keep), sizeof keep[0], compare);
+	/* The preserved ones are as they came: what is close-on-exec among them is not the caller's. */
 	for (size_t i = 0; i < BH_ARRAY_SIZE(keep); i++) {
 		/* Nothing below the first kept one is ours to close: those are the streams and the preserved fds. */
 		if (last >= 0 && keep[i] > last + 1) {
@@ -174,6 +172,8 @@ int bh_child_working_directory(struct bh_job *job, struct bh_error *err)
 	const char *path = job->process->cwd;
 	int r;
 
+	if (!job->process->args.count)
+		return 0;
 	if (!path || *path != '/')
 		return bh_error_text(err, EINVAL, "the working directory '%.200s' is not absolute", path ? path : "");
 	/* pivot_root has left us there already. */
@@ -195,11 +195,14 @@ int bh_child_late_working_directory(struct bh_job *job, struct bh_error *err)
 static int set_groups(const struct bh_job *job, struct bh_error *err)
 {
 	const struct bh_spec_process *p = job->process;
+	bool keep = bh_map_get(&job->spec->annotations, BH_KEEP_GROUPS);
 
 	/* A user namespace that an ordinary user has made denies it to everybody (user_namespaces(7)); runc goes on as well. */
-	if (setgroups(p->user.additional_gid_count, p->user.additional_gids) < 0 &&
+	if (!keep && setgroups(p->user.additional_gid_count, p->user.additional_gids) < 0 &&
 	    !(errno == EPERM && (job->user_namespace || bh_setgroups_is_denied())))
 		return bh_error_set(err, errno, "set the supplementary groups");
+	if (!job->user_namespace && bh_started_in_group(p->user.gid))
+		return 0;
 	if (syscall(SYS_setresgid, p->user.gid, p->user.gid, p->user.gid) < 0)
 		return bh_error_set(err, errno, "become group %u", p->user.gid);
 	return 0;
@@ -375,11 +378,23 @@ static int search_path(struct bh_job *job, const char *name, struct bh_error *er
 	return denied ? bh_exec_error(name, denied, err) : not_found(name, err);
 }
 
+/* Without a process the container is there until the start, which then has nothing to start. */
+static int wait_for_nothing(struct bh_job *job, struct bh_error *err)
+{
+	int r = bh_child_wait_for_start(job, err);
+
+	if (r == 0)
+		_exit(0);
+	return r;
+}
+
 int bh_child_find_executable(struct bh_job *job, struct bh_error *err)
 {
-	const char *name = job->process->args.items[0];
+	const char *name = job->process->args.count ? job->process->args.items[0] : NULL;
 	int r;
 
+	if (!name)
+		return wait_for_nothing(job, err);
 	if (!*name)
 		return not_found(name, err);
 	if (!strchr(name, '/'))

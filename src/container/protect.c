@@ -5,6 +5,10 @@
  * Each path is resolved below the root to an fd, and the cover is attached onto that fd. A masked file is covered with
  * the container's own null device, which is checked to be one each time it is copied (CVE-2025-31133); a masked folder
  * with an empty read-only tmpfs, which all of them share. What does not exist needs no cover.
+ *
+ * Nearly all of these paths are names of the procfs that we have just mounted. For them there is a shorter way: own-mounts.c.
+ * There procfs is mounted read-only and stays so until copies of its parts have been put over themselves, which then are
+ * read-only from their first moment.
  */
 #include "container/container-internal.h"
 
@@ -109,14 +113,23 @@ static int cover(struct bh_job *job, const struct place *place, int *tmpfs_fd, s
 	return r < 0 ? bh_error_set(err, -r, "attach") : 0;
 }
 
-static int mask_path(struct bh_job *job, const char *path, int *tmpfs_fd, struct bh_error *err)
+/* Covered is more than found. */
+static int found(int r)
+{
+	return r < 0 ? r : 1;
+}
+
+static int mask_path(struct bh_job *job, const char *path, struct bh_own_covers *covers, int *tmpfs_fd, struct bh_error *err)
 {
 	struct place place = { .fd = -1 };
-	int r = find_place(job, path, &place, err);
+	int r = bh_mask_own(job, covers, path, &place.directory);
 
-	if (r == 1)
-		r = cover(job, &place, tmpfs_fd, err);
-	else if (r == 0)
+	if (r < 0) {
+		r = find_place(job, path, &place, err);
+		if (r == 1)
+			r = found(cover(job, &place, tmpfs_fd, err));
+	}
+	if (r == 0)
 		return 0;
 	if (r < 0) {
 		bh_error_prefix(err, "mask %s", path);
@@ -152,11 +165,14 @@ static int cover_with_itself_classic(struct bh_job *job, const char *path, struc
 static int make_readonly(struct bh_job *job, const char *path, struct bh_error *err)
 {
 	struct place place = { .fd = -1 };
-	int r = find_place(job, path, &place, err);
+	int r = bh_seal_own(job, path);
 
-	if (r == 1)
-		r = bh_linux_has(BH_CALL_MOUNT_API) ? cover_with_itself(&place, err) : cover_with_itself_classic(job, path, err);
-	else if (r == 0)
+	if (r < 0) {
+		r = find_place(job, path, &place, err);
+		if (r == 1)
+			r = found(bh_linux_has(BH_CALL_MOUNT_API) ? cover_with_itself(&place, err) : cover_with_itself_classic(job, path, err));
+	}
+	if (r == 0)
 		return 0;
 	if (r < 0) {
 		bh_error_prefix(err, "make %s read-only", path);
@@ -177,15 +193,22 @@ static bool own_proc_is_seen(const struct bh_job *job)
 
 int bh_child_protect_paths(struct bh_job *job, struct bh_error *err)
 {
+	struct bh_own_covers covers = { 0 };
 	const struct bh_spec *spec = job->spec;
 	int tmpfs_fd = -1, r = 0;
 
-	if (!own_proc_is_seen(job))
-		job->proc_mount_fd = -1;
+	job->proc_is_plain &= !bh_has_early_hooks(spec);
+	if (!job->proc_is_plain) {
+		r = bh_unseal_proc(job, err);
+		if (!own_proc_is_seen(job))
+			job->proc_mount_fd = -1;
+	}
 	for (size_t i = 0; r == 0 && i < spec->readonly_paths.count; i++)
 		r = make_readonly(job, spec->readonly_paths.items[i], err);
+	if (r == 0)
+		r = bh_unseal_proc(job, err);
 	for (size_t i = 0; r == 0 && i < spec->masked_paths.count; i++)
-		r = mask_path(job, spec->masked_paths.items[i], &tmpfs_fd, err);
+		r = mask_path(job, spec->masked_paths.items[i], &covers, &tmpfs_fd, err);
 	if (r == 0 && job->dev_readonly)
 		r = bh_mount_set_readonly(job->dev_fd, false, err);
 	return r;

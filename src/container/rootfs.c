@@ -6,6 +6,9 @@
  * every destination is resolved below that fd, so links in the image can't lead out of it. Each mount is made detached,
  * gets its attributes, and is attached onto the fd of its target. The host's tree is there until the end, since a user
  * namespace may only mount procfs and sysfs while it can see one, and is then detached as a whole.
+ *
+ * A container without a mount namespace (job->host_mounts) works on the host's own tree. There its root is a private mount on
+ * the rootfs folder, everything else is below that, and a chroot ends it.
  */
 #include "container/container-internal.h"
 
@@ -17,6 +20,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -44,16 +48,34 @@ static int attach_root_for_hooks(struct bh_job *job)
 	const char *path = job->request->rootfs.path;
 	bh_auto_close int target = -1;
 
-	if (!path || !(spec->hooks.prestart.count + spec->hooks.create_runtime.count + spec->hooks.create_container.count))
+	if (!path || !bh_has_early_hooks(spec))
 		return -ENOENT;
 	target = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return target < 0 ? -errno : bh_mount_attach(job->root_fd, target, "");
+}
+
+/* On the host's own tree, where nothing else may change. A shared mount around it makes ours shared too; before anything is
+ * mounted below, it leaves the group again. */
+static int attach_root_on_host(struct bh_job *job, struct bh_error *err)
+{
+	const char *path = job->request->rootfs.path;
+	bh_auto_close int target = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r = target < 0 ? -errno : bh_mount_attach(job->root_fd, target, "");
+
+	if (r < 0)
+		return bh_error_set(err, -r, "attach the root file system on %s", path);
+	r = bh_mount_set_propagation(job->root_fd, MS_PRIVATE, true, err);
+	if (r == 0)
+		bh_explain("mount", "type", "root", "source", path, "target", path, "propagation", "rprivate");
+	return r;
 }
 
 int bh_child_attach_root(struct bh_job *job, struct bh_error *err)
 {
 	int r;
 
+	if (job->host_mounts)
+		return attach_root_on_host(job, err);
 	/* Before anything else: what happens here must not reach the host, nor the end of the old tree unmount there. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return bh_error_set(err, errno, "make the mount namespace private");
@@ -171,8 +193,10 @@ int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, 
 	bh_auto_close int target = -1;
 	int r;
 
-	if (attach_by_name(job, mount_fd, destination, kind) == 0)
+	if (attach_by_name(job, mount_fd, destination, kind) == 0) {
+		bh_note_mount(job, destination, true);
 		return 0;
+	}
 	/* Anything unusual - links, `..`, missing folders - takes the long way, which also finds the words for it. */
 	target = open_target(job, mount_fd, destination, kind, err);
 	if (target < 0)
@@ -181,6 +205,7 @@ int bh_attach_inside(struct bh_job *job, int mount_fd, const char *destination, 
 	if (r < 0)
 		return r;
 	r = bh_mount_attach(mount_fd, target, "");
+	bh_note_mount(job, destination, false);
 	if (r == -EINVAL && is_directory(mount_fd) != is_directory(target))
 		return bh_error_text(err, ENOTDIR, "mount on %s: one is a folder, the other is not", destination);
 	return r < 0 ? bh_error_set(err, -r, "mount on %s", destination) : 0;
@@ -320,26 +345,49 @@ static bool drop_gid(const char *type, int why, struct bh_mount_options *o)
 	return dropped;
 }
 
+/* /proc and /sys are the kernel's own, and later steps work in them. A copy of the host's procfs may be that of another pid
+ * namespace, in which we are nobody. */
+static void keep_kernel_mount(struct bh_job *job, const struct bh_spec_mount *m, int fd, bool copied, bool sealed)
+{
+	if (bh_streq(m->type, "proc") && bh_streq(m->destination, "/proc")) {
+		job->proc_mount_fd = fd;
+		job->proc_is_plain = !copied;
+		job->proc_is_sealed = sealed;
+	} else if (bh_streq(m->type, "sysfs") && bh_streq(m->destination, "/sys")) {
+		job->sys_mount_fd = fd;
+	}
+}
+
 static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct bh_mount_options *o, struct bh_error *err)
 {
 	bool is_tmpfs = bh_streq(m->type, "tmpfs"), is_dev = is_tmpfs && bh_streq(m->destination, "/dev");
 	bool plain = bh_streq(m->type, "proc") || bh_streq(m->type, "sysfs");
 	bool readonly = is_tmpfs && o->set & MOUNT_ATTR_RDONLY && (is_dev || o->copy_up);
+	bool copied = false, sealed = bh_streq(m->type, "proc") && !((o->set | o->recursive_set) & MOUNT_ATTR_RDONLY) && bh_proc_can_be_sealed(job);
 	int fd, r;
 
 	if (readonly)
 		o->set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
+	if (sealed)
+		o->set |= MOUNT_ATTR_RDONLY;
 	if (bh_streq(m->type, "devpts") && job->spec->gid_mapping_count)
 		drop_unmapped_gid(job, o);
 	bh_label_mount(job, m->type, o);
 	if (is_tmpfs && !o->copy_up)
 		take_mode_from_below(job, m->destination, o);
-	fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
+	if (bh_mount_own(job, m, o)) {
+		explain_mount(m, m->type);
+		return 0;
+	}
+	fd = bh_mount_staged(job, m, o);
+	if (fd < 0)
+		fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
 	if (drop_gid(m->type, fd, o))
 		fd = bh_mount_new(m->type, m->source ? m->source : m->type, o, err);
 	if (fd == -EPERM || fd == -EACCES) {
 		int copy = copy_of_hosts(job, m->type, o, err);
 
+		copied = copy >= 0;
 		fd = copy == -EPERM ? fd : copy;
 	}
 	r = fd < 0 ? fd : 0;
@@ -353,8 +401,7 @@ static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct b
 		r = bh_attach_inside(job, fd, m->destination, plain ? BH_ATTACH_PLAIN_DIRECTORY : BH_ATTACH_DIRECTORY, err);
 	if (r < 0)
 		return r;
-	if (bh_streq(m->type, "proc") && bh_streq(m->destination, "/proc"))
-		job->proc_mount_fd = fd;
+	keep_kernel_mount(job, m, fd, copied, sealed);
 	if (is_dev) {
 		job->dev_fd = fd;
 		job->dev_is_fresh = !o->copy_up;
@@ -366,8 +413,12 @@ static int place_new(struct bh_job *job, const struct bh_spec_mount *m, struct b
 
 static int place_remount(struct bh_job *job, const struct bh_spec_mount *m, const struct bh_mount_options *o, struct bh_error *err)
 {
-	int fd = bh_open_in_root(job->root_fd, m->destination, O_PATH);
-	int r = fd < 0 ? bh_error_set(err, -fd, "open %s in the root file system", m->destination) : bh_mount_set(fd, o, err);
+	int fd, r = bh_unseal_proc(job, err);
+
+	if (r < 0)
+		return r;
+	fd = bh_open_in_root(job->root_fd, m->destination, O_PATH);
+	r = fd < 0 ? bh_error_set(err, -fd, "open %s in the root file system", m->destination) : bh_mount_set(fd, o, err);
 
 	if (r == 0)
 		explain_mount(m, "remount");
@@ -430,10 +481,39 @@ static int place_classic(struct bh_job *job, const struct bh_spec_mount *m, stru
 	return r;
 }
 
+/* crun(1): one that is there must say the same. */
+static int place_link(struct bh_job *job, const struct bh_spec_mount *m, const char *text, struct bh_error *err)
+{
+	bh_auto_free char *folder = bh_strdup(m->destination);
+	char *slash = strrchr(folder, '/');
+	char there[PATH_MAX];
+	bh_auto_close int parent = -1;
+	ssize_t length;
+
+	if (!slash || !slash[1] || bh_streq(slash + 1, ".") || bh_streq(slash + 1, ".."))
+		return bh_error_text(err, EINVAL, "a link needs a name");
+	*slash = '\0';
+	parent = bh_make_in_root(job->root_fd, *folder ? folder : "/", BH_NODE_DIRECTORY, err);
+	if (parent < 0)
+		return parent;
+	if (symlinkat(text, parent, slash + 1) < 0) {
+		if (errno != EEXIST)
+			return bh_error_set(err, errno, "make the link");
+		length = readlinkat(parent, slash + 1, there, sizeof there - 1);
+		there[BH_MAX(length, (ssize_t)0)] = '\0';
+		if (length < 0 || !bh_streq(there, text))
+			return bh_error_text(err, EEXIST, "something is there that is not the link to %s", text);
+	}
+	explain_mount(m, "link");
+	return 0;
+}
+
 static int place(struct bh_job *job, const struct bh_spec_mount *m, struct bh_job_mount *prepared, struct bh_error *err)
 {
 	if (prepared->options.remount)
 		return place_remount(job, m, &prepared->options, err);
+	if (prepared->link)
+		return place_link(job, m, prepared->link, err);
 	if (bh_streq(m->type, "cgroup") || bh_streq(m->type, "cgroup2"))
 		return bh_mount_cgroups(job, m, &prepared->options, err);
 	if (!bh_linux_has(BH_CALL_MOUNT_API))
@@ -449,8 +529,10 @@ static int place(struct bh_job *job, const struct bh_spec_mount *m, struct bh_jo
 static int copy_from_inside(struct bh_job *job, const struct bh_job_mount *prepared, struct bh_error *err)
 {
 	bh_auto_close int fd = bh_open_in_root(job->root_fd, prepared->inside, O_PATH);
-	int r;
+	int r = bh_unseal_proc(job, err);
 
+	if (r < 0)
+		return r;
 	if (fd < 0)
 		return bh_error_set(err, -fd, "open the mount source %s", prepared->inside);
 	r = bh_linux_has(BH_CALL_MOUNT_API) ? bh_mount_copy(fd, "", prepared->options.recursive_bind, err) : -ENOSYS;
@@ -461,14 +543,20 @@ static int copy_in_turn(struct bh_job *job, size_t index, struct bh_error *err)
 {
 	const struct bh_spec_mount *m = &job->spec->mounts[index];
 	struct bh_job_mount *prepared = &job->mounts[index];
-	int r;
+	int r = 0;
 
 	if (prepared->inside)
 		prepared->source_fd = copy_from_inside(job, prepared, err);
 	else if (prepared->in_turn)
 		prepared->source_fd = bh_job_copy_source(job, m->source, prepared->options.recursive_bind, err);
+	else if (prepared->from_caller)
+		r = bh_child_ask_for(job, BH_MESSAGE_COPY, (int)index, &prepared->source_fd, err);
 	else
 		return 0;
+	if (r == 0 && prepared->from_caller && prepared->source_fd < 0)
+		r = bh_error_text(err, EPROTO, "the caller has sent no copy of %s", m->source);
+	if (r < 0)
+		return r;
 	if (prepared->source_fd < 0)
 		return prepared->source_fd;
 	r = bh_check_proc_mount(m, prepared, err);
@@ -618,10 +706,11 @@ static int hide_kernel_file_systems(struct bh_error *err)
 	return 0;
 }
 
-/* The root lies on top of "/" already, where whoever climbs out of a chroot arrives. */
+/* The root lies on top of "/" already, where whoever climbs out of a chroot arrives; not so on the host's tree, which stays as it
+ * is. */
 static int enter_by_chroot(struct bh_job *job, struct bh_error *err)
 {
-	int r = hide_kernel_file_systems(err);
+	int r = job->host_mounts ? 0 : hide_kernel_file_systems(err);
 
 	if (r < 0)
 		return r;
@@ -670,6 +759,6 @@ int bh_child_pivot(struct bh_job *job, struct bh_error *err)
 	}
 
 	if (r == 0)
-		r = job->request->no_pivot ? enter_by_chroot(job, err) : enter_by_pivot(job, err);
+		r = job->request->no_pivot || job->host_mounts ? enter_by_chroot(job, err) : enter_by_pivot(job, err);
 	return r == 0 && propagation && *propagation ? set_root_propagation(propagation, err) : r;
 }

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "linux/path.h"
+#include "linux/syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +34,7 @@ static bool is_number(const char *text)
 /* Reads a database below the root; a missing one is empty. */
 static int read_database(int root_fd, const char *path, struct bh_buf *ret, struct bh_error *err)
 {
-	bh_auto_close int fd = bh_open_in_root(root_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	bh_auto(bh_close_helper) int fd = bh_open_in_root(root_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	struct stat st;
 	int r;
 
@@ -43,7 +44,7 @@ static int read_database(int root_fd, const char *path, struct bh_buf *ret, stru
 		return bh_error_set(err, fd < 0 ? -fd : errno, "open %s of the image", path);
 	if (!S_ISREG(st.st_mode))
 		return bh_error_text(err, EINVAL, "%s of the image is not a file", path);
-	r = bh_read_fd(fd, DATABASE_MAX, ret);
+	r = bh_read_stored_fd(fd, DATABASE_MAX, ret);
 	return r < 0 ? bh_error_set(err, -r, "read %s of the image", path) : 0;
 }
 

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 
@@ -94,6 +95,7 @@ static const struct option_word option_words[] = {
 	{ "tmpcopyup", SWITCH, SWITCH_AT(copy_up), 0, false },
 	{ "idmap", SWITCH, SWITCH_AT(idmap), 0, false },
 	{ "ridmap", SWITCH, SWITCH_AT(recursive_idmap), 0, false },
+	{ "copy-symlink", SWITCH, SWITCH_AT(copy_symlink), 0, false },
 };
 
 const char *bh_mount_option_name(size_t index)
@@ -216,19 +218,6 @@ void bh_mount_options_clear(struct bh_mount_options *options)
 	bh_strv_clear(&options->data);
 }
 
-static bool leave_open;
-
-void bh_mount_leave_open(void)
-{
-	leave_open = true;
-}
-
-static void close_context(int *fd)
-{
-	if (!leave_open)
-		bh_close_fd(fd);
-}
-
 /* The kernel explains a refused option in the file system context's message queue. */
 static int context_error(int context, int errnum, const char *type, const char *what, struct bh_error *err)
 {
@@ -286,7 +275,7 @@ static int configure_all(int context, const char *type, const char *source, cons
 
 int bh_mount_new(const char *type, const char *source, const struct bh_mount_options *options, struct bh_error *err)
 {
-	bh_auto(close_context) int context = -1;
+	bh_auto(bh_close_helper) int context = -1;
 	bh_auto_close int mount_fd = -1;
 	uint64_t attributes = options->set | options->recursive_set;
 	int r;
@@ -395,6 +384,53 @@ int bh_mount_attach(int mount_fd, int target_fd, const char *name)
 	return 0;
 }
 
+struct fd_path {
+	char text[32];
+};
+
+static struct fd_path fd_path(int fd)
+{
+	struct fd_path path;
+
+	snprintf(path.text, sizeof path.text, "/proc/self/fd/%d", fd);
+	return path;
+}
+
+/* Linux 5.8: numbers of /proc/PID/mountinfo, which are given again; 6.8: numbers that never are. */
+#define MASK_MNT_ID 0x1000U
+#define MASK_MNT_ID_UNIQUE 0x4000U
+
+int bh_mount_id(int mount_fd, char ret_id[BH_MOUNT_ID_MAX], struct bh_error *err)
+{
+	struct statx st = { 0 };
+
+	if (statx(mount_fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, MASK_MNT_ID | MASK_MNT_ID_UNIQUE, &st) < 0)
+		return bh_error_set(err, errno, "statx");
+	if (!(st.stx_mask & (MASK_MNT_ID | MASK_MNT_ID_UNIQUE)))
+		return bh_error_text(err, ENOTSUP, "this kernel does not tell mounts apart (Linux 5.8)");
+	snprintf(ret_id, BH_MOUNT_ID_MAX, "%s:%llu", st.stx_mask & MASK_MNT_ID_UNIQUE ? "unique" : "id", (unsigned long long)st.stx_mnt_id);
+	return 0;
+}
+
+int bh_mount_detach(const char *path, const char *id, struct bh_error *err)
+{
+	bh_auto_close int fd = open(path, O_PATH | O_CLOEXEC);
+	char found[BH_MOUNT_ID_MAX];
+	int r;
+
+	if (fd < 0)
+		return errno == ENOENT || errno == ENOTDIR ? -ENOENT : bh_error_set(err, errno, "open %s", path);
+	r = bh_mount_id(fd, found, err);
+	if (r < 0)
+		return r;
+	if (!bh_streq(found, id))
+		return -ENOENT;
+	/* By the fd: nothing else can have come to lie at the path meanwhile. */
+	if (umount2(fd_path(fd).text, MNT_DETACH) < 0)
+		return bh_error_set(err, errno, "detach the mount %s", path);
+	return 0;
+}
+
 /* --- mount(2) ----------------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -417,18 +453,6 @@ static unsigned long classic_flags(const struct bh_mount_options *o)
 	return flags;
 }
 
-struct fd_path {
-	char text[32];
-};
-
-static struct fd_path fd_path(int fd)
-{
-	struct fd_path path;
-
-	snprintf(path.text, sizeof path.text, "/proc/self/fd/%d", fd);
-	return path;
-}
-
 int bh_mount_classic(const char *type, const char *source, int source_fd, const struct bh_mount_options *o, int target_fd, struct bh_error *err)
 {
 	struct fd_path target = fd_path(target_fd);
@@ -445,6 +469,24 @@ int bh_mount_classic(const char *type, const char *source, int source_fd, const 
 			return bh_error_set(err, errno, "mount %s (%s)", type, data);
 	}
 	return 0;
+}
+
+/* Those that mean the same here. MS_RDONLY would make a new file system itself read-only, not only this mount of it. */
+#define AT_ONCE_ATTRIBUTES \
+	(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODIRATIME | MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME)
+
+int bh_mount_at_once(const char *type, const char *source, const struct bh_mount_options *o, const char *path)
+{
+	uint64_t allowed = AT_ONCE_ATTRIBUTES | (bh_streq(type, "cgroup2") ? MOUNT_ATTR_RDONLY : 0);
+	bh_auto_free char *data = NULL;
+
+	if ((o->set | o->recursive_set) & ~allowed || o->propagation)
+		return -EINVAL;
+	for (size_t i = 0; i < o->data.count; i++)
+		if (strchr(o->data.items[i], ','))
+			return -EINVAL;
+	data = bh_strv_join(&o->data, ",");
+	return mount(source, path, type, classic_flags(o) | o->flags, data) < 0 ? -errno : 0;
 }
 
 /* A remount replaces all flags, so those that the mount has already are kept unless they are cleared. In a user

@@ -23,6 +23,7 @@ struct bh_mount_options {
 	bool bind, recursive_bind, remount;
 	bool copy_up;                             /* tmpcopyup: a tmpfs begins with what lay below it */
 	bool idmap, recursive_idmap;
+	bool copy_symlink;                        /* of crun(1): a source that is a link is made again, not followed */
 	struct bh_strv data;                      /* "size=64k", for the file system itself */
 };
 void bh_mount_options_parse(const struct bh_strv *words, struct bh_mount_options *ret_options);
@@ -36,8 +37,6 @@ void bh_mount_options_exact(struct bh_mount_options *options);
 bool bh_mount_options_keep_locked(struct bh_mount_options *exact, const struct bh_mount_options *asked, int mount_fd);
 void bh_mount_options_clear(struct bh_mount_options *options);
 
-/* A process that closes all its fds at once before it ends or executes need not close each helper fd of a mount. */
-void bh_mount_leave_open(void);
 /* A new file system, mounted nowhere. Returns the fd of its root (O_PATH, O_CLOEXEC). */
 int bh_mount_new(const char *type, const char *source, const struct bh_mount_options *options, struct bh_error *err);
 /* A detached copy of the mount at dirfd/path ("" = dirfd itself). */
@@ -52,9 +51,23 @@ int bh_mount_set_idmap(int mount_fd, int userns_fd, bool recursive, struct bh_er
  * -errno without words: the caller knows what it is. */
 int bh_mount_attach(int mount_fd, int target_fd, const char *name);
 
+/* Names a mount, also one that is still detached, for as long as it is there, or (Linux 6.8) the machine runs. */
+#define BH_MOUNT_ID_MAX 32
+int bh_mount_id(int mount_fd, char ret_id[BH_MOUNT_ID_MAX], struct bh_error *err);
+/* Takes the mount off `path`, with all that is mounted below it, if it is the one with this id. -ENOENT: it isn't. */
+int bh_mount_detach(const char *path, const char *id, struct bh_error *err);
+
 /* The same by mount(2): a new file system (`source_fd` -1) or a bind of source_fd, on target_fd. Needs /proc. The mount
  * covers target_fd, so the caller opens the target again to get into it. */
 int bh_mount_classic(const char *type, const char *source, int source_fd, const struct bh_mount_options *options, int target_fd,
 		     struct bh_error *err);
+/*
+ * A new file system by mount(2) on `path`, in one call: for a place that nobody else can change, reached from the current
+ * folder or by words that hold no link. The file system has its attributes before it is attached (the kernel makes the mount
+ * with them), as one from bh_mount_new has. Read-only only for the types whose file system is there already ("cgroup2"). -EINVAL: the options can't be said in mount(2)'s words with the same meaning; -errno
+ * without words otherwise: bh_mount_new will find them.
+ */
+int bh_mount_at_once(const char *type, const char *source, const struct bh_mount_options *options, const char *path);
+
 /* Second part of a classic bind: applies the attributes to the mount whose root is mounted_fd. */
 int bh_mount_classic_set(int mounted_fd, const struct bh_mount_options *options, struct bh_error *err);

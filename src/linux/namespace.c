@@ -208,7 +208,7 @@ bool bh_id_is_mapped(const struct bh_id_map *maps, size_t count, uint32_t contai
 
 int bh_loopback_up(struct bh_error *err)
 {
-	bh_auto_close int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bh_auto(bh_close_helper) int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct ifreq request = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
 
 	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) < 0)

@@ -12,9 +12,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #define FDS_AT_LEAST 16384
 #define FDS_AT_MOST (1u << 20) /* fs.nr_open as the kernel has it */
@@ -177,4 +179,59 @@ int bh_close_range(unsigned first, unsigned last, unsigned flags)
 			return (int)r;
 	}
 	return close_one_by_one(first, last, flags);
+}
+
+#define FDS_AT_ONCE 64
+
+void bh_close_fds(int *const *fds, size_t count)
+{
+	int numbers[FDS_AT_ONCE];
+	size_t used = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		size_t at = used;
+
+		if (*fds[i] < 0)
+			continue;
+		if (used == FDS_AT_ONCE) {
+			bh_close_fd(fds[i]);
+			continue;
+		}
+		for (; at > 0 && numbers[at - 1] > *fds[i]; at--)
+			numbers[at] = numbers[at - 1];
+		numbers[at] = *fds[i];
+		used++;
+		*fds[i] = -1;
+	}
+	for (size_t first = 0, last; first < used; first = last + 1) {
+		for (last = first; last + 1 < used && numbers[last + 1] == numbers[last] + 1; last++)
+			continue;
+		if (last == first || bh_close_range((unsigned)numbers[first], (unsigned)numbers[last], 0) < 0)
+			for (size_t i = first; i <= last; i++)
+				close(numbers[i]);
+	}
+}
+
+static bool leave_open;
+
+void bh_leave_helpers_open(void)
+{
+	leave_open = true;
+}
+
+void bh_close_helper(int *fd)
+{
+	if (!leave_open)
+		bh_close_fd(fd);
+}
+
+uid_t bh_started_as(void)
+{
+	return (uid_t)getauxval(AT_EUID);
+}
+
+bool bh_started_in_group(gid_t gid)
+{
+	/* The saved id is the effective one after an execve(2). */
+	return getauxval(AT_GID) == gid && getauxval(AT_EGID) == gid;
 }

@@ -38,5 +38,15 @@ int bh_pidfd_or_folder(pid_t pid);
 int bh_pidfd_send_signal(int pidfd, int signal);
 /* 1: it has ended, 0: not within the time (-1: no limit), -errno (-EINTR too). */
 int bh_pidfd_wait(int pidfd, int timeout_ms);
+/* Closes them (those that are not negative) with as few calls as their numbers allow, and sets them to -1. */
+void bh_close_fds(int *const *fds, size_t count);
+/* A process that closes all its fds at once before it ends or executes need not close each one that it has used for a moment: after
+ * the first of these the second does nothing. For bh_auto(bh_close_helper). */
+void bh_leave_helpers_open(void);
+void bh_close_helper(int *fd);
+/* The effective user as which this program was executed: known without asking again. */
+uid_t bh_started_as(void);
+/* Were all group ids this one when it was executed? */
+bool bh_started_in_group(gid_t gid);
 /* close_range(2), or one close(2) after the other. `flags` as there (CLOSE_RANGE_CLOEXEC). */
 int bh_close_range(unsigned first, unsigned last, unsigned flags);

@@ -93,10 +93,12 @@ static void abandon(struct bh_compartment *compartment)
 static int exec(const struct bh_compartment_place *place, struct bh_container_exec *request, struct bh_container_process *ret_process,
 		struct bh_error *err)
 {
+	bool below = place->below && place->below->count;
 	struct bh_error first = BH_ERROR_INIT;
-	int r = open_cgroup(place, &request->cgroup, err);
+	int r = below || !place->folders || !place->folders->count ? open_cgroup(place, &request->cgroup, err) :
+								     bh_cgroup_open_paths_to_enter(place->folders, place->unit, &request->cgroup, err);
 
-	if (r == 0 && place->below && place->below->count && request->cgroup)
+	if (r == 0 && below && request->cgroup)
 		r = bh_cgroup_descend(request->cgroup, place->below, err);
 	if (r < 0) {
 		bh_cgroup_free(request->cgroup);
@@ -105,7 +107,7 @@ static int exec(const struct bh_compartment_place *place, struct bh_container_ex
 	}
 	r = bh_container_exec(request, ret_process, &first);
 	/* v2: nobody can enter a folder that hands controllers down. Its first process has gone below, so that is the place. */
-	if (r == -EBUSY && request->cgroup && place->folders && !(place->below && place->below->count)) {
+	if (r == -EBUSY && request->cgroup && place->folders && !below) {
 		bh_cgroup_free(request->cgroup);
 		request->cgroup = NULL;
 		r = bh_cgroup_open_of_process(request->init_pid, &request->cgroup, err);
@@ -136,11 +138,26 @@ static int pause_or_resume(const struct bh_compartment_place *place, bool frozen
 static int is_paused(const struct bh_compartment_place *place, bool *ret_paused, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
+	int r;
+
+	if (place->folders && bh_cgroup_paths_are_frozen(place->folders, ret_paused) == 0)
+		return 0;
+	r = need_cgroup(place, &cgroup, err);
+	if (r < 0)
+		return r;
+	r = bh_cgroup_is_frozen(cgroup, ret_paused, err);
+	bh_cgroup_free(cgroup);
+	return r;
+}
+
+static int take_back(const struct bh_compartment_place *place, pid_t pid, struct bh_error *err)
+{
+	struct bh_cgroup *cgroup;
 	int r = need_cgroup(place, &cgroup, err);
 
 	if (r < 0)
 		return r;
-	r = bh_cgroup_is_frozen(cgroup, ret_paused, err);
+	r = bh_cgroup_take_back(cgroup, pid, err);
 	bh_cgroup_free(cgroup);
 	return r;
 }
@@ -235,6 +252,7 @@ const struct bh_isolation_driver bh_isolation_container = {
 	.pause = pause_or_resume,
 	.is_paused = is_paused,
 	.signal = send_signal,
+	.take_back = take_back,
 	.update = update,
 	.stats = stats,
 	.pids = pids,

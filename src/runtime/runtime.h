@@ -50,6 +50,8 @@ struct bh_isolation_driver {
 	int (*is_paused)(const struct bh_compartment_place *place, bool *ret_paused, struct bh_error *err);
 	/* To every process in it. */
 	int (*signal)(const struct bh_compartment_place *place, int signal, struct bh_error *err);
+	/* A killed process of it that doesn't end is freed from what others have done to it. */
+	int (*take_back)(const struct bh_compartment_place *place, pid_t pid, struct bh_error *err);
 	/* New limits for it; what `resources` doesn't set stays. */
 	int (*update)(const struct bh_compartment_place *place, const struct bh_spec_resources *resources, struct bh_error *err);
 	int (*stats)(const struct bh_compartment_place *place, struct bh_cgroup_stats *ret_stats, struct bh_error *err);

@@ -47,6 +47,25 @@ for command in state start kill delete pause resume ps events update; do
 	like "$status:$err" '^1:.*container does not exist' "$command: no such container"
 done
 run_is 0 "delete --force of none" oci delete --force one
+for id in match-1 match-2 other-1; do
+	oci_config a ".linux.cgroupsPath = \"/bulkhead-oci-$$-$id\""
+	oci create --bundle "$WORK/a" $id
+done
+oci start match-2
+run oci delete --regex '^match-[0-9]$'
+like "$status:$err" '^1:.*container match-2 that is not stopped: running.*it failed for 1 of the containers that match' "delete --regex: one that can't be removed is named"
+is "$(oci list -q | tr '\n' ' ')" "match-2 other-1 " "and keeps no other"
+run_is 0 "delete --regex --force" oci delete --force --regex 'ch-[12]|^nothing$'
+is "$(oci list -q)" other-1 "the expression may match anywhere, and others stay"
+run_is 0 "kill --regex" oci kill --regex '^other-[0-9]$' KILL
+ok "ends those that match" within 5 eval '[ "$(oci state other-1 | jq -r .status)" = stopped ]'
+run oci kill --regex '^other-[0-9]$' KILL
+like "$status:$err" '^1:.*container not running.*it failed for 1 of' "kill --regex of one that has stopped"
+run oci delete --force --regex 'a['
+like "$status:$err" '^1:.*--regex .*a\[' "what is no expression"
+run_is 0 "delete --regex of none" oci delete --regex '^match'
+oci delete other-1
+oci_config a '.linux.cgroupsPath = "/bulkhead-oci-'"$$"'-a"'
 run_is 0 "create again" oci create --bundle "$WORK/a" one
 run_is 0 "one that was never started is deleted" oci delete one
 
@@ -81,9 +100,12 @@ for signal in HUP INT QUIT TERM; do
 	oci delete ended
 done
 run oci --version
-like "$out" '^bulkhead-oci version [0-9.]+.*spec: 1\.' "--version"
+like "$out" '^bulkhead-oci version [0-9.]+.*spec: 1\..*\+SYSTEMD .*\+SECCOMP' "--version"
 ln -s "$BUILD/bulkhead" "$WORK/runc"
 like "$("$WORK/runc" --version)" '^runc version' "called runc it is an OCI runtime"
+
+run oci create --bundle "$WORK/a" 'a/b'
+like "$err" 'invalid container ID format: a/b: invalid character `/` in the ID' "the character of a bad id is named"
 
 # --- run: streams, exit status, flags ---------------------------------------------------------------------------------------
 
@@ -109,8 +131,13 @@ oci_config a '.process.args = ["sh", "-c", "exec sh -c \"read x <&4; echo \\$x\"
 printf 'hello\n' >"$WORK/in"
 run bash -c "exec 3</dev/null 4<'$WORK/in'; exec '$BUILD/bulkhead-oci' --root '$OCI_ROOT' run --preserve-fds 2 --bundle '$WORK/a' two"
 is "$status:$out" "0:hello" "--preserve-fds"
-run oci run --preserve-fds 9 --bundle "$WORK/a" two
-like "$status:$err" '^1:.*unable to stat preserved-fd' "--preserve-fds of what isn't open"
+oci_config a '.process.args = ["ls", "/proc/self/fd"]'
+run bash -c "for n in {3..99}; do eval \"exec \$n>&-\"; done; exec 5<'$WORK/in'; exec '$BUILD/bulkhead-oci' --log '$WORK/log' --debug --root '$OCI_ROOT' run --preserve-fds 90 --bundle '$WORK/a' two"
+is "$status:$out" $'0:0\n1\n2\n3\n5' "--preserve-fds: what is open passes, and nothing of ours (3 is the folder that ls lists)"
+like "$(cat "$WORK/log")" 'level=warning msg="unable to stat preserved-fd 0 \(of 90\)' "with a warning"
+rm "$WORK/log"
+run oci run --preserve-fds 99999 --bundle "$WORK/a" two
+like "$status:$err" '^1:.*out of range' "--preserve-fds of more than there can be"
 run oci run --bundle "$WORK/nowhere" two
 like "$status:$err" '^1:' "no such bundle"
 mkdir "$WORK/empty"
@@ -127,6 +154,40 @@ like "$status:$err" '^1:.*cannot allocate tty if runc will detach without settin
 run oci run --detach=false --console-socket "$WORK/x" --bundle "$WORK/a" two
 like "$status:$err" '^1:.*cannot use console socket if runc will not detach or allocate tty' "and the socket is of no use in the foreground"
 oci_config a '.process.terminal = false'
+
+# --- without a cgroup ------------------------------------------------------------------------------------------------------
+
+cp "$WORK/a/config.json" "$WORK/with-cgroup.json"
+oci_config a '.process.args = ["sleep", "1000"] | .linux.namespaces |= map(select(.type != "cgroup"))'
+run_is 0 "--cgroup-manager disabled" oci --cgroup-manager disabled run -d --bundle "$WORK/a" --pid-file "$WORK/pid" two
+is "$(cat "/proc/$(cat "$WORK/pid")/cgroup")" "$(cat /proc/self/cgroup)" "the container is where its caller is"
+is "$(oci exec two cat /proc/self/cgroup)" "$(cat /proc/self/cgroup)" "and so is exec"
+run oci pause two
+like "$status:$err" '^1:.*the container has no cgroup' "there is nothing to pause it by"
+run_is 0 "delete --force" oci delete --force two
+oci_config a '.linux.resources.memory = {limit: 100000000}'
+run oci --cgroup-manager disabled run --bundle "$WORK/a" two
+like "$status:$err" '^1:.*limits need a cgroup' "a limit is refused"
+cp "$WORK/with-cgroup.json" "$WORK/a/config.json"
+
+# --- without a process -------------------------------------------------------------------------------------------------------
+
+cp "$WORK/a/config.json" "$WORK/with-process.json"
+oci_config a 'del(.process) | .hooks = {poststart: [{path: "/bin/false"}]}'
+run oci run --bundle "$WORK/a" two
+like "$status:$err" '^1:.*the configuration has no process' "run needs a process"
+run_is 0 "create doesn't" oci create --bundle "$WORK/a" two
+is "$(oci state two | jq -r .status)" created "it is there"
+is "$(oci exec --cwd / two hostname)" "$(jq -r .hostname "$WORK/a/config.json")" "and can be entered"
+run oci start two
+like "$status:$err" '^0:.*level=error.*container two has no process' "start has nothing to start, and says so"
+ok "then it has stopped" within 5 eval '[ "$(oci state two | jq -r .status)" = stopped ]'
+run_is 0 "and can be deleted" oci delete two
+oci create --bundle "$WORK/a" two
+oci kill two
+ok "SIGTERM ends it as well" within 5 eval '[ "$(oci state two | jq -r .status)" = stopped ]'
+oci delete two
+cp "$WORK/with-process.json" "$WORK/a/config.json"
 
 # --- where errors go --------------------------------------------------------------------------------------------------------
 

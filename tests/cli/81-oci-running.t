@@ -47,6 +47,27 @@ wait $runner
 is "$?:$(tr -d '\t' <"$WORK/seen" | tr '\n' ' ')" "9:SigBlk:0000000000000000 ready got it " "run passes a signal on, and the workload gets it"
 is "$(oci exec --user 1000:100 one id)" "uid=1000(user) gid=100(users)" "exec --user"
 is "$(oci exec --user 1000 --additional-gids 29 --additional-gids 100 one id -G)" "0 29 100" "exec --additional-gids"
+oci_bundle frozen
+oci_config frozen '.process.args = ["sleep", "1000"]'
+oci run -d --bundle "$WORK/frozen" frozen
+if [ -d /sys/fs/cgroup/freezer ]; then
+	elsewhere=/sys/fs/cgroup/freezer/bulkhead-oci-$$-elsewhere
+	mkdir "$elsewhere"
+	oci state frozen | jq .pid >"$elsewhere/cgroup.procs"
+	echo FROZEN >"$elsewhere/freezer.state"
+	run_is 0 "delete --force of a process that was frozen in another's cgroup" timeout 9 "$BUILD/bulkhead-oci" --root "$OCI_ROOT" delete --force frozen
+	is "$(cat "$elsewhere/cgroup.procs" "$elsewhere/freezer.state")" FROZEN "which stays as it is"
+	echo THAWED >"$elsewhere/freezer.state"
+	rmdir "$elsewhere"
+else
+	skip "no freezer of cgroup v1" 2
+fi
+oci delete --force frozen
+oci_bundle groups
+oci_config groups '.process.args = ["sleep", "1000"] | .annotations = {"run.oci.keep_original_groups": "1"} | .process.user.additionalGids = [7]'
+run setpriv --groups 41,42 "$BUILD/bulkhead-oci" --root "$OCI_ROOT" run -d --bundle "$WORK/groups" groups
+is "$status:$(grep Groups "/proc/$(oci state groups | jq .pid)/status" | tr -s '\t ' ' ')" "0:Groups: 41 42 " "the annotation run.oci.keep_original_groups keeps the caller's groups"
+oci delete --force groups
 is "$(oci exec --env A=1 --env B=2 --env A=3 one sh -c 'echo $A$B')" 32 "exec --env"
 is "$(oci exec --cwd /tmp one pwd)" /tmp "exec --cwd"
 like "$(oci exec --cap CAP_SYS_CHROOT one grep CapEff /proc/self/status)" '0000000020040420$' "exec --cap"

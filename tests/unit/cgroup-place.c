@@ -213,6 +213,16 @@ static void test_existing_cgroups(void **state)
 	bh_cgroup_free(first);
 }
 
+/* Does the folder's cgroup.procs list the process? */
+static bool has_pid(const char *folder, pid_t pid)
+{
+	bh_auto_free char *file = bh_printf("%s/cgroup.procs", folder), *line = bh_printf("%d\n", (int)pid);
+	bh_auto_buf struct bh_buf text = { 0 };
+
+	OK(bh_read_file_at(AT_FDCWD, file, 65536, &text, &err));
+	return text.length && strstr(text.data, line);
+}
+
 static void test_records(void **state)
 {
 	static const char *const bad[] = { "memory=/etc",
@@ -228,7 +238,8 @@ static void test_records(void **state)
 	struct bh_cgroup *cgroup, *again = NULL;
 	bh_auto_free pid_t *pids = NULL;
 	size_t count = 0;
-	pid_t pid;
+	bool frozen = true;
+	pid_t pid, second;
 
 	(void)state;
 	OK(make("", &cgroup));
@@ -240,16 +251,33 @@ static void test_records(void **state)
 	OK(bh_cgroup_pids(again, &pids, &count, &err));
 	assert_int_equal(count, 1);
 	assert_int_equal(pids[0], pid);
+	OK(bh_cgroup_paths_are_frozen(&paths, &frozen));
+	assert_false(frozen);
+	OK(bh_cgroup_freeze(again, true, &err));
+	OK(bh_cgroup_paths_are_frozen(&paths, &frozen));
+	assert_true(frozen);
+	OK(bh_cgroup_freeze(again, false, &err));
 	bh_cgroup_free(again);
-	/* With a process inside: it is killed first. */
+	/* For a further process the folders need not be opened. */
+	OK(bh_cgroup_open_paths_to_enter(&paths, NULL, &again, &err));
+	second = spawn(again);
+	bh_cgroup_free(again);
+	for (size_t i = 0; i < paths.count; i++)
+		assert_true(has_pid(strchr(paths.items[i], '/'), second));
+	/* With processes inside: they are killed first. */
 	OK(bh_cgroup_remove_paths(&paths, NULL, &err));
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(waitpid(second, NULL, 0), second);
+	OK(bh_cgroup_paths_are_frozen(&paths, &frozen));
+	assert_false(frozen);
+	assert_int_equal(bh_cgroup_open_paths_to_enter(&paths, NULL, &again, &err), -ENOENT);
 	assert_int_equal(bh_cgroup_open_paths(&paths, NULL, &again, &err), -ENOENT);
 	OK(bh_cgroup_remove_paths(&paths, NULL, &err));
 	bh_strv_clear(&paths);
 	for (size_t i = 0; i < BH_ARRAY_SIZE(bad); i++) {
 		bh_strv_add(&paths, bad[i]);
 		assert_int_equal(bh_cgroup_open_paths(&paths, NULL, &again, &err), -EINVAL);
+		assert_int_equal(bh_cgroup_remove_paths(&paths, NULL, &err), -EINVAL);
 		bh_strv_clear(&paths);
 	}
 }
@@ -265,6 +293,7 @@ static void test_folders_below(void **state)
 	(void)state;
 	OK(make(path, &cgroup));
 	bh_cgroup_paths(cgroup, &paths);
+	bh_cgroup_open_all_made(cgroup);
 	for (size_t i = 0; i < FOLDER_COUNT; i++)
 		if (cgroup->folders[i].fd >= 0)
 			assert_int_equal(mkdirat(cgroup->folders[i].fd, "sub", 0755), 0);

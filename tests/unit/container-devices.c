@@ -5,7 +5,18 @@
 #pragma GCC diagnostic ignored "-Wunused-function" /* of the fixture */
 #include "container-test.h"
 
+#include "linux/credentials.h"
+
+#include <linux/capability.h>
 #include <sys/sysmacros.h>
+
+static void may_make_nodes(bool may)
+{
+	struct bh_capability_sets sets = { .permitted = bh_capabilities_permitted() };
+
+	sets.effective = may ? sets.permitted : sets.permitted & ~(UINT64_C(1) << CAP_MKNOD);
+	assert_int_equal(bh_capabilities_set(&sets, &error), 0);
+}
 
 static void add_device(struct bh_spec *s, const struct bh_spec_device *device, const char *path)
 {
@@ -95,15 +106,21 @@ static void test_in_a_user_namespace(void **state)
 	add_device(s, &pipe_device, "/dev/pipe");
 	assert_int_equal(run(s, "stat -c '%n %t:%T' /dev/null; stat -c %F /dev/pipe; echo x >/dev/null"), 0);
 	assert_string_equal(output, "/dev/null 1:3\nfifo\n");
-	/* There only what the host has under the same name can be given. */
+	/* What the host doesn't have is made for it. */
 	add_device(s, &null_device, "/dev/no-such-device");
+	assert_int_equal(run(s, "stat -c '%t:%T %a %u:%g' /dev/no-such-device"), 0);
+	assert_string_equal(output, "1:3 640 11:12\n");
+	/* One who may make no nodes can only give what the host has under the same name. */
+	may_make_nodes(false);
 	assert_int_equal(run(s, "true"), 125);
 	expect_error("/dev/no-such-device");
 	s->device_count--;
 	free(s->devices[s->device_count].path);
+	assert_int_equal(run(s, "stat -c '%n %t:%T' /dev/null"), 0);
 	add_device(s, &null_device, "/dev/zero");
 	assert_int_equal(run(s, "true"), 125);
 	expect_error("the host's /dev/zero is not the device c 1:3");
+	may_make_nodes(true);
 }
 
 static void test_protected_paths(void **state)

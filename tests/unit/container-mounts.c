@@ -286,6 +286,37 @@ static void test_mount_namespace_by_path(void **state)
 	expect_error("a container needs a mount namespace of its own");
 }
 
+static void test_without_mount_namespace(void **state)
+{
+	struct bh_spec *s = fixture(state);
+	bh_auto_free char *before = host_mounts(), *during = NULL, *after = NULL;
+	char own[64] = "", id[BH_MOUNT_ID_MAX];
+	bh_auto_close int fd = bh_mount_copy(AT_FDCWD, in_test("root"), true, &error);
+
+	assert_true(readlink("/proc/self/ns/mnt", own, sizeof own - 1) > 0);
+	assert_int_equal(bh_mount_id(fd, id, &error), 0);
+	s->namespaces[BH_NS_MOUNT].present = false;
+	request.rootfs.mount_fd = fd;
+	bh_spec_add_mount(s, "/tmp", "tmpfs", "tmpfs", NULL);
+	assert_int_equal(run(s, "readlink /proc/self/ns/mnt; ls /; touch /tmp/x; cd /; pwd; test -z \"$(cat /proc/keys)\" && echo masked"), 0);
+	expect(own);
+	expect("bin\n");
+	expect("masked\n");
+	expect_not("boot\n");
+	during = host_mounts();
+	assert_non_null(strstr(during, "/root/proc "));
+	/* That of another id stays. */
+	assert_int_equal(bh_mount_detach(in_test("root"), "unique:1", &error), -ENOENT);
+	assert_int_equal(bh_mount_detach(in_test("root"), id, &error), 0);
+	after = host_mounts();
+	assert_string_equal(before, after);
+	assert_int_equal(bh_mount_detach(in_test("root"), id, &error), -ENOENT);
+	map_users(s, 100000);
+	assert_int_equal(run(s, "true"), 125);
+	expect_error("beside a user namespace a container needs a mount namespace of its own");
+	request.rootfs.mount_fd = -1;
+}
+
 static void test_names(void **state)
 {
 	struct bh_spec *s = fixture(state);
@@ -366,6 +397,7 @@ int main(void)
 		TEST(test_root_propagation),
 		TEST(test_bind_propagation),
 		TEST(test_mount_namespace_by_path),
+		TEST(test_without_mount_namespace),
 		TEST(test_names),
 		TEST(test_user_namespace_without_maps),
 		TEST(test_user_namespace_with_host_network),

@@ -164,7 +164,7 @@ static int make(const struct criu_options *o, const char *id, struct bh_oci_cons
 		.bundle = bundle,
 		.pid_file = o->pid_file,
 		.systemd_cgroup = bh_oci.systemd_cgroup,
-		.rootless = bh_oci.rootless,
+		.rootless = bh_oci_is_rootless(),
 		.run = true,
 		.restore = &criu,
 		.no_pivot = o->no_pivot,

@@ -64,16 +64,33 @@ int bh_oci_listen_fds(void)
 	return bh_parse_int(fds, 0, BH_OCI_PRESERVE_MAX, &number) < 0 ? 0 : (int)number;
 }
 
+/* Nothing of ours may come to lie on a number that the process gets, and the process gets only what the caller has opened:
+ * that is all that isn't close-on-exec here. */
+static int occupy(int fd, struct bh_error *err)
+{
+	bh_auto_close int null = open("/dev/null", O_PATH | O_CLOEXEC);
+	int placeholder = null == fd ? BH_TAKE_FD(null) : null < 0 ? -1 : fcntl(null, F_DUPFD_CLOEXEC, fd);
+
+	return placeholder == fd ? 0 : bh_error_set(err, placeholder < 0 ? errno : EBUSY, "keep fd %d free", fd);
+}
+
 int bh_oci_check_fds(int64_t preserve, struct bh_error *err)
 {
-	int listen_fds = bh_oci_listen_fds();
+	int listen_fds = bh_oci_listen_fds(), missing = -1, r = 0;
 
 	if (preserve < 0 || preserve > BH_OCI_PRESERVE_MAX)
 		return bh_error_text(err, EINVAL, "--preserve-fds %lld is out of range", (long long)preserve);
-	for (int i = 0; i < (int)preserve; i++)
-		if (fcntl(3 + listen_fds + i, F_GETFD) < 0)
-			return bh_error_set(err, errno, "unable to stat preserved-fd %d (of %lld)", i, (long long)preserve);
-	return listen_fds + (int)preserve;
+	for (int i = 0; r == 0 && i < (int)preserve; i++) {
+		int flags = fcntl(3 + listen_fds + i, F_GETFD);
+
+		if (missing < 0 && (flags < 0 || flags & FD_CLOEXEC))
+			missing = i;
+		if (flags < 0)
+			r = occupy(3 + listen_fds + i, err);
+	}
+	if (missing >= 0)
+		bh_warn("unable to stat preserved-fd %d (of %lld): the process gets only those that are open", missing, (long long)preserve);
+	return r < 0 ? r : listen_fds + (int)preserve;
 }
 
 static const char *notify_socket(void)
@@ -83,17 +100,34 @@ static const char *notify_socket(void)
 	return path && *path ? path : NULL;
 }
 
+/* Its real path, absolute and without links, told by the kernel; *ret_fd is the folder. */
+static char *find_bundle(const char *path, int *ret_fd)
+{
+	char link[32], text[PATH_MAX];
+	ssize_t length;
+
+	*ret_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (*ret_fd < 0)
+		return NULL;
+	snprintf(link, sizeof link, "/proc/self/fd/%d", *ret_fd);
+	length = readlink(link, text, sizeof text);
+	return length > 0 && length < (ssize_t)sizeof text && *text == '/' ? bh_strndup(text, (size_t)length) : realpath(path, NULL);
+}
+
 static int make(const struct create_options *o, const char *id, bool run, struct bh_oci_console *console, struct bh_bundle *ret_bundle,
 		struct bh_error *err)
 {
-	bh_auto_free char *bundle = realpath(o->bundle ? o->bundle : ".", NULL);
+	int bundle_fd = -1;
+	bh_auto_free char *bundle = find_bundle(o->bundle ? o->bundle : ".", &bundle_fd);
 	struct bh_bundle_create request = {
 		.root = bh_oci.root,
 		.id = id,
 		.bundle = bundle,
+		.bundle_fd = bundle_fd,
 		.pid_file = o->pid_file,
 		.systemd_cgroup = bh_oci.systemd_cgroup,
-		.rootless = bh_oci.rootless,
+		.no_cgroup = bh_oci.no_cgroup,
+		.rootless = bh_oci_is_rootless(),
 		.notify = notify_socket(),
 		.run = run,
 		.no_pivot = o->no_pivot,
@@ -111,6 +145,8 @@ static int make(const struct create_options *o, const char *id, bool run, struct
 	r = request.preserve_fds = bh_oci_check_fds(o->preserve_fds, err);
 	if (r >= 0)
 		r = bh_bundle_create(&request, ret_bundle, err);
+	else
+		bh_close_fd(&bundle_fd);
 	if (r < 0 || !o->pidfd_socket || !*o->pidfd_socket)
 		return r;
 	r = bh_oci_send_fd("pidfd", o->pidfd_socket, "pidfd", ret_bundle->pidfd, err);
@@ -161,9 +197,13 @@ static int run(void *arg, int argc, char **argv)
 		bh_bundle_wait_notify(&bundle, notify_socket());
 	if (!o->detach) {
 		status = bh_oci_foreground(&bundle, bundle.pid, bundle.pidfd, console.stdio.ret_terminal_fd);
+		/* We have waited for its end: nothing is to be killed any more. */
+		bundle.status = BH_BUNDLE_STOPPED;
 		if (!o->keep)
 			r = bh_bundle_delete(&bundle, true, &err);
 	}
+	/* The end of this process closes them. */
+	bundle.pidfd = bundle.root_fd = bundle.dir_fd = -1;
 	bh_bundle_close(&bundle);
 	return r < 0 ? bh_oci_fail(&err, 1) : status;
 }

@@ -74,12 +74,13 @@ static void take_no_status(struct relay *r)
 static void reap(struct relay *r)
 {
 	int status;
-	pid_t pid;
+	pid_t pid = 0;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+	/* Of adopted ones that are left when it has ended somebody else will be the parent. */
+	while (!r->exited && (pid = waitpid(-1, &status, WNOHANG)) > 0)
 		if (pid == r->pid)
 			take_status(r, status);
-	if (pid < 0 && errno == ECHILD && !r->exited)
+	if (!r->exited && pid < 0 && errno == ECHILD)
 		take_no_status(r);
 }
 
@@ -204,8 +205,13 @@ int bh_oci_foreground(struct bh_bundle *notifies, pid_t pid, int pidfd, int term
 			r.raw = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
 		}
 	}
-	reap(&r);
+	/* Without a pidfd that can be polled, an end that came before the signals were blocked is not told. */
+	if (!bh_linux_has(BH_CALL_PIDFD_OPEN))
+		reap(&r);
 	serve(&r);
+	/* What it said just before its end. */
+	if (notifies)
+		bh_bundle_wait_notify(notifies, getenv("NOTIFY_SOCKET"));
 	if (r.raw)
 		tcsetattr(STDIN_FILENO, TCSANOW, &r.saved);
 	return r.status;

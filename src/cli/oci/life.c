@@ -3,6 +3,7 @@
 #include "cli/oci/oci.h"
 
 #include <errno.h>
+#include <regex.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -91,14 +92,45 @@ SIMPLE(state, "Tell a container's state as JSON");
 SIMPLE(pause, "Suspend all processes of a container");
 SIMPLE(resume, "Let the processes of a paused container go on");
 
+/* --- all whose ids match ------------------------------------------------------------------------------------------------ */
+
+/* One with which it fails doesn't keep the others; each has its own words. */
+static int with_matching(const char *expression, int (*act)(char *id, void *context, struct bh_error *err), void *context, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv ids = { 0 };
+	regex_t regex;
+	char words[200];
+	int r, failed = 0;
+
+	r = regcomp(&regex, expression, REG_EXTENDED | REG_NOSUB);
+	if (r != 0) {
+		regerror(r, &regex, words, sizeof words);
+		return bh_error_text(err, EINVAL, "--regex \"%.200s\": %s", expression, words);
+	}
+	r = bh_bundle_list(bh_oci.root, &ids, err);
+	for (size_t i = 0; r == 0 && i < ids.count; i++) {
+		struct bh_error why = BH_ERROR_INIT;
+
+		if (regexec(&regex, ids.items[i], 0, NULL, 0) != 0 || act(ids.items[i], context, &why) == 0)
+			continue;
+		bh_oci_fail(&why, 1);
+		failed++;
+	}
+	regfree(&regex);
+	return failed ? bh_error_text(err, EBUSY, "it failed for %d of the containers that match \"%.200s\"", failed, expression) : r;
+}
+
 /* --- kill ------------------------------------------------------------------------------------------------------------- */
 
 struct kill_options {
-	bool all;
+	bool all, regex;
+	int signal; /* not an option */
 };
 
 static const struct bh_option kill_options[] = {
 	{ 'a', "all", BH_OPTION_BOOL, offsetof(struct kill_options, all), NULL, "Send it to every process of the container", NULL, false },
+	{ 'r', "regex", BH_OPTION_BOOL, offsetof(struct kill_options, regex), NULL,
+	  "CONTAINER is an extended regular expression: every container whose id has a match", NULL, false },
 	{ 0 },
 };
 
@@ -127,20 +159,30 @@ static int parse_signal(const char *text, int *ret_signal, struct bh_error *err)
 	return bh_error_text(err, EINVAL, "unknown signal \"%.40s\"", text);
 }
 
-static int kill_command(void *arg, int argc, char **argv)
+static int kill_it(char *id, void *context, struct bh_error *err)
 {
-	const struct kill_options *o = arg;
+	const struct kill_options *o = context;
 	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
-	struct bh_error err = BH_ERROR_INIT;
-	int number = SIGTERM, r = bh_oci_open(argv, false, &bundle, &err);
+	int r = bh_oci_open(&id, false, &bundle, err);
 
 	if (r < 0)
-		return bh_oci_fail(&err, 1);
-	if (argc > 1)
-		r = parse_signal(argv[1], &number, &err);
-	if (r == 0)
-		r = bh_bundle_kill(&bundle, number, o->all, &err);
+		return r;
+	r = bh_bundle_kill(&bundle, o->signal, o->all, err);
 	bh_bundle_close(&bundle);
+	return r;
+}
+
+static int kill_command(void *arg, int argc, char **argv)
+{
+	struct kill_options *o = arg;
+	struct bh_error err = BH_ERROR_INIT;
+	int r = 0;
+
+	o->signal = SIGTERM;
+	if (argc > 1)
+		r = parse_signal(argv[1], &o->signal, &err);
+	if (r == 0)
+		r = o->regex ? with_matching(argv[0], kill_it, o, &err) : kill_it(argv[0], o, &err);
 	return r < 0 ? bh_oci_fail(&err, 1) : 0;
 }
 
@@ -160,28 +202,44 @@ const struct bh_command bh_oci_command_kill = {
 /* --- delete ----------------------------------------------------------------------------------------------------------- */
 
 struct delete_options {
-	bool force;
+	bool force, regex;
 };
 
 static const struct bh_option delete_options[] = {
 	{ 'f', "force", BH_OPTION_BOOL, offsetof(struct delete_options, force), NULL, "Kill it first; success if there is none", NULL, false },
+	{ 'r', "regex", BH_OPTION_BOOL, offsetof(struct delete_options, regex), NULL,
+	  "CONTAINER is an extended regular expression: remove every container whose id has a match", NULL, false },
 	{ 0 },
 };
+
+static int delete_one(char *id, bool force, struct bh_error *err)
+{
+	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
+	int r = bh_oci_open(&id, true, &bundle, err);
+
+	if (r == -ENOENT && force)
+		return 0;
+	if (r < 0)
+		return r;
+	r = bh_bundle_delete(&bundle, force, err);
+	bh_bundle_close(&bundle);
+	return r;
+}
+
+static int delete_it(char *id, void *context, struct bh_error *err)
+{
+	const struct delete_options *o = context;
+
+	return delete_one(id, o->force, err);
+}
 
 static int delete_command(void *arg, int argc, char **argv)
 {
 	const struct delete_options *o = arg;
-	struct bh_bundle bundle = BH_BUNDLE_INIT_VALUE;
 	struct bh_error err = BH_ERROR_INIT;
-	int r = bh_oci_open(argv, true, &bundle, &err);
+	int r = o->regex ? with_matching(argv[0], delete_it, arg, &err) : delete_one(argv[0], o->force, &err);
 
 	(void)argc;
-	if (r == -ENOENT && o->force)
-		return 0;
-	if (r < 0)
-		return bh_oci_fail(&err, 1);
-	r = bh_bundle_delete(&bundle, o->force, &err);
-	bh_bundle_close(&bundle);
 	return r < 0 ? bh_oci_fail(&err, 1) : 0;
 }
 
@@ -190,7 +248,8 @@ const struct bh_command bh_oci_command_delete = {
 	.synopsis = "[OPTIONS] CONTAINER",
 	.summary = "Remove a stopped container",
 	.description = "Removes the cgroup with what is left in it and the state, and calls the poststop hooks. One that is created but was"
-		       " never started is killed first; a running one only with --force.",
+		       " never started is killed first; a running one only with --force. With --regex these are all containers of the state"
+		       " folder whose ids have a match of the POSIX extended regular expression (regex(7)), anywhere unless it is anchored.",
 	.sets = { delete_options },
 	.options_size = sizeof(struct delete_options),
 	.min_arguments = 1,

@@ -10,12 +10,16 @@
 #include "base/file.h"
 #include "base/time.h"
 #include "linux/namespace.h"
+#include "linux/syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+
+/* What this program can do beyond the bare specification, in the words that crun's callers look for. */
+#define ABILITIES "+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF"
 
 #define FIRST_USER_NAMESPACE 0xEFFFFFFDU /* PROC_USER_INIT_INO of the kernel */
 
@@ -35,7 +39,8 @@ const struct bh_option bh_oci_global_options[] = {
 	{ 0, "systemd-cgroup", BH_OPTION_BOOL, offsetof(struct global_options, systemd_cgroup), NULL,
 	  "cgroupsPath is \"slice:prefix:name\", made by systemd", NULL, false },
 	{ 0, "cgroup-manager", BH_OPTION_STRING, offsetof(struct global_options, cgroup_manager), "MANAGER",
-	  "cgroupfs or systemd (as --systemd-cgroup)", "cgroupfs|systemd", false },
+	  "cgroupfs, systemd (as --systemd-cgroup) or disabled: containers are made without a cgroup, and without limits",
+	  "cgroupfs|systemd|disabled", false },
 	{ 0, "rootless", BH_OPTION_STRING, offsetof(struct global_options, rootless), "true|false|auto",
 	  "Ignore what only root may do (default auto)", "true|false|auto", false },
 	{ 0, "criu", BH_OPTION_STRING, offsetof(struct global_options, criu), "PATH", "The criu program for checkpoint and restore", NULL, false },
@@ -198,15 +203,15 @@ static const char *default_root(void)
 }
 
 /* As runc decides about cgroups: systemd gives an ordinary user some; otherwise he and the root of a user namespace have none. */
-static bool is_rootless(const char *option)
+bool bh_oci_is_rootless(void)
 {
 	struct stat user;
 
-	if (option && !bh_streq(option, "auto"))
-		return bh_streq(option, "true");
+	if (bh_oci.rootless && !bh_streq(bh_oci.rootless, "auto"))
+		return bh_streq(bh_oci.rootless, "true");
 	if (bh_oci.systemd_cgroup)
 		return false;
-	return geteuid() != 0 || (stat("/proc/self/ns/user", &user) == 0 && user.st_ino != FIRST_USER_NAMESPACE);
+	return bh_started_as() != 0 || (stat("/proc/self/ns/user", &user) == 0 && user.st_ino != FIRST_USER_NAMESPACE);
 }
 
 static const struct bh_command *find_command(const char *name)
@@ -236,7 +241,7 @@ int bh_oci_main(int argc, char **argv)
 	if (r < 0)
 		return bh_oci_fail(&err, 1);
 	if (global.version) {
-		printf("%s version %s\ncommit: %s\nspec: " BH_SPEC_VERSION "\n", bh_oci.program, BH_VERSION, BH_VERSION);
+		printf("%s version %s\ncommit: %s\nspec: " BH_SPEC_VERSION "\n" ABILITIES "\n", bh_oci.program, BH_VERSION, BH_VERSION);
 		return 0;
 	}
 	bh_log_set_sink(log_line);
@@ -246,8 +251,9 @@ int bh_oci_main(int argc, char **argv)
 	}
 	bh_oci.root = global.root && *global.root ? global.root : default_root();
 	bh_oci.systemd_cgroup = global.systemd_cgroup || bh_streq(global.cgroup_manager, "systemd");
+	bh_oci.no_cgroup = bh_streq(global.cgroup_manager, "disabled");
 	bh_oci.criu = global.criu && *global.criu ? global.criu : "criu";
-	bh_oci.rootless = is_rootless(global.rootless);
+	bh_oci.rootless = global.rootless;
 	command = find_command(argv[0]);
 	if (!command) {
 		bh_error_text(&err, EINVAL, "No help topic for '%.100s': it is no command; see '%s --help'", argv[0], bh_oci.program);

@@ -15,9 +15,12 @@ struct bh_oci {
 	const char *root;      /* --root */
 	const char *criu;      /* --criu */
 	bool systemd_cgroup;
-	bool rootless;         /* what of cgroups this user may not do is left out */
+	bool no_cgroup;        /* --cgroup-manager disabled */
+	const char *rootless;  /* the option */
 };
 extern struct bh_oci bh_oci;
+/* What of cgroups this user may not do is left out. Asks the kernel. */
+bool bh_oci_is_rootless(void);
 
 extern const struct bh_option bh_oci_global_options[];
 extern const struct bh_command *const bh_oci_commands[];
@@ -46,7 +49,8 @@ int bh_oci_console_send(void *console, int master_fd, struct bh_error *err);
 int bh_oci_send_fd(const char *what, const char *path, const char *name, int fd, struct bh_error *err);
 /* How many fds a service manager handed to this very process (sd_listen_fds(3)); they begin at 3. */
 int bh_oci_listen_fds(void);
-/* --preserve-fds and the former together: how many fds from 3 on the process gets; those of the option must be open. */
+/* --preserve-fds and the former together: how many fds from 3 on the process gets. Those that the caller hasn't opened it doesn't
+ * get, with a warning (crun's callers give a number that is large enough). */
 #define BH_OCI_PRESERVE_MAX 65536
 int bh_oci_check_fds(int64_t preserve, struct bh_error *err);
 

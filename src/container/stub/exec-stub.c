@@ -17,9 +17,18 @@
 #include <linux/fcntl.h>
 #include <linux/sched.h>
 #include <asm/ioctls.h>
-#include <asm/signal.h>
+#include <signal.h>
 
 #define SOCK_CLOEXEC 02000000 /* <linux/net.h> leaves it to libc */
+#define KERNEL_SA_RESTORER 0x04000000UL
+
+/* As rt_sigaction(2) has it; libc's is another, and <asm/signal.h> can't be had beside libc's headers. */
+struct kernel_sigaction {
+	void (*handler)(int);
+	unsigned long flags;
+	void (*restorer)(void);
+	unsigned long mask;
+};
 
 #ifndef __x86_64__
 #error "the exec stub is written for x86-64"
@@ -65,27 +74,27 @@ static void end_by_signal(int number)
 	end(128 + number);
 }
 
+static void restore(void)
+{
+}
+
 /* The first process of a pid namespace gets only signals that it handles. One that is ignored stays so. */
 static void handle_signals(void)
 {
 	static const char numbers[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
-	struct sigaction handled = { 0 }, before;
+	/* It never comes to the restorer, but there has to be one. */
+	const struct kernel_sigaction handled = { end_by_signal, KERNEL_SA_RESTORER, restore, 0 };
+	struct kernel_sigaction before = { 0 };
 
-	handled.sa_handler = end_by_signal;
-	handled.sa_flags = SA_RESTORER;
-	handled.sa_restorer = (__sigrestore_t)end_by_signal; /* never comes to it */
 	for (unsigned i = 0; i < sizeof numbers; i++)
-		if (call5(__NR_rt_sigaction, numbers[i], (long)&handled, (long)&before, sizeof before.sa_mask, 0) == 0 && before.sa_handler == SIG_IGN)
-			call5(__NR_rt_sigaction, numbers[i], (long)&before, 0, sizeof before.sa_mask, 0);
+		if (call5(__NR_rt_sigaction, numbers[i], (long)&handled, (long)&before, sizeof before.mask, 0) == 0 && before.handler == SIG_IGN)
+			call5(__NR_rt_sigaction, numbers[i], (long)&before, 0, sizeof before.mask, 0);
 }
 
 /* Whoever connects says "start", and hears by the same connection how it went. */
 static long wait_for_connection(long *sync, const char **letters)
 {
-	long listener = number(letters), connection;
-
-	handle_signals();
-	connection = call5(__NR_accept4, listener, 0, 0, SOCK_CLOEXEC, 0);
+	long listener = number(letters), connection = call5(__NR_accept4, listener, 0, 0, SOCK_CLOEXEC, 0);
 
 	if (connection < 0)
 		return connection;
@@ -113,6 +122,9 @@ static long step(const char **letters, long *sync_fd, char ***args)
 	case 't':
 		return call(__NR_ioctl, 0, TIOCSCTTY, 0);
 	case 'w':
+		/* Before anybody can know that it is created. */
+		if (**letters == 'a')
+			handle_signals();
 		say(sync, BH_STUB_READY, 0);
 		/* End of stream: the container is deleted before it was started. */
 		if (call(__NR_read, sync, word, sizeof word) <= 0)
