@@ -135,10 +135,10 @@ static void add_package(struct bh_buf *out, const char *op, const struct bh_buf 
 static void add_serial(struct bh_buf *out)
 {
 	static const char name[] = "COM1", hid[] = "\x08_HID\x0c\x41\xd0\x05\x01" /* PNP0501 */, uid[] = "\x08_UID\x00", crs[] = "\x08_CRS";
-	static const char resources[] = { 0x0a, 19,                                                        /* bytes */
-					  0x47, 1,    (char)0xf8, 3, (char)0xf8, 3, 1, 8,                  /* 8 ports from 0x3f8 on */
-					  (char)0x89, 6,          0, 3,          1, 4, 0, 0, 0,             /* interrupt 4, edge, high */
-					  0x79, 0 };
+	static const char resources[] = { 0x0a,       19,                                        /* bytes */
+					  0x47,       1,  (char)0xf8, 3, (char)0xf8, 3, 1, 8,    /* 8 ports from 0x3f8 on */
+					  (char)0x89, 6,  0,          3, 1,          4, 0, 0, 0, /* interrupt 4, edge, high */
+					  0x79,       0 };
 	bh_auto_buf struct bh_buf device = { 0 }, list = { 0 };
 
 	bh_buf_add(&list, resources, sizeof resources);

@@ -32,8 +32,8 @@
 static const uint64_t gdt[] = { 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff };
 
 struct kernel {
-	uint64_t entry, end;   /* the first instruction; behind all that it needs */
-	uint32_t initrd_max;   /* the last address that an initrd may have */
+	uint64_t entry, end; /* the first instruction; behind all that it needs */
+	uint32_t initrd_max; /* the last address that an initrd may have */
 	struct setup_header header;
 };
 
@@ -79,8 +79,8 @@ static int load_bzimage(const struct bh_boot_file *file, struct bh_guest_memory 
 	start = header.relocatable_kernel ? header.pref_address : BH_BOOT_HIGH_START;
 	needed = BH_MAX((uint64_t)header.init_size, size);
 	if (start < BH_BOOT_HIGH_START || !bh_guest_at(memory, start, needed))
-		return bh_error_text(err, ENOMEM, "%s: it needs %llu MiB of memory from 0x%llx on", file->name, (unsigned long long)(needed >> 20) + 1,
-				     (unsigned long long)start);
+		return bh_error_text(err, ENOMEM, "%s: it needs %llu MiB of memory from 0x%llx on", file->name,
+				     (unsigned long long)(needed >> 20) + 1, (unsigned long long)start);
 	bh_guest_write(memory, start, file->bytes + offset, size);
 	*ret_kernel = (struct kernel){
 		.entry = start + ENTRY_64,
