@@ -40,7 +40,7 @@ like "$out" 'words console=ttyS0 quiet' "the command line is the one that was gi
 unlike "$out" 'ACPI.*(Error|Warning)|BUG|WARNING' "it finds nothing wrong with the machine"
 like "$err" 'entry +kernel=kernel address=0x[0-9a-f]+200 mode=long' "--explain: entered in 64-bit mode"
 like "$err" 'exits +vcpu=1 reason="io out" count=' "--explain: exits of the second processor"
-run linux --append "console=ttyS0 quiet echo" <<<"a line for the guest"
+run eval 'linux --append "console=ttyS0 quiet echo" <<<"a line for the guest"'
 like "$status:$out" '^0:.*heard a line for the guest' "the console takes input"
 run linux --append "console=ttyS0 quiet panic=-1 rdinit=/no/such/init" </dev/null
 like "$status:$out" '^0:.*Kernel panic' "a panic ends in a reset, and so in the end"
