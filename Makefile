@@ -28,17 +28,18 @@ STATIC :=
 endif
 
 # Every folder of src but those that hold a program's own `main` goes into one archive; the linker takes what is used.
-LIB_DIRS := base linux oci agent cgroup storage net image container runtime bundle engine
+LIB_DIRS := base linux oci agent cgroup storage net image container runtime bundle engine vmm vmm/boot vmm/devices
 LIB_SRC := $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c))
 CLI_SRC := $(wildcard src/cli/*.c src/cli/oci/*.c)
 SHIM_SRC := $(wildcard src/shim/*.c)
 GUEST_SRC := $(wildcard src/guest/*.c)
 HELPER_SRC := $(wildcard src/image/helper/*.c)
-ALL_SRC := $(LIB_SRC) $(CLI_SRC) $(SHIM_SRC) $(GUEST_SRC) $(HELPER_SRC)
+VMM_SRC := $(wildcard src/vmm/program/*.c)
+ALL_SRC := $(LIB_SRC) $(CLI_SRC) $(SHIM_SRC) $(GUEST_SRC) $(HELPER_SRC) $(VMM_SRC)
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 LIB := $(BUILD)/libbulkhead.a
-PROGRAMS := $(BUILD)/bulkhead $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(BUILD)/bulkhead-image
+PROGRAMS := $(BUILD)/bulkhead $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(BUILD)/bulkhead-image $(BUILD)/bulkhead-vmm
 LINKS := $(BUILD)/bh $(BUILD)/bulkhead-oci
 
 include tools/generate.mk
@@ -79,6 +80,10 @@ $(BUILD)/bulkhead: $(call obj,$(CLI_SRC)) $(LIB)
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto -lm
 
+$(BUILD)/bulkhead-vmm: $(call obj,$(VMM_SRC)) $(LIB)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^
+
 # The one program with heavy libraries: reads and writes archives, verifies and unpacks layers.
 $(BUILD)/bulkhead-image: $(call obj,$(HELPER_SRC)) $(LIB)
 	@echo "  LINK  $@"
@@ -96,7 +101,7 @@ install: all
 	install -s -m 755 $(BUILD)/bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead
 	ln -sf bulkhead $(DESTDIR)$(PREFIX)/bin/bh
 	ln -sf bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead-oci
-	install -s -m 755 $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(BUILD)/bulkhead-image $(DESTDIR)$(PREFIX)/libexec/bulkhead/
+	install -s -m 755 $(BUILD)/bulkhead-shim $(BUILD)/bulkhead-guest $(BUILD)/bulkhead-image $(BUILD)/bulkhead-vmm $(DESTDIR)$(PREFIX)/libexec/bulkhead/
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	$(BUILD)/bulkhead man >$(DESTDIR)$(PREFIX)/share/man/man1/bulkhead.1
 	ln -sf bulkhead.1 $(DESTDIR)$(PREFIX)/share/man/man1/bh.1

@@ -23,7 +23,7 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(GENERATED)
 	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_EXTRA) $(LIB_SRC) -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
 
 unit: $(UNIT)
-test: all $(UNIT)
+test: all $(UNIT) guests
 	tests/run
 check:
 	tools/check
@@ -34,3 +34,15 @@ quickstart:
 	tools/quickstart
 .PHONY: unit
 -include $(wildcard $(BUILD)/tests/unit/*.d)
+
+# Guests for the virtual machine monitor: 32-bit multiboot kernels without anything that an emulated ring 0 may lack.
+GUESTS := $(patsubst tests/guests/%.c,$(BUILD)/tests/guests/%,$(wildcard tests/guests/*.c))
+GUEST_CFLAGS := -m32 -O1 -std=gnu17 -Wall -Wextra -Werror -ffreestanding -fno-pic -fno-stack-protector -fno-asynchronous-unwind-tables \
+	-fcf-protection=none -mgeneral-regs-only -fno-tree-loop-distribute-patterns
+$(BUILD)/tests/guests/%: tests/guests/%.c tests/guests/start.S tests/guests/guest.h
+	@mkdir -p $(@D)
+	@echo "  GUEST $@"
+	$(Q)$(CC) $(GUEST_CFLAGS) -nostdlib -static -no-pie -Wl,-m,elf_i386,-Ttext=0x100000,-z,noexecstack,--build-id=none \
+		-o $@ tests/guests/start.S $<
+guests: $(GUESTS)
+.PHONY: guests

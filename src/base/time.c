@@ -24,22 +24,40 @@ int64_t bh_monotonic_ns(void)
 	return clock_ns(CLOCK_MONOTONIC);
 }
 
+static int64_t floor_divide(int64_t a, int64_t b)
+{
+	return a / b - (a % b < 0);
+}
+
+/* gmtime_r(3) would read /etc/localtime first. */
+void bh_utc_date(int64_t seconds, struct tm *ret_date)
+{
+	int64_t days = floor_divide(seconds, 86400), second = seconds - days * 86400;
+	int64_t shifted = days + 719468, era = floor_divide(shifted, 146097), day = shifted - era * 146097; /* since a 1 March, of 400 years */
+	int64_t year = (day - day / 1460 + day / 36524 - day / 146096) / 365, rest = day - (365 * year + year / 4 - year / 100);
+	int month = (int)((5 * rest + 2) / 153); /* 0 is March */
+
+	*ret_date = (struct tm){
+		.tm_year = (int)(era * 400 + year + (month >= 10) - 1900),
+		.tm_mon = month < 10 ? month + 2 : month - 10,
+		.tm_mday = (int)rest - (153 * month + 2) / 5 + 1,
+		.tm_hour = (int)(second / 3600),
+		.tm_min = (int)(second / 60 % 60),
+		.tm_sec = (int)(second % 60),
+		.tm_wday = (int)((days % 7 + 11) % 7),
+	};
+}
+
 const char *bh_format_time(int64_t ns, char ret_text[BH_TIME_TEXT_MAX])
 {
-	int64_t seconds = ns / 1000000000, rest = ns % 1000000000;
-	time_t when;
+	int64_t seconds = floor_divide(ns, 1000000000), rest = ns - seconds * 1000000000;
 	struct tm tm;
 
 	if (ns == 0) {
 		snprintf(ret_text, BH_TIME_TEXT_MAX, "0001-01-01T00:00:00Z");
 		return ret_text;
 	}
-	if (rest < 0) {
-		rest += 1000000000;
-		seconds--;
-	}
-	when = (time_t)seconds;
-	gmtime_r(&when, &tm);
+	bh_utc_date(seconds, &tm);
 	snprintf(ret_text, BH_TIME_TEXT_MAX, "%04d-%02d-%02dT%02d:%02d:%02d.%09dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
 		 tm.tm_min, tm.tm_sec, (int)rest);
 	return ret_text;

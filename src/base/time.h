@@ -3,9 +3,12 @@
 #pragma once
 
 #include <stdint.h>
+#include <time.h>
 
 int64_t bh_now_ns(void);           /* CLOCK_REALTIME */
 int64_t bh_monotonic_ns(void);
+/* The date in UTC of a number of seconds since 1970: all fields but tm_yday. */
+void bh_utc_date(int64_t seconds, struct tm *ret_date);
 #define BH_TIME_TEXT_MAX 96
 /* RFC 3339 with nanoseconds in UTC: "2026-01-02T03:04:05.123456789Z"; 0 gives Docker's "0001-01-01T00:00:00Z". */
 const char *bh_format_time(int64_t ns, char ret_text[BH_TIME_TEXT_MAX]);

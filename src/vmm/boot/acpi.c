@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ACPI tables (ACPI specification 6.5, chapters 5, 20): RSDP -> XSDT -> FADT (-> DSDT), MADT.
+ *
+ * Hardware-reduced: the kernel looks for no timer, interrupt controller or power management of old PCs. The DSDT is written in
+ * AML by hand; a package's length comes in front of it, so packages are built from the inside out.
+ */
+#include "vmm/boot/boot.h"
+
+#include "base/string.h"
+
+#include <string.h>
+
+#define ALIGN 16
+#define LOCAL_APIC 0xfee00000u
+#define IO_APIC 0xfec00000u
+#define RESET_PORT 0xcf9
+#define RESET_VALUE 6
+
+struct header {
+	char signature[4];
+	uint32_t length;
+	uint8_t revision, checksum;
+	char oem[6], oem_table[8];
+	uint32_t oem_revision;
+	char creator[4];
+	uint32_t creator_revision;
+} __attribute__((packed));
+
+struct address {
+	uint8_t space, width, offset, access;
+	uint64_t address;
+} __attribute__((packed));
+
+struct fadt {
+	struct header header;
+	uint32_t facs, dsdt;
+	uint8_t reserved, profile;
+	uint16_t sci_interrupt;
+	uint32_t smi_command;
+	uint8_t enable, disable, s4bios, pstate;
+	uint32_t blocks[8];
+	uint8_t block_lengths[7], cst;
+	uint16_t c2_latency, c3_latency, flush_size, flush_stride;
+	uint8_t duty_offset, duty_width, day_alarm, month_alarm, century;
+	uint16_t boot_architecture;
+	uint8_t reserved_3;
+	uint32_t flags;
+	struct address reset_register;
+	uint8_t reset_value;
+	uint16_t arm_boot;
+	uint8_t minor;
+	uint64_t wide_facs, wide_dsdt;
+	struct address wide_blocks[8], sleep_control, sleep_status;
+	uint64_t hypervisor;
+} __attribute__((packed));
+
+_Static_assert(offsetof(struct fadt, flags) == 112 && offsetof(struct fadt, wide_dsdt) == 140 && sizeof(struct fadt) == 276, "table 5.9");
+
+enum {
+	FADT_WBINVD = 1 << 0,
+	FADT_RESET_REGISTER = 1 << 10,
+	FADT_HEADLESS = 1 << 12,
+	FADT_HARDWARE_REDUCED = 1 << 20,
+	BOOT_NO_VGA = 1 << 2,
+	SPACE_PORT = 1,
+};
+
+struct madt {
+	struct header header;
+	uint32_t local_apic, flags;
+} __attribute__((packed));
+
+struct madt_processor {
+	uint8_t type, length, id, apic_id;
+	uint32_t flags;
+} __attribute__((packed));
+
+struct madt_io_apic {
+	uint8_t type, length, id, reserved;
+	uint32_t address, first_interrupt;
+} __attribute__((packed));
+
+struct root {
+	char signature[8];
+	uint8_t checksum;
+	char oem[6];
+	uint8_t revision;
+	uint32_t rsdt, length;
+	uint64_t xsdt;
+	uint8_t wide_checksum, reserved[3];
+} __attribute__((packed));
+
+/* The byte that makes the sum of all zero. */
+static uint8_t checksum(const void *bytes, size_t length)
+{
+	uint8_t sum = 0;
+
+	for (size_t i = 0; i < length; i++)
+		sum = (uint8_t)(sum + ((const uint8_t *)bytes)[i]);
+	return (uint8_t)-sum;
+}
+
+static struct header header_of(const char *signature, uint8_t revision)
+{
+	struct header header = { .revision = revision, .oem_revision = 1, .creator_revision = 1 };
+
+	memcpy(header.signature, signature, sizeof header.signature);
+	memcpy(header.oem, "BULKHD", sizeof header.oem);
+	memcpy(header.oem_table, "BULKHEAD", sizeof header.oem_table);
+	memcpy(header.creator, "BLKH", sizeof header.creator);
+	return header;
+}
+
+/* --- AML ------------------------------------------------------------------------------------------------------------ */
+
+/* `op` (one or two bytes), the length of what follows, what follows. */
+static void add_package(struct bh_buf *out, const char *op, const struct bh_buf *content)
+{
+	size_t length = content->length + 1;
+
+	bh_buf_adds(out, op);
+	if (length < 0x40) {
+		bh_buf_addc(out, (char)length);
+	} else {
+		/* Two bytes: four low bits, then eight. */
+		length++;
+		bh_buf_addc(out, (char)(0x40 | (length & 15)));
+		bh_buf_addc(out, (char)(length >> 4));
+	}
+	bh_buf_add(out, content->data, content->length);
+}
+
+/* COM1: without it the port would have no interrupt, as nobody looks for the interrupts of old PCs. */
+static void add_serial(struct bh_buf *out)
+{
+	static const char name[] = "COM1", hid[] = "\x08_HID\x0c\x41\xd0\x05\x01" /* PNP0501 */, uid[] = "\x08_UID\x00", crs[] = "\x08_CRS";
+	static const char resources[] = { 0x0a,       19,                                        /* bytes */
+					  0x47,       1,  (char)0xf8, 3, (char)0xf8, 3, 1, 8,    /* 8 ports from 0x3f8 on */
+					  (char)0x89, 6,  0,          3, 1,          4, 0, 0, 0, /* interrupt 4, edge, high */
+					  0x79,       0 };
+	bh_auto_buf struct bh_buf device = { 0 }, list = { 0 };
+
+	bh_buf_add(&list, resources, sizeof resources);
+	bh_buf_add(&device, name, 4);
+	bh_buf_add(&device, hid, sizeof hid - 1);
+	bh_buf_add(&device, uid, sizeof uid - 1);
+	bh_buf_add(&device, crs, sizeof crs - 1);
+	add_package(&device, "\x11", &list);
+	add_package(out, "\x5b\x82", &device);
+}
+
+static void build_dsdt(struct bh_buf *out)
+{
+	static const char s5[] = "\x08_S5_\x12\x07\x04\x0a\x05\x00\x00\x00"; /* Package { 5, 0, 0, 0 }: the type for power-off */
+	bh_auto_buf struct bh_buf bus = { 0 };
+	const struct header header = header_of("DSDT", 2);
+
+	bh_buf_add(out, &header, sizeof header);
+	bh_buf_add(out, s5, sizeof s5 - 1);
+	bh_buf_add(&bus, "\\_SB_", 5);
+	add_serial(&bus);
+	add_package(out, "\x10", &bus);
+}
+
+/* --- the others ----------------------------------------------------------------------------------------------------- */
+
+static void build_madt(unsigned vcpus, struct bh_buf *out)
+{
+	const struct madt madt = { .header = header_of("APIC", 5), .local_apic = LOCAL_APIC };
+	const struct madt_io_apic io_apic = { .type = 1, .length = sizeof io_apic, .address = IO_APIC };
+
+	bh_buf_add(out, &madt, sizeof madt);
+	for (unsigned i = 0; i < vcpus; i++) {
+		const struct madt_processor processor = { 0, sizeof processor, (uint8_t)i, (uint8_t)i, 1 };
+
+		bh_buf_add(out, &processor, sizeof processor);
+	}
+	bh_buf_add(out, &io_apic, sizeof io_apic);
+}
+
+static void build_fadt(uint64_t dsdt, struct bh_buf *out)
+{
+	const struct fadt fadt = {
+		.header = header_of("FACP", 6),
+		.boot_architecture = BOOT_NO_VGA,
+		.flags = FADT_WBINVD | FADT_RESET_REGISTER | FADT_HEADLESS | FADT_HARDWARE_REDUCED,
+		.reset_register = { SPACE_PORT, 8, 0, 1, RESET_PORT },
+		.reset_value = RESET_VALUE,
+		.minor = 5,
+		.wide_dsdt = dsdt,
+		.sleep_control = { SPACE_PORT, 8, 0, 1, BH_BOOT_SLEEP_CONTROL },
+		.sleep_status = { SPACE_PORT, 8, 0, 1, BH_BOOT_SLEEP_STATUS },
+	};
+
+	bh_buf_add(out, &fadt, sizeof fadt);
+}
+
+/* Completes a table and puts it at *at, which moves on. */
+static uint64_t place(struct bh_buf *table, struct bh_guest_memory *memory, uint64_t *at)
+{
+	uint64_t here = *at;
+	struct header header;
+
+	memcpy(&header, table->data, sizeof header);
+	header.length = (uint32_t)table->length;
+	memcpy(table->data, &header, sizeof header);
+	header.checksum = checksum(table->data, table->length);
+	memcpy(table->data, &header, sizeof header);
+	bh_guest_write(memory, here, table->data, table->length);
+	*at = (here + table->length + ALIGN - 1) / ALIGN * ALIGN;
+	return here;
+}
+
+uint64_t bh_boot_acpi(unsigned vcpus, struct bh_guest_memory *memory)
+{
+	bh_auto_buf struct bh_buf dsdt = { 0 }, fadt = { 0 }, madt = { 0 }, xsdt = { 0 };
+	struct root root = { .revision = 2, .length = sizeof root };
+	uint64_t at = BH_BOOT_ACPI + 64, tables[2];
+	const struct header header = header_of("XSDT", 1);
+
+	build_dsdt(&dsdt);
+	build_fadt(place(&dsdt, memory, &at), &fadt);
+	build_madt(vcpus, &madt);
+	tables[0] = place(&fadt, memory, &at);
+	tables[1] = place(&madt, memory, &at);
+	bh_buf_add(&xsdt, &header, sizeof header);
+	bh_buf_add(&xsdt, tables, sizeof tables);
+	memcpy(root.signature, "RSD PTR ", sizeof root.signature);
+	memcpy(root.oem, "BULKHD", sizeof root.oem);
+	root.xsdt = place(&xsdt, memory, &at);
+	root.checksum = checksum(&root, 20); /* of the fields that ACPI 1.0 had */
+	root.wide_checksum = checksum(&root, sizeof root);
+	bh_guest_write(memory, BH_BOOT_ACPI, &root, sizeof root);
+	return BH_BOOT_ACPI;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Loaders: from the bytes of a kernel to guest memory and a first instruction.
+ *
+ * What they place besides the kernel lies below 640 KiB:
+ *	0x0500 GDT   0x7000 start information (multiboot, Linux boot parameters)   0x9000 page tables   0x20000 command line
+ *
+ * The bytes are hostile: every offset and size is checked against the file and against guest memory before it is used.
+ */
+#pragma once
+
+#include "vmm/vm.h"
+
+#define BH_BOOT_GDT 0x500
+#define BH_BOOT_INFO 0x7000
+#define BH_BOOT_COMMAND_LINE 0x20000
+#define BH_BOOT_COMMAND_LINE_MAX 4096
+#define BH_BOOT_LOW_END 0xa0000ULL   /* where low memory ends for the guest */
+#define BH_BOOT_HIGH_START 0x100000ULL
+
+struct bh_boot_file {
+	const uint8_t *bytes;
+	size_t size;
+	const char *name; /* for errors, and as the multiboot module's string */
+};
+
+struct bh_boot_request {
+	struct bh_boot_file kernel;
+	struct bh_boot_file initrd;     /* bytes NULL: none */
+	const char *command_line;       /* "" if none */
+	uint64_t acpi_root;             /* where ACPI's root pointer lies, 0: there is none (Linux only) */
+};
+
+/* elf.c: copies the PT_LOAD segments of a 32- or 64-bit x86 executable to their physical addresses. *ret_end is the first address
+ * behind all of them. */
+int bh_boot_load_elf(const struct bh_boot_file *file, struct bh_guest_memory *memory, uint64_t *ret_entry, uint64_t *ret_end,
+		     struct bh_error *err);
+
+/* reset.c: what lies where a PC's processors begin after a reset, and where kernels jump that know no other way of it: it asks the
+ * keyboard controller for one. */
+void bh_boot_place_reset(struct bh_guest_memory *memory);
+
+/* linux.c: a bzImage or a vmlinux. */
+int bh_boot_linux(const struct bh_boot_request *request, struct bh_guest_memory *memory, struct bh_entry *ret_entry, struct bh_error *err);
+
+/* acpi.c: the tables for this many processors, at BH_BOOT_ACPI (ACPI 6.5, hardware-reduced: no legacy timers, no legacy power management).
+ * Returns where the root pointer lies. */
+#define BH_BOOT_ACPI 0xe0000ULL
+#define BH_BOOT_SLEEP_CONTROL 0x600 /* ports: power-off */
+#define BH_BOOT_SLEEP_STATUS 0x601
+uint64_t bh_boot_acpi(unsigned vcpus, struct bh_guest_memory *memory);
+
+/* multiboot.c: Multiboot Specification 0.6.96; the initrd is its one module. */
+int bh_boot_multiboot(const struct bh_boot_request *request, struct bh_guest_memory *memory, struct bh_entry *ret_entry, struct bh_error *err);

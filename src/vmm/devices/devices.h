@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The old devices of a PC, as far as kernels expect them. Each is made for a machine, takes its ports, and is freed by its own
+ * function after the machine's threads have ended.
+ */
+#pragma once
+
+#include "vmm/vm.h"
+
+/* --- 16550 UART (National Semiconductor PC16550D) at 0x3f8, interrupt 4 --- */
+
+struct bh_serial;
+
+/* by_interrupt: no input comes before the guest asks for its interrupt, so that nothing is lost while a driver sets the port up. */
+int bh_serial_make(struct bh_vm *vm, bool by_interrupt, struct bh_serial **ret_serial, struct bh_error *err);
+void bh_serial_free(struct bh_serial *serial);
+/* Readable when there is output, and when input is taken again that was not. */
+int bh_serial_event_fd(const struct bh_serial *serial);
+/* Moves what the guest has sent to fd. -errno if that can't take it: it stays. */
+int bh_serial_flush(struct bh_serial *serial, int fd);
+/* Gives the guest input; returns how many bytes fitted. */
+size_t bh_serial_input(struct bh_serial *serial, const void *bytes, size_t length);
+
+/* --- without state --- */
+
+/* A byte written to port 0xf4 ends the machine with it as the exit code. */
+int bh_debug_exit_make(struct bh_vm *vm, struct bh_error *err);
+/* The keyboard controller, as far as its reset line: 0xfe to port 0x64. Port 0x92 and the reset register 0xcf9 do the same. */
+int bh_reset_ports_make(struct bh_vm *vm, struct bh_error *err);
+/* ACPI's power-off, at the ports that boot/acpi.c names. */
+int bh_power_make(struct bh_vm *vm, struct bh_error *err);
+/* The real-time clock (MC146818) at 0x70: the time of day, and the memory sizes that firmware left there. */
+int bh_rtc_make(struct bh_vm *vm, struct bh_error *err);

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/jail.h"
+
+#include "base/memory.h"
+#include "linux/credentials.h"
+#include "linux/mount.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/mount.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* --- the file system and the rights --------------------------------------------------------------------------------- */
+
+static int leave_file_system(struct bh_error *err)
+{
+	static const struct bh_mount_options options = {
+		.set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
+	};
+	bh_auto_close int root = -1;
+	int r;
+
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return bh_error_set(err, errno, "make the mount namespace private");
+	root = bh_mount_new("tmpfs", "tmpfs", &options, err);
+	if (root < 0)
+		return root;
+	r = bh_mount_attach(root, AT_FDCWD, "/");
+	if (r < 0)
+		return bh_error_set(err, -r, "attach an empty root");
+	/* The old root comes to lie on the new one, and goes as a whole. */
+	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return bh_error_set(err, errno, "leave the file system");
+	return 0;
+}
+
+int bh_jail_enter(struct bh_error *err)
+{
+	static const struct bh_capability_sets none = { 0 };
+	static const struct rlimit no_core = { 0 };
+	int r;
+
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &no_core) < 0)
+		return bh_error_set(err, errno, "forbid memory dumps");
+	r = leave_file_system(err);
+	if (r == 0)
+		r = bh_capabilities_bound(0, err);
+	if (r == 0)
+		r = bh_capabilities_set(&none, err);
+	if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return bh_error_set(err, errno, "set no_new_privs");
+	return r;
+}
+
+/* --- system calls --------------------------------------------------------------------------------------------------- */
+
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define RETURN(action) BPF_STMT(BPF_RET | BPF_K, action)
+#define BEGIN LOAD(arch), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0), RETURN(SECCOMP_RET_KILL_PROCESS), LOAD(nr)
+#define ALLOW_CALL(call) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), RETURN(SECCOMP_RET_ALLOW)
+
+#define ONLY_VCPU(call) ALLOW_CALL(call),
+#define ONLY_OWNER(call)
+#define ALLOW(kind, call) ONLY_##kind(call)
+static struct sock_filter vcpu_filter[] = {
+	BEGIN,
+#include "vmm/seccomp.def"
+	RETURN(SECCOMP_RET_KILL_PROCESS),
+};
+#undef ONLY_VCPU
+#undef ONLY_OWNER
+#define ONLY_VCPU(call)
+#define ONLY_OWNER(call) ALLOW_CALL(call),
+static struct sock_filter owner_filter[] = {
+	BEGIN,
+#include "vmm/seccomp.def"
+	RETURN(SECCOMP_RET_KILL_PROCESS),
+};
+
+int bh_jail_lock(enum bh_thread_kind kind, struct bh_error *err)
+{
+	static const struct {
+		struct sock_filter *filter;
+		size_t count;
+		const char *name;
+	} kinds[] = {
+		[BH_THREAD_OWNER] = { owner_filter, BH_ARRAY_SIZE(owner_filter), "owner" },
+		[BH_THREAD_VCPU] = { vcpu_filter, BH_ARRAY_SIZE(vcpu_filter), "vcpu" },
+	};
+	const struct sock_fprog program = { (unsigned short)kinds[kind].count, kinds[kind].filter };
+
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
+		return bh_error_set(err, errno, "lock the %s thread into its system calls", kinds[kind].name);
+	return 0;
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/machine.h"
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "vmm/devices/devices.h"
+#include "vmm/jail.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+struct machine {
+	const struct bh_machine_config *config;
+	struct bh_vm vm;
+	struct bh_serial *serial;
+	int signal_fd;
+	uint8_t pending[4096]; /* input that the serial port hasn't taken yet */
+	size_t pending_start, pending_end;
+	bool input_closed;
+};
+
+static int make_devices(struct machine *m, struct bh_error *err)
+{
+	int r = bh_serial_make(&m->vm, m->config->protocol == BH_BOOT_LINUX, &m->serial, err);
+
+	if (r == 0)
+		r = bh_reset_ports_make(&m->vm, err);
+	if (r == 0)
+		r = bh_rtc_make(&m->vm, err);
+	if (r == 0)
+		r = bh_power_make(&m->vm, err);
+	if (r == 0 && m->config->debug_exit)
+		r = bh_debug_exit_make(&m->vm, err);
+	return r;
+}
+
+static int boot(struct machine *m, struct bh_error *err)
+{
+	struct bh_boot_request request = m->config->boot;
+	struct bh_entry entry;
+	int r;
+
+	bh_boot_place_reset(&m->vm.memory);
+	if (m->config->protocol == BH_BOOT_LINUX) {
+		request.acpi_root = bh_boot_acpi(m->vm.vcpu_count, &m->vm.memory);
+		r = bh_boot_linux(&request, &m->vm.memory, &entry, err);
+	} else {
+		r = bh_boot_multiboot(&request, &m->vm.memory, &entry, err);
+	}
+
+	if (r < 0)
+		return r;
+	if (bh_explain_mode != BH_EXPLAIN_OFF) {
+		bh_auto_free char *address = bh_printf("0x%llx", (unsigned long long)entry.rip);
+
+		bh_explain("entry", "kernel", m->config->boot.kernel.name, "address", address, "mode",
+			   entry.mode == BH_ENTRY_LONG ? "long" : "protected");
+	}
+	return bh_vm_start(&m->vm, &entry, err);
+}
+
+static int catch_signals(struct machine *m, struct bh_error *err)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return m->signal_fd < 0 ? bh_error_set(err, errno, "signalfd") : 0;
+}
+
+static void take_signal(struct machine *m)
+{
+	struct signalfd_siginfo info;
+
+	if (read(m->signal_fd, &info, sizeof info) == sizeof info)
+		bh_vm_end(&m->vm, BH_VM_STOPPED, 128 + (int)info.ssi_signo, "ended by signal %u", info.ssi_signo);
+}
+
+static void read_input(struct machine *m)
+{
+	ssize_t n = read(m->config->input_fd, m->pending, sizeof m->pending);
+
+	if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
+		m->input_closed = true;
+	m->pending_start = 0;
+	m->pending_end = n > 0 ? (size_t)n : 0;
+}
+
+/* Until the machine has ended. */
+static void serve(struct machine *m)
+{
+	enum { END, SIGNAL, OUTPUT, INPUT };
+
+	while (atomic_load(&m->vm.end) == BH_VM_RUNNING) {
+		bool waiting = m->pending_start < m->pending_end;
+		struct pollfd fds[] = {
+			[END] = { m->vm.end_fd, POLLIN, 0 },
+			[SIGNAL] = { m->signal_fd, POLLIN, 0 },
+			[OUTPUT] = { bh_serial_event_fd(m->serial), POLLIN, 0 },
+			[INPUT] = { m->input_closed || waiting ? -1 : m->config->input_fd, POLLIN, 0 },
+		};
+
+		if (poll(fds, BH_ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
+			break;
+		if (fds[SIGNAL].revents)
+			take_signal(m);
+		if (fds[OUTPUT].revents)
+			bh_serial_flush(m->serial, m->config->output_fd);
+		if (fds[INPUT].revents)
+			read_input(m);
+		if (m->pending_start < m->pending_end)
+			m->pending_start += bh_serial_input(m->serial, m->pending + m->pending_start, m->pending_end - m->pending_start);
+	}
+}
+
+static void explain_exits(const struct bh_vm *vm)
+{
+	for (unsigned i = 0; bh_explain_mode != BH_EXPLAIN_OFF && i < vm->vcpu_count; i++) {
+		struct kvm_regs regs = { 0 };
+		char at[24], index[12];
+
+		/* Waits until the processor has left the guest. */
+		ioctl(vm->vcpus[i].fd, KVM_GET_REGS, &regs);
+		snprintf(at, sizeof at, "0x%llx", (unsigned long long)regs.rip);
+		snprintf(index, sizeof index, "%u", i);
+		bh_explain("end", "vcpu", index, "instruction", at);
+		for (int kind = 0; kind < BH_EXIT_KINDS; kind++) {
+			unsigned long count = atomic_load(&vm->vcpus[i].exits[kind]), ns = atomic_load(&vm->vcpus[i].busy_ns[kind]);
+			char number[24], vcpu[12], microseconds[24];
+
+			if (count == 0)
+				continue;
+			snprintf(vcpu, sizeof vcpu, "%u", i);
+			snprintf(number, sizeof number, "%lu", count);
+			snprintf(microseconds, sizeof microseconds, "%lu", ns / 1000);
+			bh_explain("exits", "vcpu", vcpu, "reason", bh_exit_kind_name((enum bh_exit_kind)kind), "count", number, "us", microseconds);
+		}
+	}
+}
+
+int bh_machine_run(const struct bh_machine_config *config, enum bh_vm_end_kind *ret_end, int *ret_exit_code, char ret_words[256], struct bh_error *err)
+{
+	struct machine m = { .config = config, .vm = BH_VM_INIT, .signal_fd = -1, .input_closed = config->input_fd < 0 };
+	int r = catch_signals(&m, err);
+
+	if (r == 0)
+		r = bh_vm_make(&config->vm, config->kvm_fd, &m.vm, err);
+	if (r == 0)
+		r = make_devices(&m, err);
+	if (r == 0)
+		r = boot(&m, err);
+	if (r == 0 && config->vm.locked)
+		r = bh_jail_lock(BH_THREAD_OWNER, err);
+	if (r == 0) {
+		serve(&m);
+		bh_serial_flush(m.serial, config->output_fd);
+		*ret_end = (enum bh_vm_end_kind)atomic_load(&m.vm.end);
+		*ret_exit_code = m.vm.exit_code;
+		memcpy(ret_words, m.vm.words, sizeof m.vm.words);
+		explain_exits(&m.vm);
+	}
+	bh_vm_clear(&m.vm);
+	bh_serial_free(m.serial);
+	bh_close_fd(&m.signal_fd);
+	return r;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A whole machine: a virtual machine, its devices, a kernel, and the loop that serves them from the caller's thread.
+ */
+#pragma once
+
+#include "vmm/boot/boot.h"
+
+enum bh_boot_protocol { BH_BOOT_LINUX, BH_BOOT_MULTIBOOT };
+
+struct bh_machine_config {
+	struct bh_vm_config vm;
+	enum bh_boot_protocol protocol;
+	struct bh_boot_request boot;
+	int kvm_fd;        /* -1: open /dev/kvm; else taken over */
+	int input_fd;      /* what the serial port receives, -1: nothing */
+	int output_fd;     /* where it sends */
+	bool debug_exit;   /* port 0xf4 */
+};
+
+/*
+ * Makes the machine, runs it until it ends, and frees it. SIGTERM, SIGINT and SIGHUP end it: BH_VM_STOPPED. At the end *ret_end and
+ * *ret_exit_code say how, and `words` (256 bytes) in what words; counters go to --explain.
+ */
+int bh_machine_run(const struct bh_machine_config *config, enum bh_vm_end_kind *ret_end, int *ret_exit_code, char ret_words[256],
+		   struct bh_error *err);

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bulkhead-vmm: one process per virtual machine.
+ *
+ * It is given open files and numbers, never paths: what it can reach is what its starter put into its hands. Its exit status is
+ * the guest's exit code, 0 after a power-off, 128 + N after signal N, and 125 with one line on stderr when the machine can't be
+ * made or can't go on.
+ */
+#include "vmm/jail.h"
+#include "vmm/machine.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/option.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define FAILED 125
+#define KERNEL_MAX (256u << 20)
+#define INITRD_MAX (1u << 30)
+
+struct options {
+	int64_t memory, cpus, kernel_fd, initrd_fd, kvm_fd;
+	const char *boot, *command_line, *initrd_name, *explain;
+	bool debug_exit, hugetlb, pit, jail;
+};
+
+static const struct bh_option table[] = {
+	{ 0, "memory", BH_OPTION_BYTES, offsetof(struct options, memory), "BYTES", "Guest memory", NULL, false },
+	{ 0, "hugetlb", BH_OPTION_BOOL, offsetof(struct options, hugetlb), NULL, "Take it from the reserved huge pages", NULL, false },
+	{ 0, "cpus", BH_OPTION_INT, offsetof(struct options, cpus), "N", "Processors", NULL, false },
+	{ 0, "kernel-fd", BH_OPTION_INT, offsetof(struct options, kernel_fd), "FD", "The kernel", NULL, false },
+	{ 0, "initrd-fd", BH_OPTION_INT, offsetof(struct options, initrd_fd), "FD", "The initial RAM disk", NULL, false },
+	{ 0, "initrd-name", BH_OPTION_STRING, offsetof(struct options, initrd_name), "TEXT", "What the kernel is told it is", NULL, false },
+	{ 0, "kvm-fd", BH_OPTION_INT, offsetof(struct options, kvm_fd), "FD", "/dev/kvm", NULL, false },
+	{ 0, "boot", BH_OPTION_STRING, offsetof(struct options, boot), "PROTOCOL", "How the kernel is started", "linux|multiboot", false },
+	{ 0, "command-line", BH_OPTION_STRING, offsetof(struct options, command_line), "TEXT", "The kernel's", NULL, false },
+	{ 0, "debug-exit", BH_OPTION_BOOL, offsetof(struct options, debug_exit), NULL, "Port 0xf4 ends the machine", NULL, false },
+	{ 0, "pit", BH_OPTION_BOOL, offsetof(struct options, pit), NULL, "An 8254 timer", NULL, false },
+	{ 0, "jail", BH_OPTION_BOOL, offsetof(struct options, jail), NULL, "Enter the jail: the starter has made the namespaces", NULL, false },
+	{ 0, "explain", BH_OPTION_OPTIONAL, offsetof(struct options, explain), "json", "Tell each step on stderr", NULL, false },
+	{ 0 },
+};
+
+static int fail(const struct bh_error *err)
+{
+	bh_auto_free char *line = bh_printf("bulkhead-vmm: %s\n", err->message);
+
+	/* stdio would ask for more system calls than the jail has. */
+	bh_write_all(STDERR_FILENO, line, strlen(line));
+	return FAILED;
+}
+
+static int read_file(int64_t fd, size_t max, const char *name, struct bh_buf *ret_bytes, struct bh_error *err)
+{
+	int r = fd < 0 ? 0 : bh_read_fd((int)fd, max, ret_bytes);
+
+	if (fd >= 0)
+		close((int)fd);
+	return r < 0 ? bh_error_set(err, -r, "read the %s", name) : 0;
+}
+
+int main(int argc, char **argv)
+{
+	const struct bh_option *const sets[] = { table, NULL };
+	struct options o = { .memory = 128 << 20, .cpus = 1, .kernel_fd = -1, .initrd_fd = -1, .kvm_fd = -1, .command_line = "", .initrd_name = "" };
+	bh_auto_buf struct bh_buf kernel = { 0 }, initrd = { 0 };
+	struct bh_error err = BH_ERROR_INIT;
+	struct bh_machine_config config;
+	enum bh_vm_end_kind end;
+	char words[256];
+	int code, rest = 0, r;
+
+	r = bh_options_parse(sets, &o, false, argc - 1, argv + 1, &rest, &err);
+	if (r == 0 && rest != 0)
+		r = bh_error_text(&err, EINVAL, "no arguments are taken");
+	if (r == 0 && o.kernel_fd < 0)
+		r = bh_error_text(&err, EINVAL, "--kernel-fd is missing");
+	if (r == 0 && o.explain)
+		bh_explain_enable(*o.explain ? BH_EXPLAIN_JSON : BH_EXPLAIN_TEXT, STDERR_FILENO);
+	if (r == 0 && o.jail)
+		r = bh_jail_enter(&err);
+	if (r == 0)
+		r = read_file(o.kernel_fd, KERNEL_MAX, "kernel", &kernel, &err);
+	if (r == 0)
+		r = read_file(o.initrd_fd, INITRD_MAX, "initial RAM disk", &initrd, &err);
+	if (r < 0)
+		return fail(&err);
+	config = (struct bh_machine_config){
+		.vm = { .memory = (uint64_t)o.memory,
+			.vcpus = (unsigned)BH_MIN(BH_MAX(o.cpus, 0), BH_VCPUS_MAX + 1),
+			.pit = o.pit,
+			.timed = o.explain != NULL,
+			.locked = o.jail,
+			.backing = o.hugetlb ? BH_MEMORY_HUGETLB : BH_MEMORY_ANONYMOUS },
+		.protocol = bh_streq(o.boot, "multiboot") ? BH_BOOT_MULTIBOOT : BH_BOOT_LINUX,
+		.boot = { .kernel = { (const uint8_t *)kernel.data, kernel.length, "kernel" }, .command_line = o.command_line },
+		.kvm_fd = (int)o.kvm_fd,
+		.input_fd = STDIN_FILENO,
+		.output_fd = STDOUT_FILENO,
+		.debug_exit = o.debug_exit,
+	};
+	if (o.initrd_fd >= 0)
+		config.boot.initrd = (struct bh_boot_file){ (const uint8_t *)initrd.data, initrd.length, o.initrd_name };
+	if (bh_machine_run(&config, &end, &code, words, &err) < 0)
+		return fail(&err);
+	if (end == BH_VM_FAILED) {
+		bh_error_text(&err, EIO, "%s", words);
+		return fail(&err);
+	}
+	return code;
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/spawn.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "linux/namespace.h"
+#include "linux/process.h"
+#include "linux/syscall.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A user of the host that no account has and no other monitor is: pids are unique while they live. */
+#define UID_BASE 0x70000000u
+
+enum { KERNEL_FD = 3, KVM_FD, INITRD_FD, FDS_END };
+
+struct spawn {
+	const struct bh_vmm_request *request;
+	int program_fd, kvm_fd;
+	int gate[2]; /* the child waits at [1] for its maps */
+};
+
+static void add(struct bh_strv *args, const char *name, int64_t value)
+{
+	bh_strv_addf(args, "--%s=%lld", name, (long long)value);
+}
+
+static void build_arguments(const struct bh_vmm_request *q, struct bh_strv *args)
+{
+	bh_strv_add(args, "bulkhead-vmm");
+	bh_strv_add(args, "--jail");
+	add(args, "memory", q->memory);
+	add(args, "cpus", q->cpus);
+	add(args, "kernel-fd", KERNEL_FD);
+	add(args, "kvm-fd", KVM_FD);
+	if (q->multiboot)
+		bh_strv_add(args, "--boot=multiboot");
+	if (q->initrd_fd >= 0)
+		add(args, "initrd-fd", INITRD_FD);
+	if (q->initrd_name)
+		bh_strv_addf(args, "--initrd-name=%s", q->initrd_name);
+	if (q->command_line)
+		bh_strv_addf(args, "--command-line=%s", q->command_line);
+	if (q->hugetlb)
+		bh_strv_add(args, "--hugetlb");
+	if (q->pit)
+		bh_strv_add(args, "--pit");
+	if (q->debug_exit)
+		bh_strv_add(args, "--debug-exit");
+	if (q->explain)
+		bh_strv_addf(args, *q->explain ? "--explain=%s" : "--explain%s", q->explain);
+}
+
+/* Puts the files at their numbers, however they lie now; the execution closes all others. */
+static bool place_fds(const struct spawn *s)
+{
+	const int from[] = { s->request->kernel_fd, s->kvm_fd, s->request->initrd_fd };
+	int high[BH_ARRAY_SIZE(from)];
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(from); i++) {
+		high[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD, FDS_END);
+		if (from[i] >= 0 && high[i] < 0)
+			return false;
+	}
+	for (size_t i = 0; i < BH_ARRAY_SIZE(from); i++)
+		if (high[i] >= 0 && dup2(high[i], KERNEL_FD + (int)i) < 0)
+			return false;
+	return syscall(SYS_close_range, s->request->initrd_fd >= 0 ? FDS_END : INITRD_FD, ~0u, CLOSE_RANGE_CLOEXEC) == 0;
+}
+
+static _Noreturn void child(const struct spawn *s, char *const *argv)
+{
+	static char *const no_environment[] = { NULL };
+	sigset_t none;
+	int program;
+	char word;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	close(s->gate[0]);
+	if (read(s->gate[1], &word, 1) != 1 || setresgid(0, 0, 0) < 0 || setgroups(0, NULL) < 0 || setresuid(0, 0, 0) < 0)
+		_exit(125);
+	program = fcntl(s->program_fd, F_DUPFD, FDS_END);
+	if (program < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || !place_fds(s))
+		_exit(125);
+	/* By its file, since that user can't enter every folder. */
+	syscall(SYS_execveat, program, "", argv, no_environment, AT_EMPTY_PATH);
+	dprintf(STDERR_FILENO, "bulkhead: execute bulkhead-vmm: %m\n");
+	_exit(125);
+}
+
+static int write_maps(pid_t pid, struct bh_error *err)
+{
+	const struct bh_id_map map = { .container_id = 0, .host_id = UID_BASE + (uint32_t)pid, .size = 1 };
+	bh_auto_free char *path = bh_printf("/proc/%d", (int)pid);
+	bh_auto_close int proc = bh_open_dir(AT_FDCWD, path, 0, err);
+
+	return proc < 0 ? proc : bh_id_maps_write(pid, proc, &map, 1, &map, 1, err);
+}
+
+static int start(struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv args = { 0 };
+	int pidfd = -1, r;
+	struct clone_args clone = {
+		.flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD,
+		.pidfd = (uintptr_t)&pidfd,
+		.exit_signal = SIGCHLD,
+	};
+	pid_t pid;
+
+	build_arguments(s->request, &args);
+	pid = bh_clone3(&clone);
+	if (pid == 0)
+		child(s, args.items);
+	if (pid < 0)
+		return bh_error_set(err, (int)-pid, "clone the monitor's process");
+	r = write_maps(pid, err);
+	if (r == 0 && write(s->gate[0], "g", 1) != 1)
+		r = bh_error_set(err, errno, "let the monitor's process go on");
+	if (r < 0) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		bh_close_fd(&pidfd);
+		return r;
+	}
+	*ret_pid = pid;
+	*ret_pidfd = pidfd;
+	return 0;
+}
+
+int bh_vmm_spawn(const struct bh_vmm_request *request, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err)
+{
+	bh_auto_free char *program = bh_find_program("bulkhead-vmm");
+	bh_auto_close int program_fd = open(program, O_PATH | O_CLOEXEC), kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	struct spawn s = { .request = request, .program_fd = program_fd, .kvm_fd = kvm_fd };
+	int r;
+
+	if (kvm_fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
+		return bh_error_text(err, ENODEV,
+				     "this machine has no /dev/kvm: is virtualization on in the firmware, and the kernel's kvm module loaded?");
+	if (kvm_fd < 0)
+		return bh_error_set(err, errno, "open /dev/kvm");
+	if (program_fd < 0)
+		return bh_error_text(err, ENOENT, "%s is missing", program);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s.gate) < 0)
+		return bh_error_set(err, errno, "make a socket");
+	r = start(&s, ret_pid, ret_pidfd, err);
+	close(s.gate[0]);
+	close(s.gate[1]);
+	return r;
+}

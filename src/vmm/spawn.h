@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starting bulkhead-vmm, jailed (jail.h). The only part of this folder that its starters link. */
+#pragma once
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct bh_vmm_request {
+	int64_t memory;             /* bytes */
+	int64_t cpus;
+	int kernel_fd, initrd_fd;   /* initrd -1: none; both stay the caller's */
+	const char *initrd_name;    /* what the kernel is told it is, or NULL */
+	const char *command_line;   /* or NULL */
+	bool multiboot;             /* how the kernel is started; else: as Linux */
+	bool hugetlb, pit, debug_exit;
+	const char *explain;        /* NULL: no; "": as text; "json" */
+};
+
+/* Standard input and output are the serial port, standard error is for messages. *ret_pidfd is the caller's to close and to wait for;
+ * with the caller's end the monitor ends too. */
+int bh_vmm_spawn(const struct bh_vmm_request *request, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err);

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One virtual machine: KVM's handles, the guest's memory, its processors and the two buses.
+ *
+ * Threads: the caller's thread owns everything and puts it together; each vcpu has a thread of its own, which does nothing but
+ * KVM_RUN and the accesses that KVM hands out. A machine ends once: the first bh_vm_end wins, wakes the caller (end_fd) and takes
+ * every vcpu out of the guest.
+ */
+#pragma once
+
+#include "vmm/bus.h"
+#include "vmm/memory.h"
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#define BH_VCPUS_MAX 64
+
+/* Why the guest stood still: counted per vcpu. */
+enum bh_exit_kind {
+	BH_EXIT_IO_IN,
+	BH_EXIT_IO_OUT,
+	BH_EXIT_MMIO_READ,
+	BH_EXIT_MMIO_WRITE,
+	BH_EXIT_HALT,
+	BH_EXIT_SHUTDOWN,
+	BH_EXIT_SYSTEM_EVENT,
+	BH_EXIT_INTERRUPTED, /* a signal of ours or somebody's */
+	BH_EXIT_FAILED,
+	BH_EXIT_OTHER,
+	BH_EXIT_KINDS
+};
+const char *bh_exit_kind_name(enum bh_exit_kind kind);
+
+enum bh_vm_end_kind {
+	BH_VM_RUNNING,
+	BH_VM_POWERED_OFF, /* by the guest: ACPI, or a halt that nothing can end */
+	BH_VM_RESET,       /* the guest asked for a reset: keyboard controller, ACPI, triple fault */
+	BH_VM_EXITED,      /* the guest gave an exit code at the debug port */
+	BH_VM_STOPPED,     /* by us */
+	BH_VM_FAILED,      /* KVM can't go on: `words` */
+};
+
+struct bh_vm;
+
+struct bh_vcpu {
+	struct bh_vm *vm;
+	unsigned index;
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+	atomic_bool started;
+	atomic_ulong exits[BH_EXIT_KINDS];
+	atomic_ulong busy_ns[BH_EXIT_KINDS]; /* spent on them outside of the guest, if vm->timed */
+};
+
+/* What a loader says about the first instruction. The other processors wait for INIT and SIPI. */
+struct bh_entry {
+	enum { BH_ENTRY_PROTECTED, BH_ENTRY_LONG } mode; /* 32-bit without paging; 64-bit with the page tables at `cr3` */
+	uint64_t rip, rsp, rax, rbx, rsi;
+	uint64_t cr3;
+	uint64_t gdt;  /* where the loader's descriptor table lies, 0: the segment registers alone */
+	uint16_t gdt_size;
+};
+
+struct bh_vm_config {
+	uint64_t memory;                   /* bytes */
+	enum bh_memory_backing backing;
+	unsigned vcpus;                    /* 1..BH_VCPUS_MAX */
+	bool pit;                          /* the 8254 timer, which small kernels count with */
+	bool timed;                        /* measure the time of each exit */
+	bool locked;                       /* the threads of the processors lock themselves in (jail.h) */
+};
+
+struct bh_vm {
+	int kvm_fd, fd;
+	int end_fd;                        /* eventfd: readable once the machine has ended */
+	struct bh_guest_memory memory;
+	struct bh_bus ports, mmio;
+	struct bh_vcpu *vcpus;
+	unsigned vcpu_count, vcpus_wanted; /* made so far; in the end as many as wanted */
+	bool timed, locked;
+	struct kvm_cpuid2 *cpuid;
+	atomic_int end;                    /* enum bh_vm_end_kind */
+	int exit_code;
+	char words[256];
+};
+#define BH_VM_INIT { .kvm_fd = -1, .fd = -1, .end_fd = -1, .memory = BH_GUEST_MEMORY_INIT }
+
+/* Opens `kvm_fd` (-1: /dev/kvm; else taken over), checks what is needed, makes memory, interrupt controllers and processors.
+ * Nothing runs yet. */
+int bh_vm_make(const struct bh_vm_config *config, int kvm_fd, struct bh_vm *ret_vm, struct bh_error *err);
+/* Waits for the vcpu threads too. */
+void bh_vm_clear(struct bh_vm *vm);
+
+/* Sets the first processor's registers and starts all of them. */
+int bh_vm_start(struct bh_vm *vm, const struct bh_entry *entry, struct bh_error *err);
+/* From any thread, any number of times. */
+void bh_vm_end(struct bh_vm *vm, enum bh_vm_end_kind kind, int exit_code, const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* Raises or lowers a line of the interrupt controllers (global system interrupt; 0..15 are the PC's). Any thread. */
+void bh_vm_set_irq(struct bh_vm *vm, unsigned line, bool level);
+
+/* cpuid.c: what the processors say they are. */
+int bh_vm_load_cpuid(struct bh_vm *vm, struct bh_error *err);
+int bh_vcpu_set_cpuid(struct bh_vcpu *vcpu, struct bh_error *err);
+/* vcpu.c */
+int bh_vcpu_make(struct bh_vm *vm, unsigned index, struct bh_vcpu *ret_vcpu, struct bh_error *err);
+void bh_vcpu_clear(struct bh_vcpu *vcpu);
+int bh_vcpu_set_entry(struct bh_vcpu *vcpu, const struct bh_entry *entry, struct bh_error *err);
+int bh_vcpu_start(struct bh_vcpu *vcpu, struct bh_error *err);
+/* Takes it out of the guest, now or at its next entry. */
+void bh_vcpu_kick(struct bh_vcpu *vcpu);

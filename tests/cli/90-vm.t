@@ -1,0 +1,112 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# lab: always
+# The virtual machine monitor with small guests of our own (tests/guests): `vm run`.
+. "$(dirname "$0")/../lib.sh"
+
+[ -c /dev/kvm ] || skip_all "lab: there is no /dev/kvm"
+GUESTS=$BUILD/tests/guests
+
+# vm GUEST ARGUMENT...: runs it with nothing to read.
+vm() {
+	local guest=$1
+	shift
+	timeout $((20 * SCALE)) "$BULKHEAD" vm run --multiboot --kernel "$GUESTS/$guest" "$@" </dev/null
+}
+
+# --- loading --------------------------------------------------------------------------------------------------------------
+
+echo "what the module holds" >"$WORK/module"
+run vm information --append 'some words' --initrd "$WORK/module"
+is "$status" 42 "the exit code from port 0xf4"
+is "$err" "" "and no words"
+like "$out" '^magic 2badb002' "the multiboot magic"
+like "$out" 'command line: some words' "the command line"
+like "$out" 'map 0\+a0000 memory.map a0000\+60000 reserved.map 100000\+7f00000 memory' "the memory map of 128 MiB"
+like "$out" "module $WORK/module: what the module holds" "the module, with its name"
+run vm information --memory 4g
+like "$out" 'map 100000\+bff00000 memory.map 100000000\+40000000 memory' "4 GiB: around the hole for devices"
+run vm processors --cpus 4
+is "$status:$out" "0:4 processors" "four processors"
+run vm processors --cpus 1
+is "$status:$out" "0:1 processors" "one"
+
+# --- devices --------------------------------------------------------------------------------------------------------------
+
+mkfifo "$WORK/in"
+"$BULKHEAD" vm run --multiboot --kernel "$GUESTS/serial" <"$WORK/in" >"$WORK/out" &
+exec 5<>"$WORK/in"
+ok "the serial port's registers and loopback" within 10 grep -q ready "$WORK/out"
+printf 'a line of more than sixteen bytes.' >&5
+wait $!
+is "$?:$(tail -n +2 "$WORK/out")" "0:A LINE OF MORE THAN SIXTEEN BYTES." "input by interrupts, in order and whole"
+exec 5>&-
+run vm ends --append clock
+is "$status" 32 "the clock: this century"
+run vm ends --append nobody
+is "$status" 0 "where no device is all bits read as one"
+
+# --- ends -------------------------------------------------------------------------------------------------------------------
+
+for how in keyboard 'port 92' 'port cf9' triple; do
+	run vm ends --append "$how"
+	is "$status:$out" "0:here" "a reset: $how"
+done
+for how in spin halt; do
+	"$BULKHEAD" vm run --multiboot --kernel "$GUESTS/ends" --append "$how" </dev/null >"$WORK/out" &
+	pid=$!
+	within 10 grep -q here "$WORK/out"
+	kill -TERM "$pid"
+	wait "$pid"
+	is "$?" 143 "SIGTERM ends a guest that can't: $how"
+done
+"$BULKHEAD" vm run --multiboot --kernel "$GUESTS/ends" --append spin </dev/null >"$WORK/out" 2>/dev/null &
+pid=$!
+within 10 grep -q here "$WORK/out"
+monitor=$(pgrep -P "$pid")
+
+# --- the jail, from outside ---------------------------------------------------------------------------------------------------
+
+like "$(awk '/^Uid/ { print $2, $3, $4, $5 }' "/proc/$monitor/status")" '^187[0-9]+ ' "a user of its own"
+is "$(awk '/^Cap(Inh|Prm|Eff|Bnd|Amb)/ { print $2 }' "/proc/$monitor/status" | sort -u)" 0000000000000000 "no capability, and none to get"
+is "$(awk '/^NoNewPrivs/ { print $2 }' "/proc/$monitor/status")" 1 "no_new_privs"
+is "$(for t in /proc/"$monitor"/task/*/status; do awk '/^Seccomp:/ { print $2 }' "$t"; done | sort -u)" 2 "each thread has a filter"
+for ns in user mnt pid net ipc uts; do
+	isnt "$(readlink "/proc/$monitor/ns/$ns")" "$(readlink /proc/self/ns/$ns)" "a $ns namespace of its own"
+done
+is "$(wc -l <"/proc/$monitor/mountinfo")" 1 "one mount"
+like "$(cat "/proc/$monitor/mountinfo")" '/ / ro,nosuid,nodev,noexec.* - tmpfs' "an empty read-only one"
+is "$(ls -A "/proc/$monitor/root/")" "" "with nothing in it"
+is "$(find "/proc/$monitor/fd" -type l -printf '%l\n' | grep '^/' | sort | tr '\n' ' ')" "/dev/kvm /dev/null /dev/null $WORK/out " "no file but those it was given"
+kill -9 "$pid"
+wait "$pid" 2>/dev/null
+ok "its starter's death is its own" within 5 eval '! [ -d "/proc/$monitor" ] || grep -q "State:.Z" "/proc/$monitor/status"'
+
+# --- what can't be --------------------------------------------------------------------------------------------------------
+
+run vm no-such-guest
+like "$status:$err" "^125:bulkhead: open .*no-such-guest: No such file" "a kernel that isn't there"
+run "$BULKHEAD" vm run --multiboot --kernel "$TESTS/lib.sh"
+like "$status:$err" "^125:bulkhead-vmm: kernel: no multiboot header$" "a kernel that is none"
+head -c 200 "$GUESTS/ends" >"$WORK/torn"
+run "$BULKHEAD" vm run --multiboot --kernel "$WORK/torn"
+like "$status:$err" "^125:bulkhead-vmm: kernel: " "a torn one"
+run vm ends --memory 512k
+like "$status:$err" "^125:bulkhead-vmm: guest memory of 524288 bytes: from 1 MiB" "too little memory"
+run vm ends --cpus 65
+like "$status:$err" "^125:bulkhead-vmm: 65 processors: from 1 to " "too many processors"
+truncate -s 200m "$WORK/large"
+run vm ends --initrd "$WORK/large"
+like "$status:$err" "^125:bulkhead-vmm: .*large: 209715200 bytes don't fit into the guest's memory" "a module larger than memory"
+run "$BULKHEAD" vm run
+like "$status:$err" "^125:bulkhead: vm run: which kernel" "no kernel"
+
+# --- --explain ----------------------------------------------------------------------------------------------------------------
+
+run vm ends --append nobody --explain
+like "$err" 'memslot +address=0x0 bytes=134217728' "--explain: memory"
+like "$err" 'entry +kernel=kernel address=0x10[0-9a-f]+ mode=protected' "--explain: the first instruction"
+like "$err" 'exits +vcpu=0 reason="mmio read" count=1 ' "--explain: exits with their count"
+run vm ends --append nobody --explain=json
+is "$(grep -c '^{"seq":[0-9]*,.*}$' <<<"$err")" "$(wc -l <<<"$err")" "--explain=json"
+done_testing
