@@ -106,9 +106,6 @@ void bh_vcpu_clear(struct bh_vcpu *vcpu)
 {
 	int size = vcpu->run ? ioctl(vcpu->vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0) : 0;
 
-	if (vcpu->started)
-		pthread_join(vcpu->thread, NULL);
-	vcpu->started = false;
 	if (vcpu->run && size > 0)
 		munmap(vcpu->run, (size_t)size);
 	vcpu->run = NULL;

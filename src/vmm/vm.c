@@ -126,9 +126,26 @@ int bh_vm_make(const struct bh_vm_config *config, int kvm_fd, struct bh_vm *ret_
 	return r;
 }
 
+/* Of what ends the machine; and a thread that may be joined any moment isn't kicked any more. */
+static pthread_mutex_t end_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void join_vcpus(struct bh_vm *vm)
+{
+	bool started[BH_VCPUS_MAX];
+
+	pthread_mutex_lock(&end_lock);
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		started[i] = atomic_exchange(&vm->vcpus[i].started, false);
+	pthread_mutex_unlock(&end_lock);
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		if (started[i])
+			pthread_join(vm->vcpus[i].thread, NULL);
+}
+
 void bh_vm_clear(struct bh_vm *vm)
 {
 	bh_vm_end(vm, BH_VM_STOPPED, 0, "stopped");
+	join_vcpus(vm);
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		bh_vcpu_clear(&vm->vcpus[i]);
 	bh_free_ptr(&vm->vcpus);
@@ -154,12 +171,11 @@ int bh_vm_start(struct bh_vm *vm, const struct bh_entry *entry, struct bh_error 
 
 void bh_vm_end(struct bh_vm *vm, enum bh_vm_end_kind kind, int exit_code, const char *format, ...)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	uint64_t one = 1;
 	va_list args;
 
 	/* The words are complete before the others can see that it has ended. */
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&end_lock);
 	if (atomic_load(&vm->end) == BH_VM_RUNNING) {
 		vm->exit_code = exit_code;
 		va_start(args, format);
@@ -167,11 +183,11 @@ void bh_vm_end(struct bh_vm *vm, enum bh_vm_end_kind kind, int exit_code, const 
 		va_end(args);
 		atomic_store(&vm->end, (int)kind);
 	}
-	pthread_mutex_unlock(&lock);
-	if (vm->end_fd >= 0)
-		(void)!write(vm->end_fd, &one, sizeof one);
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		bh_vcpu_kick(&vm->vcpus[i]);
+	pthread_mutex_unlock(&end_lock);
+	if (vm->end_fd >= 0)
+		(void)!write(vm->end_fd, &one, sizeof one);
 }
 
 void bh_vm_set_irq(struct bh_vm *vm, unsigned line, bool level)

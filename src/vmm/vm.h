@@ -109,8 +109,8 @@ int bh_vm_load_cpuid(struct bh_vm *vm, struct bh_error *err);
 int bh_vcpu_set_cpuid(struct bh_vcpu *vcpu, struct bh_error *err);
 /* vcpu.c */
 int bh_vcpu_make(struct bh_vm *vm, unsigned index, struct bh_vcpu *ret_vcpu, struct bh_error *err);
-void bh_vcpu_clear(struct bh_vcpu *vcpu);
+void bh_vcpu_clear(struct bh_vcpu *vcpu); /* its thread has ended */
 int bh_vcpu_set_entry(struct bh_vcpu *vcpu, const struct bh_entry *entry, struct bh_error *err);
 int bh_vcpu_start(struct bh_vcpu *vcpu, struct bh_error *err);
-/* Takes it out of the guest, now or at its next entry. */
+/* Takes it out of the guest, now or at its next entry. Nothing if its thread doesn't run. */
 void bh_vcpu_kick(struct bh_vcpu *vcpu);
