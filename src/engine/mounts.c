@@ -71,6 +71,13 @@ static int add_request(struct bh_mount_list *list, struct bh_mount_request *m, s
 	return 0;
 }
 
+/* The last word counts. */
+static void set_text(char **text, const char *value)
+{
+	free(*text);
+	*text = bh_strdup(value);
+}
+
 static bool is_propagation(const char *word)
 {
 	static const char *const words[] = { "shared", "slave", "private", "rshared", "rslave", "rprivate", "unbindable", "runbindable" };
@@ -93,7 +100,7 @@ static int volume_mode(struct bh_mount_request *m, const char *modes, struct bh_
 		else if (bh_streq(word, "nocopy"))
 			m->nocopy = true;
 		else if (is_propagation(word))
-			m->propagation = bh_strdup(word);
+			set_text(&m->propagation, word);
 		else if (bh_streq(word, "exec") || bh_streq(word, "noexec") || bh_streq(word, "suid") || bh_streq(word, "nosuid") ||
 			 bh_streq(word, "dev") || bh_streq(word, "nodev"))
 			bh_strv_add(&m->options, word);
@@ -158,8 +165,7 @@ static int mount_field(struct bh_mount_request *m, const char *key, const char *
 	else if (bh_streq(key, "bind-propagation"))
 		text = &m->propagation;
 	if (text) {
-		free(*text);
-		*text = bh_strdup(value ? value : "");
+		set_text(text, value ? value : "");
 		return 0;
 	}
 	if (bh_streq(key, "tmpfs-size") || bh_streq(key, "tmpfs-mode")) {

@@ -344,6 +344,7 @@ static int apply_security_option(const char *option, struct bh_spec *spec, struc
 	if (bh_streq(key, "mask") || bh_streq(key, "unmask"))
 		return apply_paths_option(key, value, spec);
 	if (bh_streq(key, "apparmor")) {
+		bh_free_ptr(&spec->process.apparmor_profile);
 		if (!bh_streq(value, "unconfined"))
 			spec->process.apparmor_profile = bh_strdup(value);
 		return 0;
