@@ -288,6 +288,7 @@ static int apply_capabilities(const struct bh_create_options *o, struct bh_spec 
 static int apply_seccomp_option(const char *value, struct bh_spec *spec, struct bh_error *err)
 {
 	bh_auto_buf struct bh_buf profile = { 0 };
+	struct bh_spec_seccomp seccomp;
 	int r;
 
 	if (bh_streq(value, "unconfined")) {
@@ -301,8 +302,12 @@ static int apply_seccomp_option(const char *value, struct bh_spec *spec, struct 
 	r = bh_read_file_at(AT_FDCWD, value, SECCOMP_PROFILE_MAX, &profile, err);
 	if (r < 0)
 		return bh_error_prefix(err, "opening seccomp profile (%s) failed", value);
-	r = bh_seccomp_profile_parse(profile.data, profile.length, spec->process.capabilities.bounding, &spec->seccomp, err);
-	return r < 0 ? bh_error_prefix(err, "seccomp profile %s", value) : 0;
+	r = bh_seccomp_profile_parse(profile.data, profile.length, spec->process.capabilities.bounding, &seccomp, err);
+	if (r < 0)
+		return bh_error_prefix(err, "seccomp profile %s", value);
+	bh_seccomp_spec_clear(&spec->seccomp);
+	spec->seccomp = seccomp;
+	return 0;
 }
 
 static int apply_paths_option(const char *key, const char *value, struct bh_spec *spec)
