@@ -41,6 +41,15 @@ static void preset(void *arg)
 	o->cpus = 1;
 }
 
+/* Else a file of ours would be the guest's console. */
+static int fill_standard_streams(struct bh_error *err)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return bh_error_set(err, errno, "open /dev/null");
+	return 0;
+}
+
 static int open_file(const char *path, struct bh_error *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -78,6 +87,8 @@ static int run(void *arg, int argc, char **argv)
 	(void)argc, (void)argv;
 	if (!o->kernel)
 		r = bh_error_text(&err, EINVAL, "vm run: which kernel? (--kernel FILE)");
+	if (r == 0)
+		r = fill_standard_streams(&err);
 	if (r == 0)
 		r = kernel = open_file(o->kernel, &err);
 	if (r >= 0 && o->initrd)

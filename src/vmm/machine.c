@@ -22,7 +22,8 @@ struct machine {
 	int signal_fd;
 	uint8_t pending[4096]; /* input that the serial port hasn't taken yet */
 	size_t pending_start, pending_end;
-	bool input_closed;
+	bool input_closed, output_waits;
+	int output_errno;
 };
 
 static int make_devices(struct machine *m, struct bh_error *err)
@@ -96,10 +97,20 @@ static void read_input(struct machine *m)
 	m->pending_end = n > 0 ? (size_t)n : 0;
 }
 
+/* What can't be written stays in the port until it is full; a guest doesn't end for that. */
+static void write_output(struct machine *m)
+{
+	int r = bh_serial_flush(m->serial, m->config->output_fd);
+
+	m->output_waits = r == -EAGAIN;
+	if (r < 0 && r != -EAGAIN && !m->output_errno)
+		m->output_errno = -r;
+}
+
 /* Until the machine has ended. */
 static void serve(struct machine *m)
 {
-	enum { END, SIGNAL, OUTPUT, INPUT };
+	enum { END, SIGNAL, OUTPUT, WRITABLE, INPUT };
 
 	while (atomic_load(&m->vm.end) == BH_VM_RUNNING) {
 		bool waiting = m->pending_start < m->pending_end;
@@ -107,6 +118,7 @@ static void serve(struct machine *m)
 			[END] = { m->vm.end_fd, POLLIN, 0 },
 			[SIGNAL] = { m->signal_fd, POLLIN, 0 },
 			[OUTPUT] = { bh_serial_event_fd(m->serial), POLLIN, 0 },
+			[WRITABLE] = { m->output_waits ? m->config->output_fd : -1, POLLOUT, 0 },
 			[INPUT] = { m->input_closed || waiting ? -1 : m->config->input_fd, POLLIN, 0 },
 		};
 
@@ -114,8 +126,8 @@ static void serve(struct machine *m)
 			break;
 		if (fds[SIGNAL].revents)
 			take_signal(m);
-		if (fds[OUTPUT].revents)
-			bh_serial_flush(m->serial, m->config->output_fd);
+		if (fds[OUTPUT].revents || fds[WRITABLE].revents)
+			write_output(m);
 		if (fds[INPUT].revents)
 			read_input(m);
 		if (m->pending_start < m->pending_end)
@@ -148,7 +160,7 @@ static void explain_exits(const struct bh_vm *vm)
 	}
 }
 
-int bh_machine_run(const struct bh_machine_config *config, enum bh_vm_end_kind *ret_end, int *ret_exit_code, char ret_words[256], struct bh_error *err)
+int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end *ret_end, struct bh_error *err)
 {
 	struct machine m = { .config = config, .vm = BH_VM_INIT, .signal_fd = -1, .input_closed = config->input_fd < 0 };
 	int r = catch_signals(&m, err);
@@ -163,10 +175,13 @@ int bh_machine_run(const struct bh_machine_config *config, enum bh_vm_end_kind *
 		r = bh_jail_lock(BH_THREAD_OWNER, err);
 	if (r == 0) {
 		serve(&m);
-		bh_serial_flush(m.serial, config->output_fd);
-		*ret_end = (enum bh_vm_end_kind)atomic_load(&m.vm.end);
-		*ret_exit_code = m.vm.exit_code;
-		memcpy(ret_words, m.vm.words, sizeof m.vm.words);
+		write_output(&m);
+		*ret_end = (struct bh_machine_end){
+			.kind = (enum bh_vm_end_kind)atomic_load(&m.vm.end),
+			.exit_code = m.vm.exit_code,
+			.output_errno = m.output_errno,
+		};
+		memcpy(ret_end->words, m.vm.words, sizeof m.vm.words);
 		explain_exits(&m.vm);
 	}
 	bh_vm_clear(&m.vm);

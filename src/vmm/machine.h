@@ -18,9 +18,12 @@ struct bh_machine_config {
 	bool debug_exit;   /* port 0xf4 */
 };
 
-/*
- * Makes the machine, runs it until it ends, and frees it. SIGTERM, SIGINT and SIGHUP end it: BH_VM_STOPPED. At the end *ret_end and
- * *ret_exit_code say how, and `words` (256 bytes) in what words; counters go to --explain.
- */
-int bh_machine_run(const struct bh_machine_config *config, enum bh_vm_end_kind *ret_end, int *ret_exit_code, char ret_words[256],
-		   struct bh_error *err);
+struct bh_machine_end {
+	enum bh_vm_end_kind kind;
+	int exit_code;
+	char words[256];
+	int output_errno; /* what the serial port's output first failed with; 0: all was written */
+};
+
+/* Makes the machine, runs it until it ends, and frees it. SIGTERM, SIGINT and SIGHUP end it: BH_VM_STOPPED. Counters go to --explain. */
+int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end *ret_end, struct bh_error *err);

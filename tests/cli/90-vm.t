@@ -103,6 +103,11 @@ like "$status:$err" "^125:bulkhead-vmm: .*large: 209715200 bytes don't fit into 
 run "$BULKHEAD" vm run
 like "$status:$err" "^125:bulkhead: vm run: which kernel" "no kernel"
 
+"$BULKHEAD" vm run --multiboot --kernel "$GUESTS/information" </dev/null >/dev/full 2>"$WORK/err"
+is "$?:$(cat "$WORK/err")" "42:bulkhead-vmm: write what the guest's console said: No space left on device" "output that can't be written is told of"
+"$BULKHEAD" vm run --multiboot --kernel "$GUESTS/information" <&- >"$WORK/out"
+is "$?:$(grep -c ^map "$WORK/out")" "42:3" "without a standard input"
+
 # --- --explain ----------------------------------------------------------------------------------------------------------------
 
 run vm ends --append nobody --explain

@@ -70,9 +70,8 @@ int main(int argc, char **argv)
 	bh_auto_buf struct bh_buf kernel = { 0 }, initrd = { 0 };
 	struct bh_error err = BH_ERROR_INIT;
 	struct bh_machine_config config;
-	enum bh_vm_end_kind end;
-	char words[256];
-	int code, rest = 0, r;
+	struct bh_machine_end end;
+	int rest = 0, r;
 
 	r = bh_options_parse(sets, &o, false, argc - 1, argv + 1, &rest, &err);
 	if (r == 0 && rest != 0)
@@ -105,11 +104,15 @@ int main(int argc, char **argv)
 	};
 	if (o.initrd_fd >= 0)
 		config.boot.initrd = (struct bh_boot_file){ (const uint8_t *)initrd.data, initrd.length, o.initrd_name };
-	if (bh_machine_run(&config, &end, &code, words, &err) < 0)
+	if (bh_machine_run(&config, &end, &err) < 0)
 		return fail(&err);
-	if (end == BH_VM_FAILED) {
-		bh_error_text(&err, EIO, "%s", words);
+	if (end.output_errno) {
+		bh_error_set(&err, end.output_errno, "write what the guest's console said");
+		fail(&err);
+	}
+	if (end.kind == BH_VM_FAILED) {
+		bh_error_text(&err, EIO, "%s", end.words);
 		return fail(&err);
 	}
-	return code;
+	return end.exit_code;
 }
