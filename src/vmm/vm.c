@@ -28,6 +28,7 @@ static int open_kvm(struct bh_vm *vm, int kvm_fd, struct bh_error *err)
 		{ KVM_CAP_SET_TSS_ADDR, "a place for the TSS" }, { KVM_CAP_EXT_CPUID, "CPUID" },
 		{ KVM_CAP_MP_STATE, "processor states" },        { KVM_CAP_IMMEDIATE_EXIT, "immediate exits" },
 		{ KVM_CAP_IRQFD, "interrupts by eventfd" },      { KVM_CAP_IOEVENTFD, "eventfds for registers" },
+		{ KVM_CAP_SIGNAL_MSI, "message interrupts" },    { KVM_CAP_IOEVENTFD_ANY_LENGTH, "eventfds for writes of any size" },
 	};
 	int version;
 
@@ -196,4 +197,19 @@ void bh_vm_set_irq(struct bh_vm *vm, unsigned line, bool level)
 
 	/* It fails only for a line that isn't there. */
 	ioctl(vm->fd, KVM_IRQ_LINE, &irq);
+}
+
+void bh_vm_signal_msi(struct bh_vm *vm, uint64_t address, uint32_t data)
+{
+	struct kvm_msi msi = { .address_lo = (uint32_t)address, .address_hi = (uint32_t)(address >> 32), .data = data };
+
+	/* It fails where the guest has given an address that is no interrupt controller's: its own loss. */
+	ioctl(vm->fd, KVM_SIGNAL_MSI, &msi);
+}
+
+int bh_vm_watch_register(struct bh_vm *vm, uint64_t address, int event_fd, bool on)
+{
+	struct kvm_ioeventfd watch = { .addr = address, .fd = event_fd, .flags = on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN };
+
+	return ioctl(vm->fd, KVM_IOEVENTFD, &watch) < 0 ? -errno : 0;
 }

@@ -104,6 +104,11 @@ void bh_vm_end(struct bh_vm *vm, enum bh_vm_end_kind kind, int exit_code, const 
 /* Raises or lowers a line of the interrupt controllers (global system interrupt; 0..15 are the PC's). Any thread. */
 void bh_vm_set_irq(struct bh_vm *vm, unsigned line, bool level);
 
+/* Sends a message-signalled interrupt: what a device would write to this address. Any thread. */
+void bh_vm_signal_msi(struct bh_vm *vm, uint64_t address, uint32_t data);
+/* Has writes of any size to a device register signal the eventfd instead of leaving the guest; or no longer. */
+int bh_vm_watch_register(struct bh_vm *vm, uint64_t address, int event_fd, bool on);
+
 /* cpuid.c: what the processors say they are. */
 int bh_vm_load_cpuid(struct bh_vm *vm, struct bh_error *err);
 int bh_vcpu_set_cpuid(struct bh_vcpu *vcpu, struct bh_error *err);

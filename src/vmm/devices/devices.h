@@ -25,7 +25,7 @@ size_t bh_serial_input(struct bh_serial *serial, const void *bytes, size_t lengt
 
 /* A byte written to port 0xf4 ends the machine with it as the exit code. */
 int bh_debug_exit_make(struct bh_vm *vm, struct bh_error *err);
-/* The keyboard controller, as far as its reset line: 0xfe to port 0x64. Port 0x92 and the reset register 0xcf9 do the same. */
+/* The keyboard controller, as far as its reset line: 0xfe to port 0x64. Port 0x92 does the same. */
 int bh_reset_ports_make(struct bh_vm *vm, struct bh_error *err);
 /* ACPI's power-off, at the ports that boot/acpi.c names. */
 int bh_power_make(struct bh_vm *vm, struct bh_error *err);
