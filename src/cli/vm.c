@@ -16,6 +16,7 @@ struct vm_run_options {
 	int64_t memory, cpus;
 	const char *kernel, *initrd, *append, *explain;
 	bool multiboot, hugepages;
+	struct bh_strv disk;
 };
 
 static const struct bh_option run_options[] = {
@@ -27,6 +28,8 @@ static const struct bh_option run_options[] = {
 	  "It is a multiboot kernel; what it writes to port 0xf4 is the exit code", NULL, false },
 	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct vm_run_options, initrd), "FILE", "A file beside it: initial RAM disk, or multiboot module",
 	  NULL, false },
+	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk), "FILE[,readonly][,serial=TEXT]",
+	  "A disk: an image file or a block device", NULL, false },
 	{ 0, "append", BH_OPTION_STRING, offsetof(struct vm_run_options, append), "TEXT", "The kernel's command line", NULL, false },
 	{ 0, "explain", BH_OPTION_OPTIONAL, offsetof(struct vm_run_options, explain), "json", "Tell each step and, at the end, the VM exits", NULL,
 	  false },
@@ -57,6 +60,37 @@ static int open_file(const char *path, struct bh_error *err)
 	return fd < 0 ? bh_error_set(err, errno, "open %s", path) : fd;
 }
 
+/* The devices of a machine, as the options name them, and their open files. */
+struct devices {
+	struct bh_vmm_device items[BH_VMM_DEVICES_MAX];
+	size_t count;
+	struct bh_strv words;
+};
+
+static void devices_clear(struct devices *d)
+{
+	for (size_t i = 0; i < d->count; i++)
+		for (size_t j = 0; j < BH_VMM_DEVICE_FILES_MAX && d->items[i].files[j].key; j++)
+			bh_close_fd(&d->items[i].files[j].fd);
+	bh_strv_clear(&d->words);
+}
+
+static int add_disk(const char *option, struct devices *d, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
+	const char *rest = option + strlen(words.items[0]);
+	int fd;
+
+	if (d->count == BH_VMM_DEVICES_MAX)
+		return bh_error_text(err, ENOSPC, "more than %d devices", BH_VMM_DEVICES_MAX);
+	fd = open(words.items[0], (bh_strv_contains(&words, "readonly") ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return bh_error_set(err, errno, "open the disk %s", words.items[0]);
+	bh_strv_addf(&d->words, "block%s", rest);
+	d->items[d->count++] = (struct bh_vmm_device){ .words = d->words.items[d->words.count - 1], .files = { { "fd", fd } } };
+	return 0;
+}
+
 /* Stays as the parent, so that signals and the terminal are whose they were. */
 static int wait_for(pid_t pid)
 {
@@ -80,6 +114,7 @@ static int run(void *arg, int argc, char **argv)
 	const struct vm_run_options *o = arg;
 	bh_auto_close int kernel = -1, initrd = -1, pidfd = -1;
 	struct sigaction action = { .sa_handler = forward };
+	__attribute__((cleanup(devices_clear))) struct devices devices = { 0 };
 	struct bh_error err = BH_ERROR_INIT;
 	pid_t pid = -1;
 	int r = 0;
@@ -93,6 +128,8 @@ static int run(void *arg, int argc, char **argv)
 		r = kernel = open_file(o->kernel, &err);
 	if (r >= 0 && o->initrd)
 		r = initrd = open_file(o->initrd, &err);
+	for (size_t i = 0; r >= 0 && i < o->disk.count; i++)
+		r = add_disk(o->disk.items[i], &devices, &err);
 	if (r >= 0) {
 		const struct bh_vmm_request request = {
 			.memory = o->memory,
@@ -105,6 +142,8 @@ static int run(void *arg, int argc, char **argv)
 			.hugetlb = o->hugepages,
 			.pit = o->multiboot,
 			.debug_exit = o->multiboot,
+			.devices = devices.items,
+			.device_count = devices.count,
 			.explain = o->explain,
 		};
 

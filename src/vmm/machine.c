@@ -4,7 +4,10 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "vmm/devices/devices.h"
+#include "vmm/devices/pci.h"
 #include "vmm/jail.h"
+#include "vmm/virtio/pci.h"
+#include "vmm/virtio/table.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -15,9 +18,16 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#define LOOPS_MAX (BH_PCI_SLOTS + 1)
+
 struct machine {
 	const struct bh_machine_config *config;
 	struct bh_vm vm;
+	struct bh_pci *pci;
+	struct bh_loop *loops[LOOPS_MAX]; /* the first one serves all devices that have none of their own */
+	size_t loop_count;
+	struct bh_virtio_device *devices[BH_PCI_SLOTS];
+	size_t device_count;
 	struct bh_serial *serial;
 	int signal_fd;
 	uint8_t pending[4096]; /* input that the serial port hasn't taken yet */
@@ -25,6 +35,65 @@ struct machine {
 	bool input_closed, output_waits;
 	int output_errno;
 };
+
+static int add_device(struct machine *m, const char *words, struct bh_error *err)
+{
+	struct bh_virtio_device *device;
+	struct bh_loop *own = NULL;
+	int r;
+
+	if (m->device_count == BH_PCI_SLOTS - 1)
+		return bh_error_text(err, ENOSPC, "%s: the machine has no slot left: at most %d devices", words, BH_PCI_SLOTS - 1);
+	r = bh_virtio_make(&m->vm, m->loops[0], words, &device, &own, err);
+	if (r < 0)
+		return r;
+	m->devices[m->device_count++] = device;
+	if (own)
+		m->loops[m->loop_count++] = own;
+	r = bh_virtio_pci_add(m->pci, device, err);
+	if (r == 0 && bh_explain_mode != BH_EXPLAIN_OFF) {
+		bh_auto_free char *slot = bh_printf("%zu", m->device_count);
+
+		bh_explain("device", "type", device->driver->name, "pci", slot, "thread", own ? "own" : "shared");
+	}
+	return r;
+}
+
+static int make_virtio(struct machine *m, struct bh_error *err)
+{
+	int r = bh_pci_make(&m->vm, &m->pci, err);
+
+	if (r == 0)
+		r = bh_loop_make("devices", &m->loops[0], err);
+	if (r == 0)
+		m->loop_count = 1;
+	for (char *const *words = m->config->devices; r == 0 && words && *words; words++)
+		r = add_device(m, *words, err);
+	return r;
+}
+
+static int start_loops(struct machine *m, struct bh_error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < m->loop_count; i++)
+		r = bh_loop_start(m->loops[i], m->config->vm.locked, err);
+	return r;
+}
+
+/* The vcpus have ended: nobody reaches a device but its loop. */
+static void free_virtio(struct machine *m)
+{
+	for (size_t i = 0; i < m->loop_count; i++)
+		bh_loop_stop(m->loops[i]);
+	for (size_t i = 0; i < m->device_count; i++) {
+		bh_virtio_pci_free(m->devices[i]);
+		bh_virtio_free(m->devices[i]);
+	}
+	for (size_t i = 0; i < m->loop_count; i++)
+		bh_loop_free(m->loops[i]);
+	bh_pci_free(m->pci);
+}
 
 static int make_devices(struct machine *m, struct bh_error *err)
 {
@@ -38,6 +107,8 @@ static int make_devices(struct machine *m, struct bh_error *err)
 		r = bh_power_make(&m->vm, err);
 	if (r == 0 && m->config->debug_exit)
 		r = bh_debug_exit_make(&m->vm, err);
+	if (r == 0)
+		r = make_virtio(m, err);
 	return r;
 }
 
@@ -63,7 +134,8 @@ static int boot(struct machine *m, struct bh_error *err)
 		bh_explain("entry", "kernel", m->config->boot.kernel.name, "address", address, "mode",
 			   entry.mode == BH_ENTRY_LONG ? "long" : "protected");
 	}
-	return bh_vm_start(&m->vm, &entry, err);
+	r = start_loops(m, err);
+	return r < 0 ? r : bh_vm_start(&m->vm, &entry, err);
 }
 
 static int catch_signals(struct machine *m, struct bh_error *err)
@@ -184,6 +256,8 @@ int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end
 		memcpy(ret_end->words, m.vm.words, sizeof m.vm.words);
 		explain_exits(&m.vm);
 	}
+	bh_vm_stop(&m.vm);
+	free_virtio(&m);
 	bh_vm_clear(&m.vm);
 	bh_serial_free(m.serial);
 	bh_close_fd(&m.signal_fd);

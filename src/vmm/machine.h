@@ -16,6 +16,7 @@ struct bh_machine_config {
 	int input_fd;      /* what the serial port receives, -1: nothing */
 	int output_fd;     /* where it sends */
 	bool debug_exit;   /* port 0xf4 */
+	char *const *devices; /* as virtio/table.h has them; NULL or NULL-terminated */
 };
 
 struct bh_machine_end {

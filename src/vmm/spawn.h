@@ -8,6 +8,18 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define BH_VMM_DEVICES_MAX 31
+#define BH_VMM_DEVICE_FILES_MAX 3
+
+/* A virtio device: words as in virtio/table.h, and the files that belong to it: "fd=" and the like are added to the words. */
+struct bh_vmm_device {
+	const char *words;
+	struct {
+		const char *key; /* NULL: no more */
+		int fd;          /* stays the caller's */
+	} files[BH_VMM_DEVICE_FILES_MAX];
+};
+
 struct bh_vmm_request {
 	int64_t memory;             /* bytes */
 	int64_t cpus;
@@ -16,6 +28,8 @@ struct bh_vmm_request {
 	const char *command_line;   /* or NULL */
 	bool multiboot;             /* how the kernel is started; else: as Linux */
 	bool hugetlb, pit, debug_exit;
+	const struct bh_vmm_device *devices;
+	size_t device_count;        /* at most BH_VMM_DEVICES_MAX */
 	const char *explain;        /* NULL: no; "": as text; "json" */
 };
 

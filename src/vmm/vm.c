@@ -143,10 +143,15 @@ static void join_vcpus(struct bh_vm *vm)
 			pthread_join(vm->vcpus[i].thread, NULL);
 }
 
-void bh_vm_clear(struct bh_vm *vm)
+void bh_vm_stop(struct bh_vm *vm)
 {
 	bh_vm_end(vm, BH_VM_STOPPED, 0, "stopped");
 	join_vcpus(vm);
+}
+
+void bh_vm_clear(struct bh_vm *vm)
+{
+	bh_vm_stop(vm);
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		bh_vcpu_clear(&vm->vcpus[i]);
 	bh_free_ptr(&vm->vcpus);

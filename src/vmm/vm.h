@@ -93,7 +93,9 @@ struct bh_vm {
 /* Opens `kvm_fd` (-1: /dev/kvm; else taken over), checks what is needed, makes memory, interrupt controllers and processors.
  * Nothing runs yet. */
 int bh_vm_make(const struct bh_vm_config *config, int kvm_fd, struct bh_vm *ret_vm, struct bh_error *err);
-/* Waits for the vcpu threads too. */
+/* Ends the machine, if it hasn't, and waits for the vcpu threads: after it nobody reaches a device from the guest. */
+void bh_vm_stop(struct bh_vm *vm);
+/* The same, and frees all. */
 void bh_vm_clear(struct bh_vm *vm);
 
 /* Sets the first processor's registers and starts all of them. */

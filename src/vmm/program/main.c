@@ -26,6 +26,7 @@ struct options {
 	int64_t memory, cpus, kernel_fd, initrd_fd, kvm_fd;
 	const char *boot, *command_line, *initrd_name, *explain;
 	bool debug_exit, hugetlb, pit, jail;
+	struct bh_strv devices;
 };
 
 static const struct bh_option table[] = {
@@ -38,6 +39,7 @@ static const struct bh_option table[] = {
 	{ 0, "kvm-fd", BH_OPTION_INT, offsetof(struct options, kvm_fd), "FD", "/dev/kvm", NULL, false },
 	{ 0, "boot", BH_OPTION_STRING, offsetof(struct options, boot), "PROTOCOL", "How the kernel is started", "linux|multiboot", false },
 	{ 0, "command-line", BH_OPTION_STRING, offsetof(struct options, command_line), "TEXT", "The kernel's", NULL, false },
+	{ 0, "device", BH_OPTION_LIST, offsetof(struct options, devices), "TYPE,...", "A virtio device", NULL, false },
 	{ 0, "debug-exit", BH_OPTION_BOOL, offsetof(struct options, debug_exit), NULL, "Port 0xf4 ends the machine", NULL, false },
 	{ 0, "pit", BH_OPTION_BOOL, offsetof(struct options, pit), NULL, "An 8254 timer", NULL, false },
 	{ 0, "jail", BH_OPTION_BOOL, offsetof(struct options, jail), NULL, "Enter the jail: the starter has made the namespaces", NULL, false },
@@ -101,6 +103,7 @@ int main(int argc, char **argv)
 		.input_fd = STDIN_FILENO,
 		.output_fd = STDOUT_FILENO,
 		.debug_exit = o.debug_exit,
+		.devices = o.devices.items,
 	};
 	if (o.initrd_fd >= 0)
 		config.boot.initrd = (struct bh_boot_file){ (const uint8_t *)initrd.data, initrd.length, o.initrd_name };
