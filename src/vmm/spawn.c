@@ -26,11 +26,11 @@
 #define UID_BASE 0x70000000u
 
 #define FIRST_FD 3
-#define FDS_MAX (3 + BH_VMM_DEVICES_MAX * BH_VMM_DEVICE_FILES_MAX)
+#define FDS_MAX (6 + 2 * BH_VMM_SNAPSHOTS_MAX + BH_VMM_DEVICES_MAX * BH_VMM_DEVICE_FILES_MAX)
 
 struct spawn {
 	const struct bh_vmm_request *request;
-	int program_fd, kvm_fd;
+	int program_fd, kvm_fd, userfault_fd;
 	int fds[FDS_MAX]; /* ours: the first will be FIRST_FD there, and so on */
 	int fd_count;
 	int gate[2]; /* the child waits at [1] for its maps */
@@ -66,7 +66,8 @@ static void build_arguments(struct spawn *s, struct bh_strv *args)
 	bh_strv_add(args, "--jail");
 	add(args, "memory", q->memory);
 	add(args, "cpus", q->cpus);
-	add(args, "kernel-fd", give(s, q->kernel_fd));
+	if (q->kernel_fd >= 0)
+		add(args, "kernel-fd", give(s, q->kernel_fd));
 	add(args, "kvm-fd", give(s, s->kvm_fd));
 	if (q->multiboot)
 		bh_strv_add(args, "--boot=multiboot");
@@ -82,6 +83,19 @@ static void build_arguments(struct spawn *s, struct bh_strv *args)
 		bh_strv_add(args, "--pit");
 	if (q->debug_exit)
 		bh_strv_add(args, "--debug-exit");
+	for (size_t i = 0; i < q->snapshot_count; i++) {
+		int state = give(s, q->snapshots[i].state_fd);
+
+		bh_strv_addf(args, "--restore=%d:%d", state, give(s, q->snapshots[i].memory_fd));
+	}
+	if (s->userfault_fd >= 0)
+		add(args, "userfault-fd", give(s, s->userfault_fd));
+	if (q->incoming_fd >= 0)
+		add(args, "incoming-fd", give(s, q->incoming_fd));
+	if (q->control_fd >= 0)
+		add(args, "control-fd", give(s, q->control_fd));
+	if (q->paused)
+		bh_strv_add(args, "--paused");
 	for (size_t i = 0; i < q->device_count; i++)
 		add_device(s, &q->devices[i], args);
 	if (q->explain)
@@ -170,7 +184,8 @@ int bh_vmm_spawn(const struct bh_vmm_request *request, pid_t *ret_pid, int *ret_
 {
 	bh_auto_free char *program = bh_find_program("bulkhead-vmm");
 	bh_auto_close int program_fd = open(program, O_PATH | O_CLOEXEC), kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	struct spawn s = { .request = request, .program_fd = program_fd, .kvm_fd = kvm_fd };
+	bh_auto_close int userfault_fd = -1;
+	struct spawn s = { .request = request, .program_fd = program_fd, .kvm_fd = kvm_fd, .userfault_fd = -1 };
 	int r;
 
 	if (kvm_fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
@@ -180,6 +195,11 @@ int bh_vmm_spawn(const struct bh_vmm_request *request, pid_t *ret_pid, int *ret_
 		return bh_error_set(err, errno, "open /dev/kvm");
 	if (program_fd < 0)
 		return bh_error_text(err, ENOENT, "%s is missing", program);
+	/* Without it the memory is loaded first: slower, and the same. */
+	if (request->lazy)
+		s.userfault_fd = userfault_fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	if (request->snapshot_count > BH_VMM_SNAPSHOTS_MAX)
+		return bh_error_text(err, E2BIG, "%zu snapshots: at most %d", request->snapshot_count, BH_VMM_SNAPSHOTS_MAX);
 	if (request->device_count > BH_VMM_DEVICES_MAX)
 		return bh_error_text(err, ENOSPC, "%zu devices: at most %d", request->device_count, BH_VMM_DEVICES_MAX);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s.gate) < 0)
