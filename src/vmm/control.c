@@ -21,7 +21,7 @@
 #define FILES_MAX 4
 
 struct client {
-	int fd; /* -1: a free place */
+	int fd;     /* -1: a free place */
 	bool waits; /* for the job */
 	char line[LINE_MAX_BYTES];
 	size_t length;
