@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `vm control`: one request to a running monitor, for scripts and for machines that have no name. */
 #include "cli/cli.h"
-#include "engine/vm.h"
+#include "engine/domain.h"
 #include "linux/socket.h"
 
 #include <errno.h>
