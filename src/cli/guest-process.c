@@ -270,7 +270,7 @@ static int guest_process_main(void *options, int argc, char **argv)
 		bh_error_text(&err, EINVAL, "guest-process: a part of bulkhead, not to be started by hand");
 		return bh_cli_fail(&err, BH_EXIT_ENGINE);
 	}
-	job.stdio = (struct bh_container_stdio){ take_stream(0), take_stream(1), take_stream(2), -1 };
+	job.stdio = (struct bh_container_stdio){ take_stream(0), take_stream(1), take_stream(2), -1, false };
 	r = read_request(&job, &err);
 	if (r == 0)
 		r = bh_streq(argv[0], "exec") ? further(&job, &process, &err) : start(&job, &process, &err);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Machines with a kernel of their own, without an image. */
 #include "cli/cli.h"
+#include "linux/socket.h"
 #include "linux/syscall.h"
 #include "vmm/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,7 +17,9 @@
 struct vm_run_options {
 	int64_t memory, cpus;
 	const char *kernel, *initrd, *append, *explain;
-	bool multiboot, hugepages;
+	const char *control, *incoming;
+	bool multiboot, hugepages, lazy, paused;
+	struct bh_strv disk, restore;
 };
 
 static const struct bh_option run_options[] = {
@@ -27,7 +31,16 @@ static const struct bh_option run_options[] = {
 	  "It is a multiboot kernel; what it writes to port 0xf4 is the exit code", NULL, false },
 	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct vm_run_options, initrd), "FILE", "A file beside it: initial RAM disk, or multiboot module",
 	  NULL, false },
+	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk), "FILE[,readonly][,serial=TEXT]",
+	  "A disk: an image file or a block device", NULL, false },
 	{ 0, "append", BH_OPTION_STRING, offsetof(struct vm_run_options, append), "TEXT", "The kernel's command line", NULL, false },
+	{ 0, "restore", BH_OPTION_LIST, offsetof(struct vm_run_options, restore), "STATE,MEMORY",
+	  "Instead of a kernel: a snapshot's two files; incremental ones follow the full one", NULL, false },
+	{ 0, "lazy", BH_OPTION_BOOL, offsetof(struct vm_run_options, lazy), NULL, "Load a snapshot's memory when the guest needs it", NULL, false },
+	{ 0, "incoming", BH_OPTION_STRING, offsetof(struct vm_run_options, incoming), "SOCKET",
+	  "Instead of a kernel: wait at this socket for a machine that moves here", NULL, false },
+	{ 0, "paused", BH_OPTION_BOOL, offsetof(struct vm_run_options, paused), NULL, "Stand until the control socket says resume", NULL, false },
+	{ 0, "control", BH_OPTION_STRING, offsetof(struct vm_run_options, control), "SOCKET", "Take requests at this socket", NULL, false },
 	{ 0, "explain", BH_OPTION_OPTIONAL, offsetof(struct vm_run_options, explain), "json", "Tell each step and, at the end, the VM exits", NULL,
 	  false },
 	{ 0 },
@@ -57,6 +70,37 @@ static int open_file(const char *path, struct bh_error *err)
 	return fd < 0 ? bh_error_set(err, errno, "open %s", path) : fd;
 }
 
+/* The devices of a machine, as the options name them, and their open files. */
+struct devices {
+	struct bh_vmm_device items[BH_VMM_DEVICES_MAX];
+	size_t count;
+	struct bh_strv words;
+};
+
+static void devices_clear(struct devices *d)
+{
+	for (size_t i = 0; i < d->count; i++)
+		for (size_t j = 0; j < BH_VMM_DEVICE_FILES_MAX && d->items[i].files[j].key; j++)
+			bh_close_fd(&d->items[i].files[j].fd);
+	bh_strv_clear(&d->words);
+}
+
+static int add_disk(const char *option, struct devices *d, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
+	const char *rest = option + strlen(words.items[0]);
+	int fd;
+
+	if (d->count == BH_VMM_DEVICES_MAX)
+		return bh_error_text(err, ENOSPC, "more than %d devices", BH_VMM_DEVICES_MAX);
+	fd = open(words.items[0], (bh_strv_contains(&words, "readonly") ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return bh_error_set(err, errno, "open the disk %s", words.items[0]);
+	bh_strv_addf(&d->words, "block%s", rest);
+	d->items[d->count++] = (struct bh_vmm_device){ .words = d->words.items[d->words.count - 1], .files = { { "fd", fd } } };
+	return 0;
+}
+
 /* Stays as the parent, so that signals and the terminal are whose they were. */
 static int wait_for(pid_t pid)
 {
@@ -75,49 +119,129 @@ static void forward(int number)
 	bh_pidfd_send_signal(forward_pidfd, number);
 }
 
+/* Everything a request borrows. */
+struct opened {
+	int kernel_fd, initrd_fd, incoming_fd, control_fd;
+	struct bh_vmm_snapshot snapshots[BH_VMM_SNAPSHOTS_MAX];
+	size_t snapshot_count;
+	struct devices devices;
+};
+#define OPENED_INIT                                                                   \
+	{                                                                             \
+		.kernel_fd = -1, .initrd_fd = -1, .incoming_fd = -1, .control_fd = -1 \
+	}
+
+static void opened_clear(struct opened *f)
+{
+	bh_close_fd(&f->kernel_fd);
+	bh_close_fd(&f->initrd_fd);
+	bh_close_fd(&f->incoming_fd);
+	bh_close_fd(&f->control_fd);
+	for (size_t i = 0; i < f->snapshot_count; i++) {
+		bh_close_fd(&f->snapshots[i].state_fd);
+		bh_close_fd(&f->snapshots[i].memory_fd);
+	}
+	devices_clear(&f->devices);
+}
+
+static int add_snapshot(const char *option, struct opened *f, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv paths = bh_strv_split(option, ',');
+	struct bh_vmm_snapshot *snapshot = &f->snapshots[f->snapshot_count];
+
+	if (f->snapshot_count == BH_VMM_SNAPSHOTS_MAX || paths.count != 2)
+		return bh_error_text(err, EINVAL, "--restore %s: a state file and a memory file are expected, at most %d times", option,
+				     BH_VMM_SNAPSHOTS_MAX);
+	*snapshot = (struct bh_vmm_snapshot){ -1, -1 };
+	f->snapshot_count++;
+	snapshot->state_fd = open_file(paths.items[0], err);
+	if (snapshot->state_fd >= 0)
+		snapshot->memory_fd = open_file(paths.items[1], err);
+	return snapshot->memory_fd < 0 ? -err->errnum : 0;
+}
+
+/* Waits for one caller. */
+static int accept_machine(const char *path, struct bh_error *err)
+{
+	bh_auto_close int listener = bh_unix_listen(path, err);
+	int fd = listener < 0 ? listener : accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+	unlink(path);
+	return listener < 0 ? listener : fd < 0 ? bh_error_set(err, errno, "wait for a machine at %s", path) : fd;
+}
+
+static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_error *err)
+{
+	int r = fill_standard_streams(err);
+
+	if (r == 0 && !o->kernel && !o->restore.count && !o->incoming)
+		return bh_error_text(err, EINVAL, "vm run: which kernel? (--kernel FILE)");
+	if (r == 0 && o->kernel)
+		r = f->kernel_fd = open_file(o->kernel, err);
+	if (r >= 0 && o->initrd)
+		r = f->initrd_fd = open_file(o->initrd, err);
+	for (size_t i = 0; r >= 0 && i < o->restore.count; i++)
+		r = add_snapshot(o->restore.items[i], f, err);
+	for (size_t i = 0; r >= 0 && i < o->disk.count; i++)
+		r = add_disk(o->disk.items[i], &f->devices, err);
+	if (r >= 0 && o->control)
+		r = f->control_fd = bh_unix_listen(o->control, err);
+	if (r >= 0 && o->incoming)
+		r = f->incoming_fd = accept_machine(o->incoming, err);
+	return r < 0 ? r : 0;
+}
+
+static int spawn(const struct vm_run_options *o, const struct opened *f, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err)
+{
+	const struct bh_vmm_request request = {
+		.memory = o->memory,
+		.cpus = o->cpus,
+		.kernel_fd = f->kernel_fd,
+		.initrd_fd = f->initrd_fd,
+		.initrd_name = o->initrd,
+		.command_line = o->append,
+		.multiboot = o->multiboot,
+		.hugetlb = o->hugepages,
+		.pit = o->multiboot,
+		.debug_exit = o->multiboot,
+		.snapshots = f->snapshots,
+		.snapshot_count = f->snapshot_count,
+		.incoming_fd = f->incoming_fd,
+		.lazy = o->lazy,
+		.paused = o->paused,
+		.control_fd = f->control_fd,
+		.devices = f->devices.items,
+		.device_count = f->devices.count,
+		.explain = o->explain,
+	};
+
+	return bh_vmm_spawn(&request, ret_pid, ret_pidfd, err);
+}
+
 static int run(void *arg, int argc, char **argv)
 {
 	const struct vm_run_options *o = arg;
-	bh_auto_close int kernel = -1, initrd = -1, pidfd = -1;
+	__attribute__((cleanup(opened_clear))) struct opened files = OPENED_INIT;
+	bh_auto_close int pidfd = -1;
 	struct sigaction action = { .sa_handler = forward };
 	struct bh_error err = BH_ERROR_INIT;
 	pid_t pid = -1;
-	int r = 0;
+	int r = open_all(o, &files, &err), status;
 
 	(void)argc, (void)argv;
-	if (!o->kernel)
-		r = bh_error_text(&err, EINVAL, "vm run: which kernel? (--kernel FILE)");
 	if (r == 0)
-		r = fill_standard_streams(&err);
-	if (r == 0)
-		r = kernel = open_file(o->kernel, &err);
-	if (r >= 0 && o->initrd)
-		r = initrd = open_file(o->initrd, &err);
-	if (r >= 0) {
-		const struct bh_vmm_request request = {
-			.memory = o->memory,
-			.cpus = o->cpus,
-			.kernel_fd = kernel,
-			.initrd_fd = initrd,
-			.initrd_name = o->initrd,
-			.command_line = o->append,
-			.multiboot = o->multiboot,
-			.hugetlb = o->hugepages,
-			.pit = o->multiboot,
-			.debug_exit = o->multiboot,
-			.explain = o->explain,
-		};
-
-		r = bh_vmm_spawn(&request, &pid, &pidfd, &err);
+		r = spawn(o, &files, &pid, &pidfd, &err);
+	if (r == 0) {
+		forward_pidfd = pidfd;
+		sigaction(SIGTERM, &action, NULL);
+		sigaction(SIGHUP, &action, NULL);
+		/* From the terminal it goes to both. */
+		signal(SIGINT, SIG_IGN);
 	}
-	if (r < 0)
-		return bh_cli_fail(&err, BH_EXIT_ENGINE);
-	forward_pidfd = pidfd;
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
-	/* From the terminal it goes to both. */
-	signal(SIGINT, SIG_IGN);
-	return wait_for(pid);
+	status = r < 0 ? bh_cli_fail(&err, BH_EXIT_ENGINE) : wait_for(pid);
+	if (files.control_fd >= 0)
+		unlink(o->control);
+	return status;
 }
 
 const struct bh_command bh_command_vm_run = {
