@@ -79,7 +79,7 @@ $(BUILD)/bulkhead-guest: $(call small,$(GUEST_SRC) $(AGENT_SRC) $(SMALL_BASE))
 
 $(BUILD)/bulkhead: $(call obj,$(CLI_SRC)) $(LIB)
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto -lm
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto -lexpat -lm
 
 $(BUILD)/bulkhead-vmm: $(call obj,$(VMM_SRC)) $(LIB)
 	@echo "  LINK  $@"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `vm control`: one request to a running monitor, for scripts and for machines that have no name. */
 #include "cli/cli.h"
-#include "engine/vm.h"
+#include "engine/domain.h"
 #include "linux/socket.h"
 
 #include <errno.h>
@@ -17,10 +17,10 @@ struct vm_control_options {
 };
 
 static const struct bh_option options[] = {
-	{ 0, "write", BH_OPTION_LIST, offsetof(struct vm_control_options, write), "FILE", "Hand over this file, made or emptied: a snapshot's state, then its memory",
-	  NULL, false },
-	{ 0, "connect", BH_OPTION_STRING, offsetof(struct vm_control_options, connect), "SOCKET", "Hand over a connection to this socket: where a machine moves to",
-	  NULL, false },
+	{ 0, "write", BH_OPTION_LIST, offsetof(struct vm_control_options, write), "FILE",
+	  "Hand over this file, made or emptied: a snapshot's state, then its memory", NULL, false },
+	{ 0, "connect", BH_OPTION_STRING, offsetof(struct vm_control_options, connect), "SOCKET",
+	  "Hand over a connection to this socket: where a machine moves to", NULL, false },
 	{ 0 },
 };
 

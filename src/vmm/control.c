@@ -21,7 +21,7 @@
 #define FILES_MAX 4
 
 struct client {
-	int fd; /* -1: a free place */
+	int fd;     /* -1: a free place */
 	bool waits; /* for the job */
 	char line[LINE_MAX_BYTES];
 	size_t length;
@@ -144,6 +144,20 @@ static int run_stop(struct bh_machine *m, struct job *job)
 	return 0;
 }
 
+static int run_reset(struct bh_machine *m, struct job *job)
+{
+	(void)job;
+	bh_vm_end(&m->vm, BH_VM_RESET, 0, "reset");
+	return 0;
+}
+
+static int run_power_button(struct bh_machine *m, struct job *job)
+{
+	atomic_store(&m->reboots, bh_flat_bool(&job->request, "reboot"));
+	bh_events_raise(&m->vm, BH_EVENT_POWER_BUTTON);
+	return 0;
+}
+
 static const struct command commands[] = {
 	{ "status", false, 0, run_status },
 	{ "stats", false, 0, run_stats },
@@ -153,6 +167,8 @@ static const struct command commands[] = {
 	{ "migrate", true, 1, run_migrate },
 	{ "migrate-status", false, 0, run_migrate_status },
 	{ "migrate-cancel", false, 0, run_migrate_cancel },
+	{ "power-button", false, 0, run_power_button },
+	{ "reset", false, 0, run_reset },
 	{ "stop", false, 0, run_stop },
 };
 

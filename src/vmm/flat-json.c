@@ -77,7 +77,9 @@ static int read_number(struct reader *r, int64_t *ret_number)
 	while (r->at < r->end && length < sizeof digits - 1 && ((*r->at >= '0' && *r->at <= '9') || (*r->at == '-' && length == 0)))
 		digits[length++] = *r->at++;
 	digits[length] = '\0';
-	return bh_parse_int(digits, INT64_MIN, INT64_MAX, ret_number) < 0 ? bad(r, "a value is expected: a string, a whole number, true, false or null") : 0;
+	return bh_parse_int(digits, INT64_MIN, INT64_MAX, ret_number) < 0 ?
+		       bad(r, "a value is expected: a string, a whole number, true, false or null") :
+		       0;
 }
 
 static int read_value(struct reader *r, struct bh_flat_member *member)

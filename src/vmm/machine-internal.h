@@ -32,6 +32,7 @@ struct bh_machine {
 	struct bh_migration_progress migration;
 	struct bh_pager *pager;        /* what loads a snapshot's memory by need, or NULL */
 	atomic_bool stands;            /* paused by the user, or made to stand; a job pauses beside that */
+	atomic_bool reboots;           /* the next power-off is a reset */
 	uint8_t snapshot_id[16];       /* of the last snapshot, which an incremental one builds on; zero: none */
 	int signal_fd;
 	uint8_t pending[4096];         /* input that the serial port hasn't taken yet */

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -90,6 +91,7 @@ int bh_machine_save(struct bh_machine *m, struct bh_buf *out, struct bh_error *e
 
 	bh_serial_save(m->serial, out);
 	bh_state_put(out, bh_rtc_selected(), 1);
+	bh_state_put(out, bh_events_waiting(), 1);
 	bh_state_put(out, m->device_count, 2);
 	for (size_t i = 0; r == 0 && i < m->device_count; i++)
 		bh_virtio_pci_save(m->devices[i], out);
@@ -105,6 +107,7 @@ int bh_machine_load(struct bh_machine *m, struct bh_state_reader *in, struct bh_
 		return r;
 	bh_serial_load(m->serial, in);
 	bh_rtc_select((uint8_t)bh_state_get(in, 1));
+	bh_events_set_waiting((uint8_t)bh_state_get(in, 1));
 	count = bh_state_get(in, 2);
 	if (in->failed || count != m->device_count)
 		return bh_error_text(err, EINVAL, "the saved machine has %llu devices, this one %zu", (unsigned long long)count, m->device_count);
@@ -143,6 +146,8 @@ static int make_devices(struct bh_machine *m, struct bh_error *err)
 		r = bh_rtc_make(&m->vm, err);
 	if (r == 0)
 		r = bh_power_make(&m->vm, err);
+	if (r == 0)
+		r = bh_events_make(&m->vm, err);
 	if (r == 0 && m->config->debug_exit)
 		r = bh_debug_exit_make(&m->vm, err);
 	if (r == 0)
@@ -176,6 +181,19 @@ static int load_kernel(struct bh_machine *m, struct bh_error *err)
 	return r < 0 ? r : bh_vcpu_set_entry(&m->vm.vcpus[0], &entry, err);
 }
 
+/* A machine that begins, or begins again from a snapshot, isn't the one that was saved: the guest gets new randomness of its own by this. */
+static int renew_generation(struct bh_machine *m, struct bh_error *err)
+{
+	uint8_t id[16];
+
+	if (getrandom(id, sizeof id, 0) != sizeof id)
+		return bh_error_set(err, errno, "getrandom");
+	bh_guest_write(&m->vm.memory, BH_BOOT_GENERATION, id, sizeof id);
+	if (m->config->restore_count)
+		bh_events_raise(&m->vm, BH_EVENT_GENERATION);
+	return 0;
+}
+
 /* From a kernel, from a snapshot, or from another machine that moves here; then the threads. */
 static int boot(struct bh_machine *m, struct bh_error *err)
 {
@@ -187,6 +205,8 @@ static int boot(struct bh_machine *m, struct bh_error *err)
 		r = bh_migration_receive(m, err);
 	else
 		r = load_kernel(m, err);
+	if (r == 0 && m->config->incoming_fd < 0)
+		r = renew_generation(m, err);
 	if (r == 0 && m->config->paused) {
 		atomic_store(&m->stands, true);
 		bh_vm_pause(&m->vm);
@@ -293,6 +313,14 @@ static void explain_exits(const struct bh_vm *vm)
 	}
 }
 
+/* A power-off that was asked for as half of a reboot is a reset. */
+static enum bh_vm_end_kind end_kind(const struct bh_machine *m)
+{
+	enum bh_vm_end_kind kind = (enum bh_vm_end_kind)atomic_load(&m->vm.end);
+
+	return kind == BH_VM_POWERED_OFF && atomic_load(&m->reboots) ? BH_VM_RESET : kind;
+}
+
 int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end *ret_end, struct bh_error *err)
 {
 	struct bh_machine m = { .config = config, .vm = BH_VM_INIT, .signal_fd = -1, .input_closed = config->input_fd < 0 };
@@ -316,7 +344,7 @@ int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end
 		}
 		write_output(&m);
 		*ret_end = (struct bh_machine_end){
-			.kind = (enum bh_vm_end_kind)atomic_load(&m.vm.end),
+			.kind = end_kind(&m),
 			.exit_code = m.vm.exit_code,
 			.output_errno = m.output_errno,
 		};

@@ -16,16 +16,16 @@
 #define MAGIC 0x31474d42u /* "BMG1" */
 #define PAGES_PER_MESSAGE 64
 #define STATE_MAX (64u << 20)
-#define ROUNDS_MAX 30        /* more won't make it fit */
-#define WAIT_MS 200          /* between two looks whether it was cancelled */
+#define ROUNDS_MAX 30 /* more won't make it fit */
+#define WAIT_MS 200   /* between two looks whether it was cancelled */
 #define ANSWER_MS 30000
 #define WORDS_MAX 200
 
 enum message { HELLO = 1, PAGES, ZEROES, STATE, READY, REFUSED, GO };
 
 struct header {
-	uint32_t type, count; /* pages, or bytes of the state or the words */
-	uint64_t first;       /* page; of HELLO: bytes of memory; of STATE: its CRC-32C */
+	uint32_t type, count;  /* pages, or bytes of the state or the words */
+	uint64_t first;        /* page; of HELLO: bytes of memory; of STATE: its CRC-32C */
 	uint32_t magic, vcpus; /* of HELLO */
 };
 

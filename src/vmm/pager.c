@@ -25,7 +25,7 @@ struct bh_pager {
 	struct bh_snapshot_source *sources;
 	struct bh_loop *loop;
 	int fd;
-	uint64_t next; /* the first chunk that may be missing */
+	uint64_t next;   /* the first chunk that may be missing */
 	uint8_t *loaded; /* a byte a chunk */
 	uint8_t buffer[BH_SNAPSHOT_CHUNK];
 };
@@ -165,7 +165,8 @@ static int watch_memory(struct bh_pager *p, struct bh_error *err)
 	if (p->fd < 0 || ioctl(p->fd, UFFDIO_API, &api) < 0)
 		return bh_error_set(err, errno, "watch for faults in guest memory");
 	for (size_t i = 0; i < memory->count; i++) {
-		struct uffdio_register range = { .range = { (uintptr_t)memory->regions[i].host, memory->regions[i].size }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+		struct uffdio_register range = { .range = { (uintptr_t)memory->regions[i].host, memory->regions[i].size },
+						 .mode = UFFDIO_REGISTER_MODE_MISSING };
 
 		/* A huge page would have to be filled at once. */
 		madvise(memory->regions[i].host, memory->regions[i].size, MADV_NOHUGEPAGE);

@@ -83,6 +83,8 @@ static void build_arguments(struct spawn *s, struct bh_strv *args)
 		bh_strv_add(args, "--pit");
 	if (q->debug_exit)
 		bh_strv_add(args, "--debug-exit");
+	if (q->reset_status)
+		add(args, "reset-status", q->reset_status);
 	for (size_t i = 0; i < q->snapshot_count; i++) {
 		int state = give(s, q->snapshots[i].state_fd);
 
@@ -106,8 +108,12 @@ static void build_arguments(struct spawn *s, struct bh_strv *args)
 static bool place_fds(const struct spawn *s)
 {
 	const int end = FIRST_FD + s->fd_count;
+	const int *streams = s->request->streams;
 	int high[FDS_MAX];
 
+	for (int i = 0; streams && i <= STDERR_FILENO; i++)
+		if (dup2(streams[i], i) < 0)
+			return false;
 	for (int i = 0; i < s->fd_count; i++) {
 		high[i] = fcntl(s->fds[i], F_DUPFD, end);
 		if (high[i] < 0)

@@ -40,8 +40,13 @@ struct bh_vmm_request {
 	int control_fd;             /* a listening socket (docs/vmm.md), -1: none */
 	const struct bh_vmm_device *devices;
 	size_t device_count;        /* at most BH_VMM_DEVICES_MAX */
+	int reset_status;           /* the monitor's exit status when the guest resets its machine */
+	const int *streams;         /* three: its standard input, output and error; NULL: the caller's own */
 	const char *explain;        /* NULL: no; "": as text; "json" */
 };
+
+/* Told apart from what a guest or a failure gives. */
+#define BH_VMM_RESET_STATUS 124
 
 /* Standard input and output are the serial port, standard error is for messages. *ret_pidfd is the caller's to close and to wait for;
  * with the caller's end the monitor ends too. */

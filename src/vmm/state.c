@@ -182,7 +182,9 @@ static int load_cpuid(struct bh_vcpu *vcpu, struct bh_state_reader *in, struct b
 		return bh_error_text(err, EINVAL, "the saved features of processor %u are damaged", vcpu->index);
 	table->nent = (uint32_t)(length / sizeof table->entries[0]);
 	memcpy(table->entries, from, length);
-	return ioctl(vcpu->fd, KVM_SET_CPUID2, table) < 0 ? bh_error_set(err, errno, "set the features of processor %u as they were saved", vcpu->index) : 0;
+	return ioctl(vcpu->fd, KVM_SET_CPUID2, table) < 0 ?
+		       bh_error_set(err, errno, "set the features of processor %u as they were saved", vcpu->index) :
+		       0;
 }
 
 static int save_vcpu(struct bh_vcpu *vcpu, struct bh_buf *out, struct bh_error *err)

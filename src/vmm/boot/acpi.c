@@ -9,6 +9,7 @@
 #include "vmm/boot/boot.h"
 
 #include "base/string.h"
+#include "vmm/devices/devices.h"
 #include "vmm/devices/pci.h"
 
 #include <string.h>
@@ -195,6 +196,66 @@ static void add_pci(struct bh_buf *out)
 	add_package(out, "\x5b\x82", &device);
 }
 
+/* If (Local0 & event) { Notify (device, 0x80) } */
+static void add_notify(struct bh_buf *out, unsigned event, const char *device)
+{
+	const char condition[] = { 0x7b, 0x60, 0x0a, (char)event, 0x00, (char)0x86 };
+	static const char value[] = { 0x0a, (char)0x80 };
+	bh_auto_buf struct bh_buf body = { 0 };
+
+	bh_buf_add(&body, condition, sizeof condition);
+	bh_buf_adds(&body, device);
+	bh_buf_add(&body, value, sizeof value);
+	add_package(out, "\xa0", &body);
+}
+
+/* The generic event device: its interrupt, the port behind it, and the method that tells others. */
+static void add_events(struct bh_buf *out)
+{
+	static const char head[] = "GED_\x08_HID\x0d"
+				   "ACPI0013\x00\x08_UID\x00\x08_CRS";
+	static const char interrupt[] = { 0x0a, 11, (char)0x89, 6, 0, 3, 1, BH_BOOT_EVENTS_LINE, 0, 0, 0, 0x79, 0 };
+	static const char region[] = "\x5b\x80"
+				     "EVRG\x01\x0b\x02\x06\x0a\x01"; /* port 0x602, one byte */
+	static const char field[] = "EVRG\x01"
+				    "EVNT\x08";
+	static const char read[] = "_EVT\x09\x70"
+				   "EVNT\x60"; /* one argument, serialized; Local0 = EVNT */
+	bh_auto_buf struct bh_buf device = { 0 }, list = { 0 }, fields = { 0 }, method = { 0 };
+
+	bh_buf_add(&list, interrupt, sizeof interrupt);
+	bh_buf_add(&device, head, sizeof head - 1);
+	add_package(&device, "\x11", &list);
+	bh_buf_add(&device, region, sizeof region - 1);
+	bh_buf_add(&fields, field, sizeof field - 1);
+	add_package(&device, "\x5b\x81", &fields);
+	bh_buf_add(&method, read, sizeof read - 1);
+	add_notify(&method, BH_EVENT_POWER_BUTTON, "PWRB");
+	add_notify(&method, BH_EVENT_GENERATION, "VGEN");
+	add_package(&device, "\x14", &method);
+	add_package(out, "\x5b\x82", &device);
+}
+
+/* What the events are about. */
+static void add_notified(struct bh_buf *out)
+{
+	static const char button[] = "PWRB\x08_HID\x0c\x41\xd0\x0c\x0c\x08_UID\x00"; /* PNP0C0C */
+	static const char generation[] = "VGEN\x08_HID\x0d"
+					 "VMGENCTR\x00\x08_CID\x0d"
+					 "VM_Gen_Counter\x00\x08_DDN\x0d"
+					 "VM_Gen_Counter\x00\x08"
+					 "ADDR\x12\x08\x02\x0c"; /* Package { low, high } */
+	bh_auto_buf struct bh_buf device = { 0 };
+
+	bh_buf_add(&device, button, sizeof button - 1);
+	add_package(out, "\x5b\x82", &device);
+	bh_buf_reset(&device);
+	bh_buf_add(&device, generation, sizeof generation - 1);
+	add_u32(&device, BH_BOOT_GENERATION);
+	bh_buf_addc(&device, '\0');
+	add_package(out, "\x5b\x82", &device);
+}
+
 static void build_dsdt(struct bh_buf *out)
 {
 	static const char s5[] = "\x08_S5_\x12\x07\x04\x0a\x05\x00\x00\x00"; /* Package { 5, 0, 0, 0 }: the type for power-off */
@@ -206,6 +267,8 @@ static void build_dsdt(struct bh_buf *out)
 	bh_buf_add(&bus, "\\_SB_", 5);
 	add_serial(&bus);
 	add_pci(&bus);
+	add_notified(&bus);
+	add_events(&bus);
 	add_package(out, "\x10", &bus);
 }
 

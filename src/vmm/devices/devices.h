@@ -37,3 +37,12 @@ int bh_rtc_make(struct bh_vm *vm, struct bh_error *err);
 /* The number of the byte that the guest reads next. */
 uint8_t bh_rtc_selected(void);
 void bh_rtc_select(uint8_t number);
+
+/* Events that the guest's ACPI hears of. Raising: any thread. */
+#define BH_EVENT_POWER_BUTTON 1u
+#define BH_EVENT_GENERATION 2u /* the generation id has changed */
+int bh_events_make(struct bh_vm *vm, struct bh_error *err);
+void bh_events_raise(struct bh_vm *vm, unsigned events);
+/* Raised, and not yet taken by the guest. */
+uint8_t bh_events_waiting(void);
+void bh_events_set_waiting(uint8_t events);

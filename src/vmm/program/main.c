@@ -27,7 +27,7 @@ struct options {
 	const char *boot, *command_line, *initrd_name, *explain;
 	bool debug_exit, hugetlb, pit, jail;
 	struct bh_strv devices, restore;
-	int64_t incoming_fd, userfault_fd, control_fd;
+	int64_t incoming_fd, userfault_fd, control_fd, reset_status;
 	bool paused;
 };
 
@@ -49,6 +49,7 @@ static const struct bh_option table[] = {
 	  false },
 	{ 0, "incoming-fd", BH_OPTION_INT, offsetof(struct options, incoming_fd), "FD", "Receive the machine from here", NULL, false },
 	{ 0, "control-fd", BH_OPTION_INT, offsetof(struct options, control_fd), "FD", "A listening socket for requests", NULL, false },
+	{ 0, "reset-status", BH_OPTION_INT, offsetof(struct options, reset_status), "N", "The exit status after a reset by the guest", NULL, false },
 	{ 0, "paused", BH_OPTION_BOOL, offsetof(struct options, paused), NULL, "Wait until a request lets the machine run", NULL, false },
 	{ 0, "jail", BH_OPTION_BOOL, offsetof(struct options, jail), NULL, "Enter the jail: the starter has made the namespaces", NULL, false },
 	{ 0, "explain", BH_OPTION_OPTIONAL, offsetof(struct options, explain), "json", "Tell each step on stderr", NULL, false },
@@ -155,5 +156,5 @@ int main(int argc, char **argv)
 		bh_error_text(&err, EIO, "%s", end.words);
 		return fail(&err);
 	}
-	return end.exit_code;
+	return end.kind == BH_VM_RESET ? (int)o.reset_status : end.exit_code;
 }

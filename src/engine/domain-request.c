@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "engine/vm.h"
+/* The client of the control protocol (vmm/control.h). */
+#include "engine/domain.h"
 
 #include "base/memory.h"
 #include "linux/socket.h"
