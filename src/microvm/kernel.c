@@ -91,8 +91,7 @@ static int take(const char *path, struct bh_guest_kernel *ret_kernel, struct bh_
 	return 0;
 }
 
-/* By the numbers in it, as sort -V does. */
-static int compare_versions(const char *a, const char *b)
+int bh_compare_versions(const char *a, const char *b)
 {
 	while (*a && *b) {
 		if (isdigit((unsigned char)*a) && isdigit((unsigned char)*b)) {
@@ -123,7 +122,7 @@ static char *newest(const char *folder, const char *prefix, const char *suffix)
 	while (dir && (entry = readdir(dir))) {
 		if (entry->d_name[0] == '.' || !bh_has_prefix(entry->d_name, prefix) || !bh_has_suffix(entry->d_name, suffix))
 			continue;
-		if (best && compare_versions(entry->d_name, best) <= 0)
+		if (best && bh_compare_versions(entry->d_name, best) <= 0)
 			continue;
 		free(best);
 		best = bh_strdup(entry->d_name);
@@ -182,6 +181,11 @@ static const char *find_line(const char *text, const char *path, size_t length)
 	return NULL;
 }
 
+const char *bh_modules_line(const char *text, const char *file)
+{
+	return find_line(text, file, strlen(file));
+}
+
 /* The module of this line after those it needs. */
 static void add_line(const char *text, const char *line, unsigned depth, struct bh_strv *files)
 {
@@ -193,7 +197,7 @@ static void add_line(const char *text, const char *line, unsigned depth, struct 
 	if (depth > DEPTH_MAX || bh_strv_contains(files, file))
 		return;
 	for (size_t i = needed.count; i > 0; i--) {
-		const char *below = find_line(text, needed.items[i - 1], strlen(needed.items[i - 1]));
+		const char *below = bh_modules_line(text, needed.items[i - 1]);
 
 		if (*needed.items[i - 1] && below)
 			add_line(text, below, depth + 1, files);

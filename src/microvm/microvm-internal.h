@@ -5,22 +5,17 @@
 #include "microvm/microvm.h"
 
 #include "agent/message.h"
+#include "microvm/kernel.h"
 
-/* A kernel for guests. */
-struct bh_guest_kernel {
-	char *version; /* "6.12.117+deb12-cloud-amd64" */
-	char *image;   /* bzImage */
-	char *modules; /* its folder with modules.dep, or NULL: all is built in */
-};
-/*
- * `path`, or the newest of ROOT/kernels, or the newest Debian one of /boot (cloud kernels first). -ENOENT with the command that gets one.
- */
-int bh_guest_kernel_find(const char *root, const char *path, struct bh_guest_kernel *ret_kernel, struct bh_error *err);
-void bh_guest_kernel_clear(struct bh_guest_kernel *kernel);
 /* The files of the modules that a microVM needs, relative to kernel->modules, dependencies first. */
 int bh_guest_kernel_modules(const struct bh_guest_kernel *kernel, struct bh_strv *ret_files, struct bh_error *err);
 /* The same from the text of modules.dep and a list of names. */
 void bh_modules_order(const char *modules_dep, const char *const *names, struct bh_strv *ret_files);
+
+/* The line of this file in the text of modules.dep, or NULL. */
+const char *bh_modules_line(const char *modules_dep, const char *file);
+/* By the numbers in them, as sort -V does. */
+int bh_compare_versions(const char *a, const char *b);
 
 /* Opens the initramfs for this kernel, made if it isn't there yet. Returns the fd or -errno. */
 int bh_initramfs_open(const char *root, const struct bh_guest_kernel *kernel, struct bh_error *err);
