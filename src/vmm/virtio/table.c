@@ -72,6 +72,8 @@ static int make_vsock(struct bh_vm *vm, struct bh_loop *loop, struct words *w, s
 		.cid = (uint64_t)take_number(w, "cid", 0, UINT32_MAX),
 		.listen_fd = (int)take_number(w, "listen", -1, INT32_MAX),
 		.broker_fd = (int)take_number(w, "broker", -1, INT32_MAX),
+		.stream_fd = (int)take_number(w, "stream", -1, INT32_MAX),
+		.stream_port = (uint32_t)take_number(w, "port", 0, UINT32_MAX),
 	};
 
 	return finish(w) < 0 ? w->failed : bh_vsock_make(vm, loop, &config, ret_device, w->err);

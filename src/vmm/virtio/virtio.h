@@ -180,5 +180,8 @@ struct bh_vsock_config {
 	/* SOCK_SEQPACKET, -1: none. A guest that connects to a port of the host: { u32 port, u32 id } is sent; the answer is { u32 id, u32 errno }, and
 	 * with errno 0 a connected stream socket (SCM_RIGHTS). */
 	int broker_fd;
+	/* A connected stream socket for the first connection of the guest to this port, without asking anybody; -1: none. */
+	int stream_fd;
+	uint32_t stream_port;
 };
 int bh_vsock_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_vsock_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);

@@ -70,7 +70,8 @@ struct connection {
 struct vsock {
 	struct bh_virtio_device device;
 	uint64_t cid;
-	int listen_fd, broker_fd;
+	int listen_fd, broker_fd, stream_fd;
+	uint32_t stream_port;
 	struct connection *connections[CONNECTIONS_MAX];
 	size_t count, turn;
 	uint32_t next_id, next_port;
@@ -325,6 +326,17 @@ static bool flush(struct connection *c)
 
 /* --- packets from the guest ----------------------------------------------------------------------------------------------- */
 
+/* The host's side is there: the guest is told. */
+static void connect_to(struct connection *c, int fd)
+{
+	if (!open_fd(c, fd)) {
+		reset_connection(c);
+		return;
+	}
+	c->state = OPEN;
+	c->owe |= OWE_RESPONSE;
+}
+
 struct question {
 	uint32_t port, id;
 };
@@ -334,7 +346,8 @@ struct reply {
 
 static void take_request(struct vsock *v, const struct virtio_vsock_hdr *h)
 {
-	struct connection *c = v->broker_fd >= 0 ? new_connection(v, -1, ASKING) : NULL;
+	bool given = v->stream_fd >= 0 && h->dst_port == v->stream_port;
+	struct connection *c = given || v->broker_fd >= 0 ? new_connection(v, -1, ASKING) : NULL;
 	struct question question;
 
 	if (!c) {
@@ -345,6 +358,10 @@ static void take_request(struct vsock *v, const struct virtio_vsock_hdr *h)
 	c->host_port = h->dst_port;
 	c->guest_window = h->buf_alloc;
 	c->guest_forwarded = h->fwd_cnt;
+	if (given) {
+		connect_to(c, BH_TAKE_FD(v->stream_fd));
+		return;
+	}
 	question = (struct question){ c->host_port, c->id };
 	if (send(v->broker_fd, &question, sizeof question, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof question)
 		reset_connection(c);
@@ -556,12 +573,7 @@ static void take_reply(struct vsock *v, const struct reply *reply, int fd)
 			reset_connection(v->connections[i]);
 		return;
 	}
-	if (!open_fd(v->connections[i], fd)) {
-		reset_connection(v->connections[i]);
-		return;
-	}
-	v->connections[i]->state = OPEN;
-	v->connections[i]->owe |= OWE_RESPONSE;
+	connect_to(v->connections[i], fd);
 }
 
 static void on_broker(void *context, uint32_t events)
@@ -653,6 +665,7 @@ static void free_vsock(struct bh_virtio_device *device)
 	bh_loop_remove(device->loop, v->broker_fd);
 	bh_close_fd(&v->listen_fd);
 	bh_close_fd(&v->broker_fd);
+	bh_close_fd(&v->stream_fd);
 	bh_virtio_clear(device);
 	free(v);
 }
@@ -676,6 +689,8 @@ int bh_vsock_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_vsock_
 	v->cid = config->cid;
 	v->listen_fd = config->listen_fd;
 	v->broker_fd = config->broker_fd;
+	v->stream_fd = config->stream_fd;
+	v->stream_port = config->stream_port;
 	v->next_port = HOST_PORT_FIRST;
 	v->starved = true;
 	if (v->cid < BH_VSOCK_CID_MIN || v->cid >= UINT32_MAX)
@@ -685,6 +700,7 @@ int bh_vsock_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_vsock_
 	if (r < 0) {
 		bh_close_fd(&v->listen_fd);
 		bh_close_fd(&v->broker_fd);
+		bh_close_fd(&v->stream_fd);
 		free(v);
 		return r;
 	}
