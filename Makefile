@@ -88,7 +88,7 @@ $(BUILD)/bulkhead-vmm: $(call obj,$(VMM_SRC)) $(LIB)
 # The one program with heavy libraries: reads and writes archives, verifies and unpacks layers.
 $(BUILD)/bulkhead-image: $(call obj,$(HELPER_SRC)) $(LIB)
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljson-c -larchive -lcrypto -lzstd -lisal -lz -lm
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljson-c -larchive -lcrypto -lzstd -lisal -lz -llzma -llz4 -lm
 
 $(BUILD)/bh $(BUILD)/bulkhead-oci: $(BUILD)/bulkhead
 	@ln -sf bulkhead $@
