@@ -46,3 +46,9 @@ $(BUILD)/tests/guests/%: tests/guests/%.c tests/guests/start.S tests/guests/gues
 		-o $@ tests/guests/start.S $<
 guests: $(GUESTS)
 .PHONY: guests
+
+# Programs that tests put into a Linux guest.
+$(BUILD)/tests/vsock-peer: tests/guests/linux/vsock-peer.c
+	@mkdir -p $(@D)
+	$(Q)$(SMALL_CC) -std=gnu17 -D_GNU_SOURCE -Os -Wall -Wextra -Werror -static -o $@ $<
+guests: $(BUILD)/tests/vsock-peer

@@ -29,7 +29,7 @@
 
 #define BH_AGENT_VERSION 1u
 #define BH_AGENT_PORT_NAME "org.bulkhead.agent"
-#define BH_AGENT_VSOCK_PORT 1024u
+#define BH_AGENT_VSOCK_PORT 1024
 #define BH_AGENT_PAYLOAD_MAX 16384u
 #define BH_AGENT_REQUEST_MAX (8u << 20) /* bytes of a channel's JSON */
 #define BH_AGENT_WINDOW 65536u

@@ -3,10 +3,12 @@
 #include "cli/cli.h"
 #include "linux/socket.h"
 #include "linux/syscall.h"
+#include "vmm/broker.h"
 #include "vmm/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -17,7 +19,7 @@
 struct vm_run_options {
 	int64_t memory, cpus;
 	const char *kernel, *initrd, *append, *explain;
-	const char *control, *incoming;
+	const char *control, *incoming, *vsock;
 	bool multiboot, hugepages, lazy, paused;
 	struct bh_strv disk, restore;
 };
@@ -33,6 +35,8 @@ static const struct bh_option run_options[] = {
 	  NULL, false },
 	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk), "FILE[,readonly][,serial=TEXT]",
 	  "A disk: an image file or a block device", NULL, false },
+	{ 0, "vsock", BH_OPTION_STRING, offsetof(struct vm_run_options, vsock), "CID[,listen=SOCKET][,connect=PREFIX]",
+	  "A vsock device: at SOCKET say \"CONNECT PORT\" to reach the guest; the host's port N is the socket PREFIX_N", NULL, false },
 	{ 0, "append", BH_OPTION_STRING, offsetof(struct vm_run_options, append), "TEXT", "The kernel's command line", NULL, false },
 	{ 0, "restore", BH_OPTION_LIST, offsetof(struct vm_run_options, restore), "STATE,MEMORY",
 	  "Instead of a kernel: a snapshot's two files; incremental ones follow the full one", NULL, false },
@@ -101,6 +105,29 @@ static int add_disk(const char *option, struct devices *d, struct bh_error *err)
 	return 0;
 }
 
+/* The guest's connections to ports of the host, until the monitor has ended. */
+static void serve_broker(int fd, const char *prefix, int pidfd)
+{
+	for (;;) {
+		struct pollfd set[] = { { .fd = fd, .events = POLLIN }, { .fd = pidfd, .events = POLLIN } };
+		uint32_t port, id;
+		int r;
+
+		if (poll(set, 2, -1) < 0)
+			continue;
+		r = set[0].revents ? bh_broker_read(fd, &port, &id) : set[1].revents ? -EPIPE : -EAGAIN;
+		if (r == 0) {
+			bh_auto_free char *path = bh_printf("%s_%u", prefix, port);
+			struct bh_error err = BH_ERROR_INIT;
+			bh_auto_close int socket = bh_unix_connect(path, &err);
+
+			bh_broker_answer(fd, id, socket < 0 ? err.errnum : 0, socket);
+		} else if (r != -EAGAIN) {
+			return;
+		}
+	}
+}
+
 /* Stays as the parent, so that signals and the terminal are whose they were. */
 static int wait_for(pid_t pid)
 {
@@ -125,10 +152,12 @@ struct opened {
 	struct bh_vmm_snapshot snapshots[BH_VMM_SNAPSHOTS_MAX];
 	size_t snapshot_count;
 	struct devices devices;
+	int broker_fd;
+	char *vsock_prefix, *vsock_socket;
 };
-#define OPENED_INIT                                                                   \
-	{                                                                             \
-		.kernel_fd = -1, .initrd_fd = -1, .incoming_fd = -1, .control_fd = -1 \
+#define OPENED_INIT                                                                                    \
+	{                                                                                              \
+		.kernel_fd = -1, .initrd_fd = -1, .incoming_fd = -1, .control_fd = -1, .broker_fd = -1 \
 	}
 
 static void opened_clear(struct opened *f)
@@ -142,6 +171,44 @@ static void opened_clear(struct opened *f)
 		bh_close_fd(&f->snapshots[i].memory_fd);
 	}
 	devices_clear(&f->devices);
+	bh_close_fd(&f->broker_fd);
+	if (f->vsock_socket)
+		unlink(f->vsock_socket);
+	bh_free_ptr(&f->vsock_socket);
+	bh_free_ptr(&f->vsock_prefix);
+}
+
+static int add_vsock(const char *option, struct opened *f, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
+	struct bh_vmm_device *device = &f->devices.items[f->devices.count];
+	size_t files = 0;
+	int fd;
+
+	if (f->devices.count == BH_VMM_DEVICES_MAX)
+		return bh_error_text(err, ENOSPC, "more than %d devices", BH_VMM_DEVICES_MAX);
+	bh_strv_addf(&f->devices.words, "vsock,cid=%s", words.items[0]);
+	*device = (struct bh_vmm_device){ .words = f->devices.words.items[f->devices.words.count - 1] };
+	f->devices.count++;
+	for (size_t i = 1; i < words.count; i++) {
+		if (bh_has_prefix(words.items[i], "listen=") && !f->vsock_socket) {
+			fd = bh_unix_listen(words.items[i] + strlen("listen="), err);
+			if (fd < 0)
+				return fd;
+			device->files[files].key = "listen";
+			device->files[files++].fd = fd;
+			f->vsock_socket = bh_strdup(words.items[i] + strlen("listen="));
+		} else if (bh_has_prefix(words.items[i], "connect=") && !f->vsock_prefix) {
+			if (bh_broker_pair(&f->broker_fd, &fd, err) < 0)
+				return -err->errnum;
+			device->files[files].key = "broker";
+			device->files[files++].fd = fd;
+			f->vsock_prefix = bh_strdup(words.items[i] + strlen("connect="));
+		} else {
+			return bh_error_text(err, EINVAL, "--vsock: %s is not known", words.items[i]);
+		}
+	}
+	return 0;
 }
 
 static int add_snapshot(const char *option, struct opened *f, struct bh_error *err)
@@ -184,6 +251,8 @@ static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_
 		r = add_snapshot(o->restore.items[i], f, err);
 	for (size_t i = 0; r >= 0 && i < o->disk.count; i++)
 		r = add_disk(o->disk.items[i], &f->devices, err);
+	if (r >= 0 && o->vsock)
+		r = add_vsock(o->vsock, f, err);
 	if (r >= 0 && o->control)
 		r = f->control_fd = bh_unix_listen(o->control, err);
 	if (r >= 0 && o->incoming)
@@ -237,6 +306,12 @@ static int run(void *arg, int argc, char **argv)
 		sigaction(SIGHUP, &action, NULL);
 		/* From the terminal it goes to both. */
 		signal(SIGINT, SIG_IGN);
+	}
+	if (r == 0 && files.broker_fd >= 0) {
+		/* Only the monitor's end of it keeps it open. */
+		devices_clear(&files.devices);
+		files.devices = (struct devices){ 0 };
+		serve_broker(files.broker_fd, files.vsock_prefix, pidfd);
 	}
 	status = r < 0 ? bh_cli_fail(&err, BH_EXIT_ENGINE) : wait_for(pid);
 	if (files.control_fd >= 0)

@@ -63,7 +63,7 @@ struct bh_monitor {
 	/* A jailed child of the caller, which dies with it. The request's fds stay the caller's. */
 	int (*spawn)(const struct bh_monitor_request *request, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err);
 };
-extern const struct bh_monitor bh_monitor_tcg;
+extern const struct bh_monitor bh_monitor_kvm, bh_monitor_tcg;
 int bh_monitor_find(const char *wanted, const struct bh_monitor **ret_monitor, char **ret_why, struct bh_error *err);
 
 /* A host user that no account has: for a child with this pid. */

@@ -5,7 +5,7 @@
 #include <errno.h>
 
 /* The best first. */
-static const struct bh_monitor *const monitors[] = { &bh_monitor_tcg };
+static const struct bh_monitor *const monitors[] = { &bh_monitor_kvm, &bh_monitor_tcg };
 
 static int find_by_name(const char *name, const struct bh_monitor **ret_monitor, struct bh_error *err)
 {
@@ -17,7 +17,7 @@ static int find_by_name(const char *name, const struct bh_monitor **ret_monitor,
 				*ret_monitor = monitors[i];
 			return r < 0 ? bh_error_prefix(err, "--accel %s", name) : 0;
 		}
-	return bh_error_text(err, EINVAL, "--accel %s: there are tcg and auto", name);
+	return bh_error_text(err, EINVAL, "--accel %s: there are kvm, tcg and auto", name);
 }
 
 int bh_monitor_find(const char *wanted, const struct bh_monitor **ret_monitor, char **ret_why, struct bh_error *err)

@@ -319,25 +319,26 @@ static void read_client(struct bh_control *c, struct client *client)
 	take_lines(c, client);
 }
 
-static void accept_client(struct bh_control *c)
+static void add_client(struct bh_control *c, int fd)
 {
 	struct epoll_event event = { .events = EPOLLIN };
-	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 	size_t i = 0;
 
 	while (i < CLIENTS_MAX && c->clients[i].fd >= 0)
 		i++;
-	if (fd < 0)
-		return;
-	if (i == CLIENTS_MAX) {
-		close(fd);
-		return;
-	}
 	event.data.u64 = i;
-	if (epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+	if (i == CLIENTS_MAX || epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
 		close(fd);
 	else
 		c->clients[i].fd = fd;
+}
+
+static void accept_client(struct bh_control *c)
+{
+	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd >= 0)
+		add_client(c, fd);
 }
 
 static void finish_job(struct bh_control *c)
@@ -393,21 +394,31 @@ static int add(struct bh_control *c, int fd, uint64_t what, struct bh_error *err
 	return epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? bh_error_set(err, errno, "wait for the control socket") : 0;
 }
 
-int bh_control_make(struct bh_machine *m, int listen_fd, struct bh_control **ret_control, struct bh_error *err)
+static bool listens(int fd)
+{
+	int value = 0;
+	socklen_t size = sizeof value;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &size) == 0 && value;
+}
+
+int bh_control_make(struct bh_machine *m, int socket_fd, struct bh_control **ret_control, struct bh_error *err)
 {
 	struct bh_control *c = bh_calloc(1, sizeof *c);
 	int r;
 
 	c->machine = m;
-	c->listen_fd = listen_fd;
+	c->listen_fd = listens(socket_fd) ? socket_fd : -1;
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		c->clients[i].fd = -1;
 	c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	c->start_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = c->epoll_fd < 0 || c->start_fd < 0 || c->done_fd < 0 ? bh_error_set(err, errno, "make the control socket's descriptors") : 0;
-	if (r == 0)
-		r = add(c, listen_fd, EVENT_LISTEN, err);
+	if (r == 0 && c->listen_fd >= 0)
+		r = add(c, c->listen_fd, EVENT_LISTEN, err);
+	else if (r == 0)
+		add_client(c, socket_fd);
 	if (r == 0)
 		r = add(c, c->done_fd, EVENT_DONE, err);
 	if (r == 0)

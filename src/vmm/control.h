@@ -15,8 +15,8 @@
 struct bh_machine;
 struct bh_control;
 
-/* `listen_fd` is taken over. */
-int bh_control_make(struct bh_machine *machine, int listen_fd, struct bh_control **ret_control, struct bh_error *err);
+/* `socket_fd` is taken over: a listening socket, or a connection that is the only one. */
+int bh_control_make(struct bh_machine *machine, int socket_fd, struct bh_control **ret_control, struct bh_error *err);
 /* The jobs' thread has ended. NULL is nothing. */
 void bh_control_free(struct bh_control *control);
 /* Readable when there is something to do: then bh_control_serve. -1 for NULL. */

@@ -11,6 +11,8 @@ KERNEL=$BUILD/lab-vmlinuz
 # --- an initial RAM disk of busybox -----------------------------------------------------------------------------------------
 mkdir -p "$WORK/root/bin" "$WORK/root/modules" "$WORK/root/proc" "$WORK/root/sys" "$WORK/root/dev"
 cp "$(command -v busybox)" "$WORK/root/bin/busybox"
+cp "$BUILD/tests/vsock-peer" "$WORK/root/bin/"
+for applet in sh head sha256sum wait; do ln -s busybox "$WORK/root/bin/$applet"; done
 cp "$BUILD"/lab-modules/*.ko "$WORK/root/modules/"
 cat >"$WORK/root/init" <<'INIT'
 #!/bin/busybox sh
@@ -23,6 +25,16 @@ echo "clock $(/bin/busybox cat /sys/devices/system/clocksource/clocksource0/curr
 echo "words $(/bin/busybox cat /proc/cmdline)"
 for module in /modules/*.ko; do /bin/busybox insmod "$module" || echo "insmod $module failed"; done
 case $(/bin/busybox cat /proc/cmdline) in
+*vsock*)
+	echo "hello from the guest" | vsock-peer connect 1234
+	vsock-peer connect 999 </dev/null || echo "refused"
+	head -c 5m /dev/urandom >/big
+	sha256sum </big
+	vsock-peer connect 1235 </big
+	vsock-peer echo 5000 &
+	vsock-peer connect 1236 </dev/null
+	wait
+	;;
 *disk*)
 	echo "serial $(/bin/busybox cat /sys/block/vda/serial), sectors $(/bin/busybox cat /sys/block/vda/size), read-only $(/bin/busybox cat /sys/block/vdb/ro)"
 	/bin/busybox sha256sum /dev/vdb
@@ -72,4 +84,17 @@ like "$out" 'no write' "a read-only disk takes no write"
 is "$(sha256sum <"$WORK/data" | cut -d ' ' -f 1)" "$sum" "and is as it was"
 is "$(debugfs -R 'cat /copy' "$WORK/disk" 2>/dev/null | sha256sum | cut -d ' ' -f 1)" "$sum" "the file that the guest wrote is in the image"
 like "$err" 'device +type=block pci=1 thread=own' "--explain: devices"
+
+# --- vsock --------------------------------------------------------------------------------------------------------------------
+socat -u "UNIX-LISTEN:$WORK/v_1234" - >"$WORK/heard" &
+socat -u "UNIX-LISTEN:$WORK/v_1235" - >"$WORK/big" &
+socat "UNIX-LISTEN:$WORK/v_1236" EXEC:"$TESTS/vsock-echo $WORK" &
+run linux --vsock "7,listen=$WORK/v,connect=$WORK/v" --append "console=ttyS0 quiet vsock" </dev/null
+wait
+is "$status" 0 "a guest with a vsock device"
+is "$(cat "$WORK/heard")" "hello from the guest" "it connects to a port of the host"
+like "$out" 'refused' "a port where nobody listens refuses"
+sum=$(sha256sum <"$WORK/big")
+ok "5 MB arrive whole" grep -q "${sum%% *}" <<<"$out"
+is "$(cat "$WORK/echoed")" "$(head -c 300000 /bin/sh | sha256sum)" "the host connects to a port of the guest, and 300 kB come back"
 done_testing

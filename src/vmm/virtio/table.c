@@ -66,12 +66,26 @@ static int make_block(struct bh_vm *vm, struct bh_loop *loop, struct words *w, s
 	return finish(w) < 0 ? w->failed : bh_block_make(vm, loop, &config, ret_device, w->err);
 }
 
+static int make_vsock(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
+{
+	const struct bh_vsock_config config = {
+		.cid = (uint64_t)take_number(w, "cid", 0, UINT32_MAX),
+		.listen_fd = (int)take_number(w, "listen", -1, INT32_MAX),
+		.broker_fd = (int)take_number(w, "broker", -1, INT32_MAX),
+		.stream_fd = (int)take_number(w, "stream", -1, INT32_MAX),
+		.stream_port = (uint32_t)take_number(w, "port", 0, UINT32_MAX),
+	};
+
+	return finish(w) < 0 ? w->failed : bh_vsock_make(vm, loop, &config, ret_device, w->err);
+}
+
 static const struct {
 	const char *type;
 	const char *thread; /* its loop's name; NULL: the shared one */
 	int (*make)(struct bh_vm *vm, struct bh_loop *loop, struct words *words, struct bh_virtio_device **ret_device);
 } types[] = {
 	{ "block", "block", make_block },
+	{ "vsock", NULL, make_vsock },
 };
 
 int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *text, struct bh_virtio_device **ret_device, struct bh_loop **ret_loop,

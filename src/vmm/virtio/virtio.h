@@ -171,3 +171,17 @@ struct bh_block_config {
 	const char *serial; /* at most 20 bytes, or NULL */
 };
 int bh_block_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_block_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);
+
+/* vsock.c (5.10). Its descriptors are taken over. */
+#define BH_VSOCK_CID_MIN 3
+struct bh_vsock_config {
+	uint64_t cid;  /* the guest's address */
+	int listen_fd; /* a listening stream socket: who connects says "CONNECT <port>\n", hears "OK <port>\n", and talks to the guest; -1: none */
+	/* SOCK_SEQPACKET, -1: none. A guest that connects to a port of the host: { u32 port, u32 id } is sent; the answer is { u32 id, u32 errno }, and
+	 * with errno 0 a connected stream socket (SCM_RIGHTS). */
+	int broker_fd;
+	/* A connected stream socket for the first connection of the guest to this port, without asking anybody; -1: none. */
+	int stream_fd;
+	uint32_t stream_port;
+};
+int bh_vsock_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_vsock_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);
