@@ -55,19 +55,28 @@ static int hear(int connection, struct bh_session_answer *ret_answer, struct bh_
 
 /* --- the child that stands for the process -------------------------------------------------------------------------------- */
 
+static void send_size(int connection, int terminal_fd)
+{
+	struct bh_session_question q = { .ask = BH_ASK_RESIZE };
+	struct winsize size = { 0 };
+
+	if (ioctl(terminal_fd, TIOCGWINSZ, &size) < 0)
+		return;
+	q.size = (struct bh_agent_size){ size.ws_row, size.ws_col };
+	ask(connection, &q, NULL, 0, NULL);
+}
+
 static void forward(int connection, int signal_fd, int terminal_fd)
 {
 	struct signalfd_siginfo info;
 
 	while (read(signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
-		struct bh_session_question q = { .ask = BH_ASK_SIGNAL, .signal = info.ssi_signo };
-		struct winsize size = { 0 };
+		const struct bh_session_question q = { .ask = BH_ASK_SIGNAL, .signal = info.ssi_signo };
 
-		if (info.ssi_signo == SIGWINCH && terminal_fd >= 0 && ioctl(terminal_fd, TIOCGWINSZ, &size) == 0) {
-			q.ask = BH_ASK_RESIZE;
-			q.size = (struct bh_agent_size){ size.ws_row, size.ws_col };
-		}
-		ask(connection, &q, NULL, 0, NULL);
+		if (info.ssi_signo == SIGWINCH && terminal_fd >= 0)
+			send_size(connection, terminal_fd);
+		else
+			ask(connection, &q, NULL, 0, NULL);
 	}
 }
 
@@ -82,6 +91,8 @@ static _Noreturn void stand_for(int connection, int terminal_fd)
 	setsid();
 	if (terminal_fd >= 0)
 		ioctl(terminal_fd, TIOCSCTTY, 0);
+	if (terminal_fd >= 0) /* it may have been set before its signal could come here */
+		send_size(connection, terminal_fd);
 	set[0] = (struct pollfd){ .fd = connection, .events = POLLIN };
 	set[1] = (struct pollfd){ .fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK), .events = POLLIN };
 	for (;;) {
@@ -98,10 +109,11 @@ static _Noreturn void stand_for(int connection, int terminal_fd)
 	}
 }
 
-static int keep_only(int connection, int terminal_fd)
+/* Of the caller's files it keeps these two, as 3 and 4. */
+static void keep_only(int connection, int terminal_fd)
 {
-	bh_auto_close int null = open("/dev/null", O_RDWR | O_CLOEXEC), high = fcntl(connection, F_DUPFD_CLOEXEC, 16),
-			  terminal = terminal_fd < 0 ? -1 : fcntl(terminal_fd, F_DUPFD_CLOEXEC, 16);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), high = fcntl(connection, F_DUPFD_CLOEXEC, 16),
+	    terminal = terminal_fd < 0 ? -1 : fcntl(terminal_fd, F_DUPFD_CLOEXEC, 16);
 
 	for (int fd = 0; fd <= 2; fd++)
 		dup2(null, fd);
@@ -109,8 +121,6 @@ static int keep_only(int connection, int terminal_fd)
 	if (terminal >= 0)
 		dup2(terminal, 4);
 	bh_close_range(terminal >= 0 ? 5 : 4, ~0u, 0);
-	null = high = terminal = -1;
-	return 3;
 }
 
 static int clone_stand_in(int connection, int terminal_fd, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err)

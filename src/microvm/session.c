@@ -94,16 +94,21 @@ static _Noreturn void fail(struct session *s, struct bh_error *error)
 	end(error->exit_code);
 }
 
-/* The last line of the console with something in it. */
+/* The reason of a panic, or the last line of the console with something in it. */
 static char *last_words(const struct session *s)
 {
-	const char *text = s->console.data ? s->console.data : "", *last_end = text + s->console.length, *begin;
+	const char *text = s->console.data ? s->console.data : "", *end_of_text = text + s->console.length, *begin;
+	const char *panic = strstr(text, "Kernel panic");
 
-	while (last_end > text && (unsigned char)last_end[-1] <= ' ')
-		last_end--;
-	for (begin = last_end; begin > text && begin[-1] != '\n'; begin--)
+	if (panic)
+		return bh_printf("%.*s", (int)strcspn(panic, "\n"), panic);
+	while (end_of_text > text && (unsigned char)end_of_text[-1] <= ' ')
+		end_of_text--;
+	for (begin = end_of_text; begin > text && begin[-1] != '\n'; begin--)
 		continue;
-	return begin == last_end ? bh_strdup("it said nothing on its console") : bh_printf("its last words: %.*s", (int)(last_end - begin), begin);
+	if (begin == end_of_text)
+		return bh_strdup("it said nothing on its console");
+	return bh_printf("its last words: %.*s", (int)(end_of_text - begin), begin);
 }
 
 static struct channel *find_channel(struct session *s, uint32_t id)

@@ -1,0 +1,108 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# lab: always
+# timeout: 400
+# `--isolation vm`: an image in a machine with its own kernel. On a machine with KVM by our own monitor, else on QEMU's software CPU.
+. "$(dirname "$0")/../lib.sh"
+
+if ! ls /boot/vmlinuz-*-cloud-amd64 >/dev/null 2>&1; then
+	kernels=$BUILD/tests/guest-kernels
+	if ! ls "$kernels"/kernels/*/vmlinuz >/dev/null 2>&1; then
+		output=$("$BULKHEAD" --root "$kernels" vm kernel install 2>&1) || skip_all "lab: no guest kernel: $output"
+	fi
+	export BULKHEAD_KERNEL
+	BULKHEAD_KERNEL=$(ls -d "$kernels"/kernels/*/vmlinuz | tail -n 1)
+fi
+has mke2fs || skip_all "lab: no mke2fs"
+accelerator=$([ -e /dev/kvm ] && echo kvm || echo tcg)
+[ "$accelerator" = kvm ] || has qemu-system-x86_64 || skip_all "lab: neither KVM nor QEMU"
+need_busybox
+vm=(timeout $((60 * SCALE)) "$BULKHEAD" run --rm --isolation vm --accel "$accelerator")
+
+# --- without a kernel, with wrong options: one sentence ---------------------------------------------------------------------
+run_is 125 "a kernel that isn't one is refused" "${vm[@]}" --kernel /bin/busybox busybox true
+like "$err" "no Linux kernel" "... in words"
+run_is 125 "too little memory is refused" "${vm[@]}" --memory 16m busybox true
+like "$err" "at least 128m" "... with what is needed"
+run_is 125 "the host's network is refused" "${vm[@]}" --network host busybox true
+like "$err" "network of its own" "... with the reason"
+run_is 125 "an unknown accelerator is refused" "${vm[@]}" --accel magic busybox true
+
+# --- one run -----------------------------------------------------------------------------------------------------------------
+run "${vm[@]}" --explain --cpus 2 --memory 256m --user user -e COLOUR=blue -w /made/here --hostname ship --read-only --tmpfs /scratch busybox sh -c '
+	uname -r; nproc; id -u; echo $COLOUR; pwd; hostname; echo x >/scratch/x && cat /scratch/x; touch /no 2>&1
+	awk "/MemTotal/ { print (\$2 < 262144) }" /proc/meminfo; cat /proc/self/status | grep -E "Seccomp:|CapBnd:"; exit 7'
+is "$status" 7 "the exit code comes out"
+kernel=${out%%$'\n'*}
+like "$kernel" "cloud-amd64$" "the kernel is the guest's"
+is "$(sed -n 2,7p <<<"$out" | tr '\n' ' ')" "2 1000 blue /made/here ship x " "processors, user, environment, working directory, host name and a tmpfs"
+like "$out" "touch: /no: Read-only file system" "the root is read-only"
+like "$out" $'\n1\nCapBnd:\t00000000a80425fb\nSeccomp:\t2' "memory is the guest's, and the process has Docker's capabilities and a seccomp filter"
+like "$err" "accelerator=$accelerator" "--explain tells the accelerator"
+like "$err" "workload +ms=" "... and when the workload had begun"
+
+# --- what can't run ------------------------------------------------------------------------------------------------------------
+run_is 127 "a command that isn't there: 127" "${vm[@]}" busybox nowhere
+is "$err" 'bulkhead: exec: "nowhere": executable file not found in $PATH' "... in the same words as for a container"
+
+# --- a long one --------------------------------------------------------------------------------------------------------------------
+bh() {
+	timeout $((60 * SCALE)) "$BULKHEAD" "$@"
+}
+run_is 0 "run -d" bh run -d --name ship -i --isolation vm --accel "$accelerator" busybox sh -c \
+	'trap "echo ending; exit 3" TERM; trap "echo usr1" USR1; echo beginning; echo to-stderr >&2; while :; do sleep 0.1; done'
+like "$(bh ps --format '{{.Names}} {{.Status}}')" "ship Up" "ps has it"
+is "$(bh inspect --format '{{.HostConfig.Isolation}}' ship)" vm "inspect tells the isolation"
+run_is 0 "exec" bh exec ship uname -r
+is "$out" "$kernel" "... in the same machine"
+run_is 9 "exec's exit code" bh exec ship sh -c 'exit 9'
+run_is 127 "exec of what isn't there" bh exec ship nowhere
+run_is 0 "exec as a user" bh exec -u user -w /tmp -e A=b ship sh -c 'id -un; pwd; echo $A'
+is "${out//$'\n'/ }" "user /tmp b" "... with folder and environment"
+dd if=/dev/urandom of="$WORK/big" bs=1M count=3 2>/dev/null
+is "$(bh exec -i ship sha256sum <"$WORK/big")" "$(sha256sum <"$WORK/big")" "exec -i takes standard input whole"
+is "$(bh exec -i ship cat <"$WORK/big" | sha256sum)" "$(sha256sum <"$WORK/big")" "... and gives it back whole, in both directions at once"
+bh exec ship sleep 1 &
+is "$(bh exec ship echo quick)" quick "two at once"
+wait
+is "$(script -qec "$BULKHEAD exec -it ship sh -c 'stty rows 30 cols 90; stty size; tty; exit 5'" /dev/null </dev/null | tr -d '\r\000' | head -n 1)" "30 90" "exec -it has a terminal"
+is "$(bh exec ship ps | grep -c bulkhead)" 0 "nothing of ours is in the container's list of processes"
+run_is 0 "a signal" bh kill -s USR1 ship
+within 10 eval '"$BULKHEAD" logs ship | grep -q usr1'
+is "$(bh logs ship 2>/dev/null | head -n 2 | tr '\n' ' ')" "beginning usr1 " "... reaches the workload; logs have its output"
+is "$(bh logs ship 2>&1 >/dev/null)" to-stderr "... and its errors"
+like "$(bh stats --no-stream --format '{{.MemUsage}}' ship)" "704MiB" "stats: its limit is the guest's memory and the monitor's"
+run_is 0 "pause" bh pause ship
+like "$(bh ps --format '{{.Status}}')" Paused "... is shown"
+run_is 0 "unpause" bh unpause ship
+is "$(bh exec ship echo alive)" alive "... and it goes on"
+
+# --- nobody but its own can get at the machine -----------------------------------------------------------------------------------
+session=$(bh inspect --format '{{.State.Pid}}' ship)
+monitor=$(pgrep -P "$session")
+for pid in $session $monitor; do
+	name=$(tr -d '\0' <"/proc/$pid/comm")
+	is "$(sed -n 's/^CapEff:\t//p; s/^CapBnd:\t//p; s/^CapPrm:\t//p' "/proc/$pid/status" | sort -u)" 0000000000000000 "$name ($pid) has no capability"
+	isnt "$(awk '/^Uid:/ { print $2 }' "/proc/$pid/status")" 0 "... and isn't root"
+	is "$(awk '/^NoNewPrivs:/ { print $2 }' "/proc/$pid/status")" 1 "... and gets no new rights"
+	isnt "$(readlink "/proc/$pid/ns/mnt")" "$(readlink /proc/self/ns/mnt)" "... in a mount namespace of its own"
+	isnt "$(readlink "/proc/$pid/ns/net")" "$(readlink /proc/self/ns/net)" "... and a network namespace of its own"
+done
+is "$(ls "/proc/$session/root/")" "" "the session's file system is empty"
+
+# --- the disk stays over a stop ------------------------------------------------------------------------------------------------------
+bh exec ship sh -c 'echo kept >/kept; dd if=/dev/zero of=/zeros bs=1M count=20 2>/dev/null'
+run_is 0 "stop" bh stop ship
+is "$(bh inspect --format '{{.State.ExitCode}}' ship)" 3 "... lets the workload end in its own way"
+is "$(bh logs ship 2>/dev/null | tail -n 1)" ending "... and its last words are in the log"
+run_is 0 "start again" bh start ship
+is "$(bh exec ship cat /kept)" kept "... with its files"
+run_is 0 "kill" bh kill ship
+within 10 eval '! pgrep -P "$session" >/dev/null && [ "$(bh inspect --format "{{.State.ExitCode}}" ship)" = 137 ]'
+is "$(bh inspect --format '{{.State.ExitCode}}' ship)" 137 "... ends it with 137"
+run_is 0 "rm" bh rm ship
+
+# --- memory runs out inside ----------------------------------------------------------------------------------------------------------
+run_is 137 "a memory hog dies, in its own machine" "${vm[@]}" --memory 128m busybox sh -c 'x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done'
+
+done_testing
