@@ -28,11 +28,12 @@ STATIC :=
 endif
 
 # Every folder of src but those that hold a program's own `main` goes into one archive; the linker takes what is used.
-LIB_DIRS := base linux oci agent cgroup storage net image container runtime bundle engine vmm vmm/boot vmm/devices vmm/fuse
+LIB_DIRS := base linux oci agent cgroup storage net image container microvm runtime bundle engine vmm vmm/boot vmm/devices vmm/virtio vmm/fuse
 LIB_SRC := $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c))
 CLI_SRC := $(wildcard src/cli/*.c src/cli/oci/*.c)
 SHIM_SRC := $(wildcard src/shim/*.c)
 GUEST_SRC := $(wildcard src/guest/*.c)
+AGENT_SRC := $(wildcard src/agent/*.c)
 HELPER_SRC := $(wildcard src/image/helper/*.c)
 VMM_SRC := $(wildcard src/vmm/program/*.c)
 ALL_SRC := $(LIB_SRC) $(CLI_SRC) $(SHIM_SRC) $(GUEST_SRC) $(HELPER_SRC) $(VMM_SRC)
@@ -72,13 +73,13 @@ $(BUILD)/bulkhead-shim: $(call small,$(SHIM_SRC) $(SMALL_BASE))
 	@echo "  LINK  $@"
 	$(Q)$(SMALL_CC) $(SMALL_CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
 
-$(BUILD)/bulkhead-guest: $(call small,$(GUEST_SRC) $(SMALL_BASE))
+$(BUILD)/bulkhead-guest: $(call small,$(GUEST_SRC) $(AGENT_SRC) $(SMALL_BASE))
 	@echo "  LINK  $@"
 	$(Q)$(SMALL_CC) $(SMALL_CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
 
 $(BUILD)/bulkhead: $(call obj,$(CLI_SRC)) $(LIB)
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto -lm
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -ljson-c -lcrypto -lexpat -lm
 
 $(BUILD)/bulkhead-vmm: $(call obj,$(VMM_SRC)) $(LIB)
 	@echo "  LINK  $@"
@@ -127,4 +128,4 @@ help:
 
 .PHONY: all install clean help quickstart test check bench
 
--include $(patsubst %.o,%.d,$(call obj,$(ALL_SRC)) $(call small,$(SHIM_SRC) $(GUEST_SRC) $(SMALL_BASE)))
+-include $(patsubst %.o,%.d,$(call obj,$(ALL_SRC)) $(call small,$(SHIM_SRC) $(GUEST_SRC) $(AGENT_SRC) $(SMALL_BASE)))

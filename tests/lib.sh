@@ -255,8 +255,8 @@ our_cgroups() {
 }
 
 our_files() {
-	find "$TEST_STATE" "$TEST_DIR"/root/{containers,names,staging} -mindepth 1 2>/dev/null |
-		grep -vxE "$TEST_STATE/(containers|net)(/(leases|ports|lock))?|.*/lock|$TEST_DIR/root/.*/\.lock" | head -n 20
+	find "$TEST_STATE" "$TEST_DIR"/root/{containers,names,staging,vms} -mindepth 1 2>/dev/null |
+		grep -vxE "$TEST_STATE/(containers|net|vms)(/(leases|ports|lock))?|.*/lock|$TEST_DIR/root/.*/\.lock" | head -n 20
 }
 
 check_leaks() {

@@ -40,5 +40,7 @@ void bh_closedir_ptr(void *pointer_to_dir);
 	({ int taken_ = (fd); (fd) = -1; taken_; })
 
 #define BH_ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+#define BH_STRINGIFY_(word) #word
+#define BH_STRINGIFY(macro) BH_STRINGIFY_(macro) /* what it stands for, as text */
 #define BH_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define BH_MAX(a, b) ((a) > (b) ? (a) : (b))

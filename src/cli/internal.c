@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Verbs that only the shim calls (see shim.h). Hidden, but harmless: they change nothing that is not so already. */
 #include "cli/cli.h"
+#include "engine/domain.h"
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -33,6 +34,8 @@ static int shim_start_main(void *options, int argc, char **argv)
 	struct bh_engine engine;
 
 	(void)argc;
+	if (bh_has_prefix(argv[0], BH_DOMAIN_SHIM_PREFIX))
+		bh_domain_restart(bh_cli.root, bh_cli.state, argv[0] + strlen(BH_DOMAIN_SHIM_PREFIX), &handover);
 	if (bh_engine_open(bh_cli.root, bh_cli.state, &engine, &err) < 0)
 		return bh_cli_fail(&err, BH_EXIT_ENGINE);
 	bh_engine_restart(&engine, argv[0], &handover);
@@ -85,9 +88,24 @@ static int with_container(const char *id, bool locked, int (*action)(struct bh_e
 	return r < 0 ? bh_cli_fail(&err, BH_EXIT_FAILURE) : 0;
 }
 
+static int finish_domain(const char *name)
+{
+	struct bh_error err = BH_ERROR_INIT;
+	struct bh_domain domain;
+	int r = bh_domain_open(bh_cli.root, bh_cli.state, name, true, &domain, &err);
+
+	if (r < 0)
+		return 0; /* removed meanwhile */
+	r = bh_domain_finish(&domain, &err);
+	bh_domain_clear(&domain);
+	return r < 0 ? bh_cli_fail(&err, BH_EXIT_FAILURE) : 0;
+}
+
 static int shim_finish_main(void *options, int argc, char **argv)
 {
 	(void)options, (void)argc;
+	if (bh_has_prefix(argv[0], BH_DOMAIN_SHIM_PREFIX))
+		return finish_domain(argv[0] + strlen(BH_DOMAIN_SHIM_PREFIX));
 	return with_container(argv[0], true, bh_engine_finish);
 }
 

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Machines with a kernel of their own, without an image. */
 #include "cli/cli.h"
+#include "linux/socket.h"
 #include "linux/syscall.h"
+#include "vmm/broker.h"
 #include "vmm/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,7 +19,9 @@
 struct vm_run_options {
 	int64_t memory, cpus;
 	const char *kernel, *initrd, *append, *explain;
-	bool multiboot, hugepages;
+	const char *control, *incoming, *vsock;
+	bool multiboot, hugepages, lazy, paused;
+	struct bh_strv disk, restore;
 };
 
 static const struct bh_option run_options[] = {
@@ -27,7 +33,18 @@ static const struct bh_option run_options[] = {
 	  "It is a multiboot kernel; what it writes to port 0xf4 is the exit code", NULL, false },
 	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct vm_run_options, initrd), "FILE", "A file beside it: initial RAM disk, or multiboot module",
 	  NULL, false },
+	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk), "FILE[,readonly][,serial=TEXT]",
+	  "A disk: an image file or a block device", NULL, false },
+	{ 0, "vsock", BH_OPTION_STRING, offsetof(struct vm_run_options, vsock), "CID[,listen=SOCKET][,connect=PREFIX]",
+	  "A vsock device: at SOCKET say \"CONNECT PORT\" to reach the guest; the host's port N is the socket PREFIX_N", NULL, false },
 	{ 0, "append", BH_OPTION_STRING, offsetof(struct vm_run_options, append), "TEXT", "The kernel's command line", NULL, false },
+	{ 0, "restore", BH_OPTION_LIST, offsetof(struct vm_run_options, restore), "STATE,MEMORY",
+	  "Instead of a kernel: a snapshot's two files; incremental ones follow the full one", NULL, false },
+	{ 0, "lazy", BH_OPTION_BOOL, offsetof(struct vm_run_options, lazy), NULL, "Load a snapshot's memory when the guest needs it", NULL, false },
+	{ 0, "incoming", BH_OPTION_STRING, offsetof(struct vm_run_options, incoming), "SOCKET",
+	  "Instead of a kernel: wait at this socket for a machine that moves here", NULL, false },
+	{ 0, "paused", BH_OPTION_BOOL, offsetof(struct vm_run_options, paused), NULL, "Stand until the control socket says resume", NULL, false },
+	{ 0, "control", BH_OPTION_STRING, offsetof(struct vm_run_options, control), "SOCKET", "Take requests at this socket", NULL, false },
 	{ 0, "explain", BH_OPTION_OPTIONAL, offsetof(struct vm_run_options, explain), "json", "Tell each step and, at the end, the VM exits", NULL,
 	  false },
 	{ 0 },
@@ -57,6 +74,60 @@ static int open_file(const char *path, struct bh_error *err)
 	return fd < 0 ? bh_error_set(err, errno, "open %s", path) : fd;
 }
 
+/* The devices of a machine, as the options name them, and their open files. */
+struct devices {
+	struct bh_vmm_device items[BH_VMM_DEVICES_MAX];
+	size_t count;
+	struct bh_strv words;
+};
+
+static void devices_clear(struct devices *d)
+{
+	for (size_t i = 0; i < d->count; i++)
+		for (size_t j = 0; j < BH_VMM_DEVICE_FILES_MAX && d->items[i].files[j].key; j++)
+			bh_close_fd(&d->items[i].files[j].fd);
+	bh_strv_clear(&d->words);
+}
+
+static int add_disk(const char *option, struct devices *d, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
+	const char *rest = option + strlen(words.items[0]);
+	int fd;
+
+	if (d->count == BH_VMM_DEVICES_MAX)
+		return bh_error_text(err, ENOSPC, "more than %d devices", BH_VMM_DEVICES_MAX);
+	fd = open(words.items[0], (bh_strv_contains(&words, "readonly") ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return bh_error_set(err, errno, "open the disk %s", words.items[0]);
+	bh_strv_addf(&d->words, "block%s", rest);
+	d->items[d->count++] = (struct bh_vmm_device){ .words = d->words.items[d->words.count - 1], .files = { { "fd", fd } } };
+	return 0;
+}
+
+/* The guest's connections to ports of the host, until the monitor has ended. */
+static void serve_broker(int fd, const char *prefix, int pidfd)
+{
+	for (;;) {
+		struct pollfd set[] = { { .fd = fd, .events = POLLIN }, { .fd = pidfd, .events = POLLIN } };
+		uint32_t port, id;
+		int r;
+
+		if (poll(set, 2, -1) < 0)
+			continue;
+		r = set[0].revents ? bh_broker_read(fd, &port, &id) : set[1].revents ? -EPIPE : -EAGAIN;
+		if (r == 0) {
+			bh_auto_free char *path = bh_printf("%s_%u", prefix, port);
+			struct bh_error err = BH_ERROR_INIT;
+			bh_auto_close int socket = bh_unix_connect(path, &err);
+
+			bh_broker_answer(fd, id, socket < 0 ? err.errnum : 0, socket);
+		} else if (r != -EAGAIN) {
+			return;
+		}
+	}
+}
+
 /* Stays as the parent, so that signals and the terminal are whose they were. */
 static int wait_for(pid_t pid)
 {
@@ -75,49 +146,177 @@ static void forward(int number)
 	bh_pidfd_send_signal(forward_pidfd, number);
 }
 
+/* Everything a request borrows. */
+struct opened {
+	int kernel_fd, initrd_fd, incoming_fd, control_fd;
+	struct bh_vmm_snapshot snapshots[BH_VMM_SNAPSHOTS_MAX];
+	size_t snapshot_count;
+	struct devices devices;
+	int broker_fd;
+	char *vsock_prefix, *vsock_socket;
+};
+#define OPENED_INIT                                                                                    \
+	{                                                                                              \
+		.kernel_fd = -1, .initrd_fd = -1, .incoming_fd = -1, .control_fd = -1, .broker_fd = -1 \
+	}
+
+static void opened_clear(struct opened *f)
+{
+	bh_close_fd(&f->kernel_fd);
+	bh_close_fd(&f->initrd_fd);
+	bh_close_fd(&f->incoming_fd);
+	bh_close_fd(&f->control_fd);
+	for (size_t i = 0; i < f->snapshot_count; i++) {
+		bh_close_fd(&f->snapshots[i].state_fd);
+		bh_close_fd(&f->snapshots[i].memory_fd);
+	}
+	devices_clear(&f->devices);
+	bh_close_fd(&f->broker_fd);
+	if (f->vsock_socket)
+		unlink(f->vsock_socket);
+	bh_free_ptr(&f->vsock_socket);
+	bh_free_ptr(&f->vsock_prefix);
+}
+
+static int add_vsock(const char *option, struct opened *f, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
+	struct bh_vmm_device *device = &f->devices.items[f->devices.count];
+	size_t files = 0;
+	int fd;
+
+	if (f->devices.count == BH_VMM_DEVICES_MAX)
+		return bh_error_text(err, ENOSPC, "more than %d devices", BH_VMM_DEVICES_MAX);
+	bh_strv_addf(&f->devices.words, "vsock,cid=%s", words.items[0]);
+	*device = (struct bh_vmm_device){ .words = f->devices.words.items[f->devices.words.count - 1] };
+	f->devices.count++;
+	for (size_t i = 1; i < words.count; i++) {
+		if (bh_has_prefix(words.items[i], "listen=") && !f->vsock_socket) {
+			fd = bh_unix_listen(words.items[i] + strlen("listen="), err);
+			if (fd < 0)
+				return fd;
+			device->files[files].key = "listen";
+			device->files[files++].fd = fd;
+			f->vsock_socket = bh_strdup(words.items[i] + strlen("listen="));
+		} else if (bh_has_prefix(words.items[i], "connect=") && !f->vsock_prefix) {
+			if (bh_broker_pair(&f->broker_fd, &fd, err) < 0)
+				return -err->errnum;
+			device->files[files].key = "broker";
+			device->files[files++].fd = fd;
+			f->vsock_prefix = bh_strdup(words.items[i] + strlen("connect="));
+		} else {
+			return bh_error_text(err, EINVAL, "--vsock: %s is not known", words.items[i]);
+		}
+	}
+	return 0;
+}
+
+static int add_snapshot(const char *option, struct opened *f, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv paths = bh_strv_split(option, ',');
+	struct bh_vmm_snapshot *snapshot = &f->snapshots[f->snapshot_count];
+
+	if (f->snapshot_count == BH_VMM_SNAPSHOTS_MAX || paths.count != 2)
+		return bh_error_text(err, EINVAL, "--restore %s: a state file and a memory file are expected, at most %d times", option,
+				     BH_VMM_SNAPSHOTS_MAX);
+	*snapshot = (struct bh_vmm_snapshot){ -1, -1 };
+	f->snapshot_count++;
+	snapshot->state_fd = open_file(paths.items[0], err);
+	if (snapshot->state_fd >= 0)
+		snapshot->memory_fd = open_file(paths.items[1], err);
+	return snapshot->memory_fd < 0 ? -err->errnum : 0;
+}
+
+/* Waits for one caller. */
+static int accept_machine(const char *path, struct bh_error *err)
+{
+	bh_auto_close int listener = bh_unix_listen(path, err);
+	int fd = listener < 0 ? listener : accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+	unlink(path);
+	return listener < 0 ? listener : fd < 0 ? bh_error_set(err, errno, "wait for a machine at %s", path) : fd;
+}
+
+static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_error *err)
+{
+	int r = fill_standard_streams(err);
+
+	if (r == 0 && !o->kernel && !o->restore.count && !o->incoming)
+		return bh_error_text(err, EINVAL, "vm run: which kernel? (--kernel FILE)");
+	if (r == 0 && o->kernel)
+		r = f->kernel_fd = open_file(o->kernel, err);
+	if (r >= 0 && o->initrd)
+		r = f->initrd_fd = open_file(o->initrd, err);
+	for (size_t i = 0; r >= 0 && i < o->restore.count; i++)
+		r = add_snapshot(o->restore.items[i], f, err);
+	for (size_t i = 0; r >= 0 && i < o->disk.count; i++)
+		r = add_disk(o->disk.items[i], &f->devices, err);
+	if (r >= 0 && o->vsock)
+		r = add_vsock(o->vsock, f, err);
+	if (r >= 0 && o->control)
+		r = f->control_fd = bh_unix_listen(o->control, err);
+	if (r >= 0 && o->incoming)
+		r = f->incoming_fd = accept_machine(o->incoming, err);
+	return r < 0 ? r : 0;
+}
+
+static int spawn(const struct vm_run_options *o, const struct opened *f, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err)
+{
+	const struct bh_vmm_request request = {
+		.memory = o->memory,
+		.cpus = o->cpus,
+		.kernel_fd = f->kernel_fd,
+		.initrd_fd = f->initrd_fd,
+		.initrd_name = o->initrd,
+		.command_line = o->append,
+		.multiboot = o->multiboot,
+		.hugetlb = o->hugepages,
+		.pit = o->multiboot,
+		.debug_exit = o->multiboot,
+		.snapshots = f->snapshots,
+		.snapshot_count = f->snapshot_count,
+		.incoming_fd = f->incoming_fd,
+		.lazy = o->lazy,
+		.paused = o->paused,
+		.control_fd = f->control_fd,
+		.devices = f->devices.items,
+		.device_count = f->devices.count,
+		.explain = o->explain,
+	};
+
+	return bh_vmm_spawn(&request, ret_pid, ret_pidfd, err);
+}
+
 static int run(void *arg, int argc, char **argv)
 {
 	const struct vm_run_options *o = arg;
-	bh_auto_close int kernel = -1, initrd = -1, pidfd = -1;
+	__attribute__((cleanup(opened_clear))) struct opened files = OPENED_INIT;
+	bh_auto_close int pidfd = -1;
 	struct sigaction action = { .sa_handler = forward };
 	struct bh_error err = BH_ERROR_INIT;
 	pid_t pid = -1;
-	int r = 0;
+	int r = open_all(o, &files, &err), status;
 
 	(void)argc, (void)argv;
-	if (!o->kernel)
-		r = bh_error_text(&err, EINVAL, "vm run: which kernel? (--kernel FILE)");
 	if (r == 0)
-		r = fill_standard_streams(&err);
-	if (r == 0)
-		r = kernel = open_file(o->kernel, &err);
-	if (r >= 0 && o->initrd)
-		r = initrd = open_file(o->initrd, &err);
-	if (r >= 0) {
-		const struct bh_vmm_request request = {
-			.memory = o->memory,
-			.cpus = o->cpus,
-			.kernel_fd = kernel,
-			.initrd_fd = initrd,
-			.initrd_name = o->initrd,
-			.command_line = o->append,
-			.multiboot = o->multiboot,
-			.hugetlb = o->hugepages,
-			.pit = o->multiboot,
-			.debug_exit = o->multiboot,
-			.explain = o->explain,
-		};
-
-		r = bh_vmm_spawn(&request, &pid, &pidfd, &err);
+		r = spawn(o, &files, &pid, &pidfd, &err);
+	if (r == 0) {
+		forward_pidfd = pidfd;
+		sigaction(SIGTERM, &action, NULL);
+		sigaction(SIGHUP, &action, NULL);
+		/* From the terminal it goes to both. */
+		signal(SIGINT, SIG_IGN);
 	}
-	if (r < 0)
-		return bh_cli_fail(&err, BH_EXIT_ENGINE);
-	forward_pidfd = pidfd;
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
-	/* From the terminal it goes to both. */
-	signal(SIGINT, SIG_IGN);
-	return wait_for(pid);
+	if (r == 0 && files.broker_fd >= 0) {
+		/* Only the monitor's end of it keeps it open. */
+		devices_clear(&files.devices);
+		files.devices = (struct devices){ 0 };
+		serve_broker(files.broker_fd, files.vsock_prefix, pidfd);
+	}
+	status = r < 0 ? bh_cli_fail(&err, BH_EXIT_ENGINE) : wait_for(pid);
+	if (files.control_fd >= 0)
+		unlink(o->control);
+	return status;
 }
 
 const struct bh_command bh_command_vm_run = {

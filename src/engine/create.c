@@ -450,6 +450,8 @@ static int host_config_object(struct creation *c, json_object **ret_host, struct
 	keep_true(host, "AutoRemove", o->remove);
 	keep_text(host, "NetworkMode", o->network, "none");
 	keep_text(host, "Isolation", o->isolation, "container");
+	keep_text(host, "Accelerator", o->accelerator, "auto");
+	keep_text(host, "Kernel", o->kernel, "");
 	keep_text(host, "PidMode", o->pid, "");
 	keep_text(host, "IpcMode", o->ipc, "private");
 	keep_text(host, "UTSMode", o->uts, "");

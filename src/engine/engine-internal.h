@@ -26,6 +26,31 @@ void bh_engine_sweep_half_made(struct bh_engine *engine, const char *id);
 /* The files part of a removal: cgroup, state, record, rest, name, folder. The container is locked and not running. */
 int bh_engine_remove_files(struct bh_engine *engine, struct bh_container *container, struct bh_error *err);
 
+/* Where a container's compartment is, with the strings that the place borrows. */
+struct bh_engine_place {
+	struct bh_compartment_place place;
+	char *path, *state;
+};
+void bh_engine_place(const struct bh_container *container, struct bh_engine_place *ret_place);
+void bh_engine_place_clear(struct bh_engine_place *place);
+#define bh_auto_place __attribute__((cleanup(bh_engine_place_clear)))
+
+/* What a microVM needs to know of a container. It borrows from the container; clear frees the rest. */
+struct bh_engine_microvm {
+	struct bh_microvm vm;
+	struct bh_engine *engine;
+	struct bh_container *container;
+	char *folder;
+	char key[BH_DIGEST_MAX];
+	struct bh_strv groups;
+	struct bh_container_file etc[3];
+	struct bh_microvm_file files[3];
+};
+void bh_engine_microvm_init(struct bh_engine *engine, struct bh_container *container, struct bh_engine_microvm *ret_microvm);
+/* The files of /etc, for a start. */
+void bh_engine_microvm_add_files(struct bh_engine_microvm *microvm, struct bh_spec *spec);
+void bh_engine_microvm_clear(struct bh_engine_microvm *microvm);
+
 /* Kills what is left in the compartment and removes it. */
 int bh_engine_destroy_compartment(struct bh_container *container, struct bh_error *err);
 /* Unlinks every name that holds this id (a half-made container does not know its own). */

@@ -29,9 +29,8 @@ static int load_container_spec(struct bh_container *c, struct bh_error *err)
 	return bh_spec_parse(text.data, text.length, c->spec, err);
 }
 
-/* The process of an exec: the container's own environment, limits and capabilities with the request's changes. */
-static int build_process(struct bh_container *c, const struct bh_exec_options *o, char *const *command, struct bh_spec_process *process,
-			 struct bh_error *err)
+/* Looks the user up in the container's root. */
+static int resolve_user(struct bh_container *c, const char *user, struct bh_spec_process *process, struct bh_error *err)
 {
 	bh_auto_free char *root_path = bh_printf("/proc/%d/root", (int)c->pid);
 	bh_auto_close int root_fd = open(root_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -41,6 +40,26 @@ static int build_process(struct bh_container *c, const struct bh_exec_options *o
 
 	if (root_fd < 0)
 		return bh_error_set(err, errno, "open %s", root_path);
+	bh_json_strv(c->record, "host_config.GroupAdd", &groups);
+	r = bh_container_resolve_user(root_fd, user, &groups, process, &home, err);
+	if (r == 0 && home && !bh_env_get(&process->env, "HOME")) {
+		bh_auto_free char *pair = bh_printf("HOME=%s", home);
+
+		bh_env_set(&process->env, pair);
+	}
+	return r;
+}
+
+static const char *user_of(struct bh_container *c, const struct bh_exec_options *o)
+{
+	return o->user ? o->user : bh_json_text(c->record, "config.User", "");
+}
+
+/* The process of an exec: the container's own environment, limits and capabilities with the request's changes. */
+static int build_process(const struct bh_exec_options *o, char *const *command, struct bh_spec_process *process, struct bh_error *err)
+{
+	int r;
+
 	bh_strv_clear(&process->args);
 	bh_strv_extend(&process->args, command);
 	process->terminal = o->tty;
@@ -55,14 +74,7 @@ static int build_process(struct bh_container *c, const struct bh_exec_options *o
 		free(process->cwd);
 		process->cwd = bh_strdup(o->workdir);
 	}
-	bh_json_strv(c->record, "host_config.GroupAdd", &groups);
-	r = bh_container_resolve_user(root_fd, o->user ? o->user : bh_json_text(c->record, "config.User", ""), &groups, process, &home, err);
-	if (r == 0 && home && !bh_env_get(&process->env, "HOME")) {
-		bh_auto_free char *pair = bh_printf("HOME=%s", home);
-
-		bh_env_set(&process->env, pair);
-	}
-	return r;
+	return 0;
 }
 
 static int exec_pipe(bool wanted, int *ret_read, int *ret_write, struct bh_error *err)
@@ -87,10 +99,32 @@ static void close_exec(struct bh_exec *exec)
 	bh_close_fd(&exec->tty_fd);
 }
 
-static int run_exec(struct bh_container *c, const struct bh_exec_options *o, struct bh_exec *exec, struct bh_error *err)
+/* By the driver: with a kernel of its own the user is looked up inside. */
+static int run_by_driver(struct bh_engine *engine, struct bh_container *c, const struct bh_exec_options *o, struct bh_container_exec *request,
+			 struct bh_container_process *ret_process, struct bh_error *err)
 {
-	bh_auto_free char *path = bh_container_compartment_path(c);
+	bh_auto_place struct bh_engine_place place;
 	const struct bh_isolation_driver *driver;
+	struct bh_engine_microvm microvm;
+	int r = bh_container_isolation(c, &driver, err);
+
+	bh_engine_place(c, &place);
+	if (r < 0)
+		return r;
+	if (!driver->has_own_kernel) {
+		r = resolve_user(c, user_of(c, o), &c->spec->process, err);
+		return r < 0 ? r : driver->exec(&place.place, request, ret_process, err);
+	}
+	bh_engine_microvm_init(engine, c, &microvm);
+	microvm.vm.user = user_of(c, o);
+	place.place.microvm = &microvm.vm;
+	r = driver->exec(&place.place, request, ret_process, err);
+	bh_engine_microvm_clear(&microvm);
+	return r;
+}
+
+static int run_exec(struct bh_engine *engine, struct bh_container *c, const struct bh_exec_options *o, struct bh_exec *exec, struct bh_error *err)
+{
 	struct bh_container_stdio stdio = { .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .ret_terminal_fd = -1 };
 	struct bh_container_exec request = {
 		.init_pid = c->pid,
@@ -112,9 +146,7 @@ static int run_exec(struct bh_container *c, const struct bh_exec_options *o, str
 		r = request.init_pidfd < 0 ? bh_error_set(err, -request.init_pidfd, "container %s: its first process", c->name) : 0;
 	}
 	if (r == 0)
-		r = bh_container_isolation(c, &driver, err);
-	if (r == 0)
-		r = driver->exec(BH_PLACE(path), &request, &process, err);
+		r = run_by_driver(engine, c, o, &request, &process, err);
 	bh_close_fd(&request.init_pidfd);
 	bh_close_fd(&stdio.stdin_fd);
 	bh_close_fd(&stdio.stdout_fd);
@@ -132,16 +164,15 @@ int bh_engine_exec(struct bh_engine *engine, struct bh_container *c, const struc
 	struct bh_exec exec = { .pidfd = -1, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .tty_fd = -1 };
 	int r;
 
-	(void)engine;
 	if (c->status == BH_STATUS_PAUSED)
 		return bh_error_text(err, EBUSY, "container %s is paused, unpause the container before exec", c->name);
 	if (c->status != BH_STATUS_RUNNING)
 		return bh_error_text(err, ESRCH, "container %s is not running", c->id);
 	r = c->spec ? 0 : load_container_spec(c, err);
 	if (r == 0)
-		r = build_process(c, o, command, &c->spec->process, err);
+		r = build_process(o, command, &c->spec->process, err);
 	if (r == 0)
-		r = run_exec(c, o, &exec, err);
+		r = run_exec(engine, c, o, &exec, err);
 	if (r < 0) {
 		close_exec(&exec);
 		return r;

@@ -137,15 +137,16 @@ static bool ends_policy(struct bh_container *c, int signal)
 
 static int set_paused(struct bh_container *c, bool pause, struct bh_error *err)
 {
-	bh_auto_free char *path = bh_container_compartment_path(c);
+	bh_auto_place struct bh_engine_place place;
 	const struct bh_isolation_driver *driver;
 	int r = bh_container_isolation(c, &driver, err);
 
+	bh_engine_place(c, &place);
 	/* The mark first: a killed command must leave a container that can be unpaused. */
 	if (r == 0 && pause)
 		mark(c, "paused");
 	if (r == 0)
-		r = driver->pause(BH_PLACE(path), pause, err);
+		r = driver->pause(&place.place, pause, err);
 	if ((r < 0) == pause)
 		unlinkat(c->state_fd, "paused", 0);
 	return r;

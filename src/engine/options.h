@@ -19,6 +19,7 @@ struct bh_create_options {
 	const char *name, *hostname, *domainname, *cidfile;
 	struct bh_strv label, label_file, annotation, add_host, dns, dns_search, dns_option;
 	const char *pull, *platform, *isolation;
+	const char *kernel, *accelerator; /* of a microVM */
 	/* files */
 	struct bh_strv volume, mount, tmpfs, device;
 	bool read_only;

@@ -100,6 +100,11 @@ static int load_spec(struct stage *s, struct bh_error *err)
 	return 0;
 }
 
+static int find_driver(struct stage *s, struct bh_error *err)
+{
+	return bh_container_isolation(s->c, &s->driver, err);
+}
+
 static int mount_root(struct stage *s, struct bh_error *err)
 {
 	struct bh_snapshot snapshot = { 0 };
@@ -273,7 +278,8 @@ static int make_working_dir(struct stage *s, struct bh_error *err)
 
 static int run_process(struct stage *s, struct bh_error *err)
 {
-	bh_auto_free char *path = bh_container_compartment_path(s->c);
+	bh_auto_place struct bh_engine_place place;
+	struct bh_engine_microvm microvm; /* freed with this process */
 	bh_auto_free char *bundle = bh_printf("%s/containers/%s", s->engine->root, s->c->id);
 	bh_auto_free char *init = bh_json_bool(s->c->record, "host_config.Init", false) ? bh_find_program("bulkhead-guest") : NULL;
 	struct bh_container_file files[BH_ETC_FILES_MAX]; /* freed with this process */
@@ -290,10 +296,15 @@ static int run_process(struct stage *s, struct bh_error *err)
 		.cloned = write_state,
 		.cloned_context = s,
 	};
-	int r = bh_container_isolation(s->c, &s->driver, err);
+	int r;
 
-	if (r == 0)
-		r = s->driver->run(BH_PLACE(path), &request, &s->compartment, err);
+	bh_engine_place(s->c, &place);
+	if (s->driver->has_own_kernel) {
+		bh_engine_microvm_init(s->engine, s->c, &microvm);
+		bh_engine_microvm_add_files(&microvm, s->spec);
+		place.place.microvm = &microvm.vm;
+	}
+	r = s->driver->run(&place.place, &request, &s->compartment, err);
 	/* The pid was not known early. */
 	if (r == 0 && !s->started.pid)
 		r = write_state(s, s->compartment.process.pid, err);
@@ -302,14 +313,20 @@ static int run_process(struct stage *s, struct bh_error *err)
 
 static int run_stage(struct stage *s, struct bh_error *err)
 {
-	static int (*const steps[])(struct stage *, struct bh_error *) = {
-		make_state_folder, load_spec, mount_root, resolve_user, make_working_dir, join_peers, make_streams,
+	/* With a kernel of its own the root, its users and folders are inside. */
+	static const struct {
+		int (*run)(struct stage *, struct bh_error *);
+		bool on_this_kernel;
+	} steps[] = {
+		{ make_state_folder, false }, { load_spec, false },       { find_driver, false }, { mount_root, true },
+		{ resolve_user, true },       { make_working_dir, true }, { join_peers, true },   { make_streams, false },
 	};
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(steps); i++)
-		r = steps[i](s, err);
-	if (r == 0)
+		if (!steps[i].on_this_kernel || !s->driver->has_own_kernel)
+			r = steps[i].run(s, err);
+	if (r == 0 && !s->driver->has_own_kernel)
 		r = bh_engine_fill_volumes(s->engine, s->c, s->root_fd, err);
 	if (r == 0)
 		r = write_health(s, err);

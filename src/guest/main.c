@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
+ * bulkhead-guest. In a microVM the kernel starts it as `bulkhead-guest agent TRANSPORT`: see agent.c. This file is the other life:
+ *
  * bulkhead-guest as pid 1 of a container (--init): starts the workload, forwards signals to it, reaps what is orphaned,
  * and ends as the workload ended.
  *
@@ -7,6 +9,8 @@
  * handler and no race; the workload gets the mask and dispositions this program was started with. The workload has a
  * process group of its own, in the foreground if there is a terminal, so that job control works as without an init.
  */
+#include "guest/guest-internal.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -48,6 +52,8 @@ int main(int argc, char **argv)
 	pid_t workload;
 	int code = -1;
 
+	if (argc == 3 && getpid() == 1 && strcmp(argv[0], GUEST_AGENT) == 0)
+		guest_agent_main(argv[2]);
 	if (argc < 3) {
 		dprintf(STDERR_FILENO, "usage: init FILE ARG0 [ARG...]\n");
 		return 125;

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The isolation driver `container`: a cgroup (src/cgroup) with a process in namespaces (src/container) in it. */
-#include "runtime/runtime.h"
+/*
+ * The isolation driver `container`: a cgroup (src/cgroup) with a process in namespaces (src/container) in it. What is done by the
+ * cgroup alone serves the other driver too.
+ */
+#include "runtime/runtime-internal.h"
 
 #include "base/memory.h"
 
@@ -8,7 +11,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-static void end_cgroup(struct bh_cgroup *cgroup)
+void bh_compartment_end_cgroup(struct bh_cgroup *cgroup)
 {
 	bh_cgroup_kill(cgroup, NULL);
 	bh_cgroup_destroy(cgroup, NULL);
@@ -34,8 +37,8 @@ static int need_cgroup(const struct bh_compartment_place *place, struct bh_cgrou
 	return r == 0 && !*ret_cgroup ? bh_error_text(err, ENOENT, "the container has no cgroup") : r;
 }
 
-static int make_cgroup(const struct bh_compartment_place *place, const struct bh_spec_resources *resources, struct bh_cgroup **ret_cgroup,
-		       struct bh_error *err)
+int bh_compartment_make_cgroup(const struct bh_compartment_place *place, const struct bh_spec_resources *resources, struct bh_cgroup **ret_cgroup,
+			       struct bh_error *err)
 {
 	return place->request ? bh_cgroup_make(place->request, ret_cgroup, err) : bh_cgroup_create(place->path, resources, ret_cgroup, err);
 }
@@ -44,7 +47,7 @@ static int make(const struct bh_compartment_place *place, struct bh_container_cr
 		struct bh_error *err)
 {
 	struct bh_compartment compartment = BH_COMPARTMENT_INIT;
-	int r = make_cgroup(place, &request->spec->resources, &compartment.cgroup, err);
+	int r = bh_compartment_make_cgroup(place, &request->spec->resources, &compartment.cgroup, err);
 
 	if (r < 0)
 		return r;
@@ -52,7 +55,7 @@ static int make(const struct bh_compartment_place *place, struct bh_container_cr
 	r = run ? bh_container_run(request, &compartment.process, err) : bh_container_create(request, &compartment.process, err);
 	if (r < 0) {
 		if (compartment.cgroup)
-			end_cgroup(compartment.cgroup);
+			bh_compartment_end_cgroup(compartment.cgroup);
 		return r;
 	}
 	compartment.oom_fd = compartment.cgroup && !place->request ? bh_cgroup_oom_fd(compartment.cgroup) : -1;
@@ -77,7 +80,7 @@ static int start(struct bh_compartment *compartment, struct bh_error *err)
 	return bh_container_start(&compartment->process, err);
 }
 
-static void abandon(struct bh_compartment *compartment)
+void bh_compartment_abandon(struct bh_compartment *compartment)
 {
 	/* A start that failed has reaped its process and closed the pidfd. */
 	if (compartment->process.pidfd >= 0 && kill(compartment->process.pid, SIGKILL) == 0)
@@ -86,7 +89,7 @@ static void abandon(struct bh_compartment *compartment)
 	bh_close_fd(&compartment->process.sync_fd);
 	bh_close_fd(&compartment->oom_fd);
 	if (compartment->cgroup)
-		end_cgroup(compartment->cgroup);
+		bh_compartment_end_cgroup(compartment->cgroup);
 	*compartment = (struct bh_compartment)BH_COMPARTMENT_INIT;
 }
 
@@ -121,7 +124,7 @@ static int exec(const struct bh_compartment_place *place, struct bh_container_ex
 	return r;
 }
 
-static int pause_or_resume(const struct bh_compartment_place *place, bool frozen, struct bh_error *err)
+int bh_compartment_freeze(const struct bh_compartment_place *place, bool frozen, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
 	int r = need_cgroup(place, &cgroup, err);
@@ -135,7 +138,7 @@ static int pause_or_resume(const struct bh_compartment_place *place, bool frozen
 	return r;
 }
 
-static int is_paused(const struct bh_compartment_place *place, bool *ret_paused, struct bh_error *err)
+int bh_compartment_is_frozen(const struct bh_compartment_place *place, bool *ret_paused, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
 	int r;
@@ -150,7 +153,7 @@ static int is_paused(const struct bh_compartment_place *place, bool *ret_paused,
 	return r;
 }
 
-static int take_back(const struct bh_compartment_place *place, pid_t pid, struct bh_error *err)
+int bh_compartment_take_back(const struct bh_compartment_place *place, pid_t pid, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
 	int r = need_cgroup(place, &cgroup, err);
@@ -162,7 +165,7 @@ static int take_back(const struct bh_compartment_place *place, pid_t pid, struct
 	return r;
 }
 
-static int send_signal(const struct bh_compartment_place *place, int signal, struct bh_error *err)
+int bh_compartment_signal(const struct bh_compartment_place *place, int signal, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
 	int r = need_cgroup(place, &cgroup, err);
@@ -174,7 +177,7 @@ static int send_signal(const struct bh_compartment_place *place, int signal, str
 	return r;
 }
 
-static int update(const struct bh_compartment_place *place, const struct bh_spec_resources *resources, struct bh_error *err)
+int bh_compartment_update(const struct bh_compartment_place *place, const struct bh_spec_resources *resources, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
 	int r = need_cgroup(place, &cgroup, err);
@@ -186,7 +189,7 @@ static int update(const struct bh_compartment_place *place, const struct bh_spec
 	return r;
 }
 
-static int stats(const struct bh_compartment_place *place, struct bh_cgroup_stats *ret_stats, struct bh_error *err)
+int bh_compartment_stats(const struct bh_compartment_place *place, struct bh_cgroup_stats *ret_stats, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
 	int r = need_cgroup(place, &cgroup, err);
@@ -198,7 +201,7 @@ static int stats(const struct bh_compartment_place *place, struct bh_cgroup_stat
 	return r;
 }
 
-static int pids(const struct bh_compartment_place *place, pid_t **ret_pids, size_t *ret_count, struct bh_error *err)
+int bh_compartment_pids(const struct bh_compartment_place *place, pid_t **ret_pids, size_t *ret_count, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
 	int r = need_cgroup(place, &cgroup, err);
@@ -210,7 +213,7 @@ static int pids(const struct bh_compartment_place *place, pid_t **ret_pids, size
 	return r;
 }
 
-static int destroy(const struct bh_compartment_place *place, struct bh_error *err)
+int bh_compartment_destroy(const struct bh_compartment_place *place, struct bh_error *err)
 {
 	if (!place->folders)
 		return bh_cgroup_remove(place->path, err);
@@ -218,7 +221,7 @@ static int destroy(const struct bh_compartment_place *place, struct bh_error *er
 }
 
 /* What `events --stats` has in "data". */
-static int write_stats(const struct bh_compartment_place *place, const char *network_interfaces, struct bh_buf *out, struct bh_error *err)
+int bh_compartment_write_stats(const struct bh_compartment_place *place, const char *network_interfaces, struct bh_buf *out, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
 	int r = need_cgroup(place, &cgroup, err);
@@ -230,7 +233,7 @@ static int write_stats(const struct bh_compartment_place *place, const char *net
 	return r;
 }
 
-static int watch(const struct bh_compartment_place *place, struct bh_cgroup_watch *ret_watch, struct bh_error *err)
+int bh_compartment_watch(const struct bh_compartment_place *place, struct bh_cgroup_watch *ret_watch, struct bh_error *err)
 {
 	struct bh_cgroup *cgroup;
 	int r = need_cgroup(place, &cgroup, err);
@@ -247,16 +250,16 @@ const struct bh_isolation_driver bh_isolation_container = {
 	.create = create,
 	.run = run,
 	.start = start,
-	.abandon = abandon,
+	.abandon = bh_compartment_abandon,
 	.exec = exec,
-	.pause = pause_or_resume,
-	.is_paused = is_paused,
-	.signal = send_signal,
-	.take_back = take_back,
-	.update = update,
-	.stats = stats,
-	.pids = pids,
-	.write_stats = write_stats,
-	.watch = watch,
-	.destroy = destroy,
+	.pause = bh_compartment_freeze,
+	.is_paused = bh_compartment_is_frozen,
+	.signal = bh_compartment_signal,
+	.take_back = bh_compartment_take_back,
+	.update = bh_compartment_update,
+	.stats = bh_compartment_stats,
+	.pids = bh_compartment_pids,
+	.write_stats = bh_compartment_write_stats,
+	.watch = bh_compartment_watch,
+	.destroy = bh_compartment_destroy,
 };

@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-static const struct bh_isolation_driver *const drivers[] = { &bh_isolation_container };
+static const struct bh_isolation_driver *const drivers[] = { &bh_isolation_container, &bh_isolation_vm };
 
 int bh_isolation_driver_find(const char *name, const struct bh_isolation_driver **ret_driver, struct bh_error *err)
 {
@@ -16,5 +16,5 @@ int bh_isolation_driver_find(const char *name, const struct bh_isolation_driver 
 		*ret_driver = drivers[i];
 		return 0;
 	}
-	return bh_error_text(err, EINVAL, "--isolation %s: this build has the isolation driver 'container' only", name);
+	return bh_error_text(err, EINVAL, "--isolation %s: there are container and vm", name);
 }

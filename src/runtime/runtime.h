@@ -3,7 +3,7 @@
  * The isolation seam: what the engine asks of a technology that runs a workload in a compartment of its own.
  *
  * One const table per driver, chosen by `--isolation` and kept in the container's record. `container` (namespaces and
- * cgroups) is the first; a microVM takes its place in the same table. A compartment is named by its place:
+ * cgroups) is the first, `vm` (a machine with its own kernel) the second. A compartment is named by its place:
  * for a container that is its cgroup ("/bulkhead-<id>"). Everything that must outlive the process which created it can be found by that
  * name alone, so that any later command can clean up after a kill.
  */
@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "cgroup/cgroup.h"
 #include "container/container.h"
+#include "microvm/microvm.h"
 
 struct bh_compartment {
 	struct bh_container_process process;
@@ -30,11 +31,16 @@ struct bh_compartment_place {
 	const struct bh_strv *folders;           /* the rest: instead of `path`, from bh_cgroup_paths; empty: there is no cgroup */
 	const char *unit;                        /* with `folders`: bh_cgroup_unit */
 	const struct bh_strv *below;             /* exec: in folders below it (bh_cgroup_descend); may be NULL */
+	const char *state;                       /* a driver with an own kernel: the run-time folder, for its socket */
+	const struct bh_microvm *microvm;        /* the same: run, exec (user and groups) */
 };
 #define BH_PLACE(at) (&(const struct bh_compartment_place){ .path = (at) })
 
 struct bh_isolation_driver {
 	const char *name;
+	/* The root file system, users and mounts are inside, behind a kernel of its own: the caller can't look at them. place->state and
+	 * place->microvm are needed. */
+	bool has_own_kernel;
 	/* Makes the compartment with its limits, and the first process in it, which waits. request->cgroup is filled in. On
 	 * failure nothing is left. */
 	int (*create)(const struct bh_compartment_place *place, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err);
@@ -65,7 +71,7 @@ struct bh_isolation_driver {
 	int (*destroy)(const struct bh_compartment_place *place, struct bh_error *err);
 };
 
-extern const struct bh_isolation_driver bh_isolation_container;
+extern const struct bh_isolation_driver bh_isolation_container, bh_isolation_vm;
 
-/* "container"; NULL gives the default. -EINVAL with the names there are. */
+/* "container", "vm"; NULL gives the default. -EINVAL with the names there are. */
 int bh_isolation_driver_find(const char *name, const struct bh_isolation_driver **ret_driver, struct bh_error *err);

@@ -54,7 +54,7 @@ static bool parse_fd(const char *value, int *ret_fd)
 
 static bool parse_restart(const char *value)
 {
-	static const char *const names[] = { "no", "on-failure", "always", "unless-stopped" };
+	static const char *const names[] = { "no", "on-failure", "always", "unless-stopped", "on-code" };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(names); i++) {
 		if (!bh_streq(value, names[i]))
@@ -99,6 +99,7 @@ static bool parse_argument(const char *key, const char *value)
 	} numbers[] = {
 		{ "pid", &pid_number },
 		{ "restart-max", &shim.restart_max },
+		{ "restart-code", &shim.restart_code },
 		{ "restart-count", &shim.restart_count },
 		{ "backoff-ms", &shim.backoff_ms },
 		{ "started-ms", &shim.started_ms },
@@ -355,6 +356,8 @@ static bool wants_restart(const struct bh_frame_exit *result)
 {
 	if (shim.restart == SHIM_RESTART_NO || is_stopping())
 		return false;
+	if (shim.restart == SHIM_RESTART_ON_CODE)
+		return result->exit_code == shim.restart_code;
 	if (shim.restart == SHIM_RESTART_ON_FAILURE)
 		return result->exit_code != 0 && (shim.restart_max == 0 || shim.restart_count < shim.restart_max);
 	return true;

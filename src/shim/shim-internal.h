@@ -11,7 +11,7 @@
 
 #define SHIM_CLIENTS_MAX 32
 
-enum shim_restart { SHIM_RESTART_NO, SHIM_RESTART_ON_FAILURE, SHIM_RESTART_ALWAYS, SHIM_RESTART_UNLESS_STOPPED };
+enum shim_restart { SHIM_RESTART_NO, SHIM_RESTART_ON_FAILURE, SHIM_RESTART_ALWAYS, SHIM_RESTART_UNLESS_STOPPED, SHIM_RESTART_ON_CODE };
 
 struct shim_log {
 	bool enabled;
@@ -38,6 +38,7 @@ struct shim {
 	int oom_fd;
 	bool remove, stdin_once;
 	enum shim_restart restart;
+	int64_t restart_code; /* with SHIM_RESTART_ON_CODE: the only exit code that means again */
 	int64_t restart_max, restart_count, backoff_ms, started_ms /* monotonic */, started_ns /* real time */;
 	int64_t health_interval_ms, health_next_ms;
 	pid_t health_pid;

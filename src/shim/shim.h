@@ -53,7 +53,7 @@ struct bh_frame_exit {
  *	remove=1          --rm: with an owner no exit record is written, since the container is removed at once
  *	oom=              memory.events or memory.oom_control
  *	log=1             keep the json-file log; log-max-size= log-max-file=
- *	restart=no|on-failure|always|unless-stopped  restart-max= restart-count= backoff-ms= started-ms= (monotonic)
+ *	restart=no|on-failure|always|unless-stopped|on-code  restart-code=  restart-max= restart-count= backoff-ms= started-ms= (monotonic)
  *	started-ns=       real time of the start, for the exit record
  *	health-interval-ms=
  *	once=1            stdin ends when the last client goes

@@ -11,16 +11,15 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define ENTRIES_MAX 256
 #define LEAF1_ECX_TSC_DEADLINE (1u << 24)
 #define LEAF1_ECX_HYPERVISOR (1u << 31)
 #define LEAF1_EDX_HTT (1u << 28)
 
 static struct kvm_cpuid2 *new_table(void)
 {
-	struct kvm_cpuid2 *table = bh_calloc(1, sizeof *table + ENTRIES_MAX * sizeof table->entries[0]);
+	struct kvm_cpuid2 *table = bh_calloc(1, sizeof *table + BH_CPUID_ENTRIES_MAX * sizeof table->entries[0]);
 
-	table->nent = ENTRIES_MAX;
+	table->nent = BH_CPUID_ENTRIES_MAX;
 	return table;
 }
 

@@ -66,19 +66,33 @@ int bh_jail_enter(struct bh_error *err)
 #define BEGIN LOAD(arch), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0), RETURN(SECCOMP_RET_KILL_PROCESS), LOAD(nr)
 #define ALLOW_CALL(call) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), RETURN(SECCOMP_RET_ALLOW)
 
-#define ONLY_VCPU(call) ALLOW_CALL(call),
-#define ONLY_OWNER(call)
-#define ALLOW(kind, call) ONLY_##kind(call)
+/* One filter per kind of thread: the calls that the list names for it, the others fall out. */
+#define ALLOW_IF_VCPU_VCPU(call) ALLOW_CALL(call),
+#define ALLOW_IF_OWNER_VCPU(call)
+#define ALLOW_IF_DEVICE_VCPU(call)
+#define ALLOW_IF_VCPU_OWNER(call)
+#define ALLOW_IF_OWNER_OWNER(call) ALLOW_CALL(call),
+#define ALLOW_IF_DEVICE_OWNER(call)
+#define ALLOW_IF_VCPU_DEVICE(call)
+#define ALLOW_IF_OWNER_DEVICE(call)
+#define ALLOW_IF_DEVICE_DEVICE(call) ALLOW_CALL(call),
+
+#define ALLOW(kind, call) ALLOW_IF_##kind##_VCPU(call)
 static struct sock_filter vcpu_filter[] = {
 	BEGIN,
 #include "vmm/seccomp.def"
 	RETURN(SECCOMP_RET_KILL_PROCESS),
 };
-#undef ONLY_VCPU
-#undef ONLY_OWNER
-#define ONLY_VCPU(call)
-#define ONLY_OWNER(call) ALLOW_CALL(call),
+#undef ALLOW
+#define ALLOW(kind, call) ALLOW_IF_##kind##_OWNER(call)
 static struct sock_filter owner_filter[] = {
+	BEGIN,
+#include "vmm/seccomp.def"
+	RETURN(SECCOMP_RET_KILL_PROCESS),
+};
+#undef ALLOW
+#define ALLOW(kind, call) ALLOW_IF_##kind##_DEVICE(call)
+static struct sock_filter device_filter[] = {
 	BEGIN,
 #include "vmm/seccomp.def"
 	RETURN(SECCOMP_RET_KILL_PROCESS),
@@ -93,6 +107,7 @@ int bh_jail_lock(enum bh_thread_kind kind, struct bh_error *err)
 	} kinds[] = {
 		[BH_THREAD_OWNER] = { owner_filter, BH_ARRAY_SIZE(owner_filter), "owner" },
 		[BH_THREAD_VCPU] = { vcpu_filter, BH_ARRAY_SIZE(vcpu_filter), "vcpu" },
+		[BH_THREAD_DEVICE] = { device_filter, BH_ARRAY_SIZE(device_filter), "device" },
 	};
 	const struct sock_fprog program = { (unsigned short)kinds[kind].count, kinds[kind].filter };
 

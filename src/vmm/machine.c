@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vmm/machine.h"
+#include "vmm/machine-internal.h"
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "vmm/devices/devices.h"
+#include "vmm/control.h"
 #include "vmm/jail.h"
+#include "vmm/migrate.h"
+#include "vmm/pager.h"
+#include "vmm/snapshot.h"
+#include "vmm/virtio/pci.h"
+#include "vmm/virtio/table.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -12,21 +17,126 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-struct machine {
-	const struct bh_machine_config *config;
-	struct bh_vm vm;
-	struct bh_serial *serial;
-	int signal_fd;
-	uint8_t pending[4096]; /* input that the serial port hasn't taken yet */
-	size_t pending_start, pending_end;
-	bool input_closed, output_waits;
-	int output_errno;
-};
+static int add_device(struct bh_machine *m, const char *words, struct bh_error *err)
+{
+	struct bh_virtio_device *device;
+	struct bh_loop *own = NULL;
+	int r;
 
-static int make_devices(struct machine *m, struct bh_error *err)
+	if (m->device_count == BH_PCI_SLOTS - 1)
+		return bh_error_text(err, ENOSPC, "%s: the machine has no slot left: at most %d devices", words, BH_PCI_SLOTS - 1);
+	r = bh_virtio_make(&m->vm, m->loops[0], words, &device, &own, err);
+	if (r < 0)
+		return r;
+	m->devices[m->device_count++] = device;
+	if (own)
+		m->loops[m->loop_count++] = own;
+	r = bh_virtio_pci_add(m->pci, device, err);
+	if (r == 0 && bh_explain_mode != BH_EXPLAIN_OFF) {
+		bh_auto_free char *slot = bh_printf("%zu", m->device_count);
+
+		bh_explain("device", "type", device->driver->name, "pci", slot, "thread", own ? "own" : "shared");
+	}
+	return r;
+}
+
+static int make_virtio(struct bh_machine *m, struct bh_error *err)
+{
+	int r = bh_pci_make(&m->vm, &m->pci, err);
+
+	if (r == 0)
+		r = bh_loop_make("devices", &m->loops[0], err);
+	if (r == 0)
+		m->loop_count = 1;
+	for (char *const *words = m->config->devices; r == 0 && words && *words; words++)
+		r = add_device(m, *words, err);
+	return r;
+}
+
+static int start_loops(struct bh_machine *m, struct bh_error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < m->loop_count; i++)
+		r = bh_loop_start(m->loops[i], m->config->vm.locked, err);
+	if (r == 0 && m->jobs)
+		r = bh_loop_start(m->jobs, m->config->vm.locked, err);
+	return r;
+}
+
+void bh_machine_pause(struct bh_machine *m)
+{
+	bh_vm_pause(&m->vm);
+	for (size_t i = 0; i < m->loop_count; i++)
+		bh_loop_pause(m->loops[i]);
+	for (size_t i = 0; i < m->device_count; i++)
+		if (m->devices[i]->driver->settle)
+			m->devices[i]->driver->settle(m->devices[i]);
+}
+
+void bh_machine_resume(struct bh_machine *m)
+{
+	for (size_t i = 0; i < m->loop_count; i++)
+		bh_loop_resume(m->loops[i]);
+	bh_vm_resume(&m->vm);
+}
+
+int bh_machine_save(struct bh_machine *m, struct bh_buf *out, struct bh_error *err)
+{
+	int r = bh_vm_save(&m->vm, out, err);
+
+	bh_serial_save(m->serial, out);
+	bh_state_put(out, bh_rtc_selected(), 1);
+	bh_state_put(out, bh_events_waiting(), 1);
+	bh_state_put(out, m->device_count, 2);
+	for (size_t i = 0; r == 0 && i < m->device_count; i++)
+		bh_virtio_pci_save(m->devices[i], out);
+	return r;
+}
+
+int bh_machine_load(struct bh_machine *m, struct bh_state_reader *in, struct bh_error *err)
+{
+	int r = bh_vm_load(&m->vm, in, err);
+	uint64_t count;
+
+	if (r < 0)
+		return r;
+	bh_serial_load(m->serial, in);
+	bh_rtc_select((uint8_t)bh_state_get(in, 1));
+	bh_events_set_waiting((uint8_t)bh_state_get(in, 1));
+	count = bh_state_get(in, 2);
+	if (in->failed || count != m->device_count)
+		return bh_error_text(err, EINVAL, "the saved machine has %llu devices, this one %zu", (unsigned long long)count, m->device_count);
+	for (size_t i = 0; r == 0 && i < m->device_count; i++)
+		r = bh_virtio_pci_load(m->devices[i], in, err);
+	if (r == 0 && (in->failed || in->at != in->end))
+		r = bh_error_text(err, EINVAL, "the machine's saved state is damaged");
+	return r;
+}
+
+/* The vcpus have ended: nobody reaches a device but its loop. */
+static void free_virtio(struct bh_machine *m)
+{
+	if (m->jobs)
+		bh_loop_stop(m->jobs);
+	for (size_t i = 0; i < m->loop_count; i++)
+		bh_loop_stop(m->loops[i]);
+	for (size_t i = 0; i < m->device_count; i++) {
+		bh_virtio_pci_free(m->devices[i]);
+		bh_virtio_free(m->devices[i]);
+	}
+	for (size_t i = 0; i < m->loop_count; i++)
+		bh_loop_free(m->loops[i]);
+	bh_loop_free(m->jobs);
+	bh_pager_free(m->pager);
+	bh_pci_free(m->pci);
+}
+
+static int make_devices(struct bh_machine *m, struct bh_error *err)
 {
 	int r = bh_serial_make(&m->vm, m->config->protocol == BH_BOOT_LINUX, &m->serial, err);
 
@@ -36,12 +146,20 @@ static int make_devices(struct machine *m, struct bh_error *err)
 		r = bh_rtc_make(&m->vm, err);
 	if (r == 0)
 		r = bh_power_make(&m->vm, err);
+	if (r == 0)
+		r = bh_events_make(&m->vm, err);
 	if (r == 0 && m->config->debug_exit)
 		r = bh_debug_exit_make(&m->vm, err);
+	if (r == 0)
+		r = make_virtio(m, err);
+	if (r == 0 && m->config->control_fd >= 0)
+		r = bh_loop_make("jobs", &m->jobs, err);
+	if (r == 0 && m->config->control_fd >= 0)
+		r = bh_control_make(m, m->config->control_fd, &m->control, err);
 	return r;
 }
 
-static int boot(struct machine *m, struct bh_error *err)
+static int load_kernel(struct bh_machine *m, struct bh_error *err)
 {
 	struct bh_boot_request request = m->config->boot;
 	struct bh_entry entry;
@@ -54,19 +172,51 @@ static int boot(struct machine *m, struct bh_error *err)
 	} else {
 		r = bh_boot_multiboot(&request, &m->vm.memory, &entry, err);
 	}
-
-	if (r < 0)
-		return r;
-	if (bh_explain_mode != BH_EXPLAIN_OFF) {
+	if (r == 0 && bh_explain_mode != BH_EXPLAIN_OFF) {
 		bh_auto_free char *address = bh_printf("0x%llx", (unsigned long long)entry.rip);
 
 		bh_explain("entry", "kernel", m->config->boot.kernel.name, "address", address, "mode",
 			   entry.mode == BH_ENTRY_LONG ? "long" : "protected");
 	}
-	return bh_vm_start(&m->vm, &entry, err);
+	return r < 0 ? r : bh_vcpu_set_entry(&m->vm.vcpus[0], &entry, err);
 }
 
-static int catch_signals(struct machine *m, struct bh_error *err)
+/* A machine that begins, or begins again from a snapshot, isn't the one that was saved: the guest gets new randomness of its own by this. */
+static int renew_generation(struct bh_machine *m, struct bh_error *err)
+{
+	uint8_t id[16];
+
+	if (getrandom(id, sizeof id, 0) != sizeof id)
+		return bh_error_set(err, errno, "getrandom");
+	bh_guest_write(&m->vm.memory, BH_BOOT_GENERATION, id, sizeof id);
+	if (m->config->restore_count)
+		bh_events_raise(&m->vm, BH_EVENT_GENERATION);
+	return 0;
+}
+
+/* From a kernel, from a snapshot, or from another machine that moves here; then the threads. */
+static int boot(struct bh_machine *m, struct bh_error *err)
+{
+	int r;
+
+	if (m->config->restore_count)
+		r = bh_snapshot_restore(m, err);
+	else if (m->config->incoming_fd >= 0)
+		r = bh_migration_receive(m, err);
+	else
+		r = load_kernel(m, err);
+	if (r == 0 && m->config->incoming_fd < 0)
+		r = renew_generation(m, err);
+	if (r == 0 && m->config->paused) {
+		atomic_store(&m->stands, true);
+		bh_vm_pause(&m->vm);
+	}
+	if (r == 0)
+		r = start_loops(m, err);
+	return r < 0 ? r : bh_vm_start(&m->vm, NULL, err);
+}
+
+static int catch_signals(struct bh_machine *m, struct bh_error *err)
 {
 	sigset_t set;
 
@@ -79,7 +229,7 @@ static int catch_signals(struct machine *m, struct bh_error *err)
 	return m->signal_fd < 0 ? bh_error_set(err, errno, "signalfd") : 0;
 }
 
-static void take_signal(struct machine *m)
+static void take_signal(struct bh_machine *m)
 {
 	struct signalfd_siginfo info;
 
@@ -87,7 +237,7 @@ static void take_signal(struct machine *m)
 		bh_vm_end(&m->vm, BH_VM_STOPPED, 128 + (int)info.ssi_signo, "ended by signal %u", info.ssi_signo);
 }
 
-static void read_input(struct machine *m)
+static void read_input(struct bh_machine *m)
 {
 	ssize_t n = read(m->config->input_fd, m->pending, sizeof m->pending);
 
@@ -98,7 +248,7 @@ static void read_input(struct machine *m)
 }
 
 /* What can't be written stays in the port until it is full; a guest doesn't end for that. */
-static void write_output(struct machine *m)
+static void write_output(struct bh_machine *m)
 {
 	int r = bh_serial_flush(m->serial, m->config->output_fd);
 
@@ -108,9 +258,9 @@ static void write_output(struct machine *m)
 }
 
 /* Until the machine has ended. */
-static void serve(struct machine *m)
+static void serve(struct bh_machine *m)
 {
-	enum { END, SIGNAL, OUTPUT, WRITABLE, INPUT };
+	enum { END, SIGNAL, OUTPUT, WRITABLE, INPUT, CONTROL };
 
 	while (atomic_load(&m->vm.end) == BH_VM_RUNNING) {
 		bool waiting = m->pending_start < m->pending_end;
@@ -120,6 +270,7 @@ static void serve(struct machine *m)
 			[OUTPUT] = { bh_serial_event_fd(m->serial), POLLIN, 0 },
 			[WRITABLE] = { m->output_waits ? m->config->output_fd : -1, POLLOUT, 0 },
 			[INPUT] = { m->input_closed || waiting ? -1 : m->config->input_fd, POLLIN, 0 },
+			[CONTROL] = { bh_control_event_fd(m->control), POLLIN, 0 },
 		};
 
 		if (poll(fds, BH_ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
@@ -130,6 +281,8 @@ static void serve(struct machine *m)
 			write_output(m);
 		if (fds[INPUT].revents)
 			read_input(m);
+		if (fds[CONTROL].revents)
+			bh_control_serve(m->control);
 		if (m->pending_start < m->pending_end)
 			m->pending_start += bh_serial_input(m->serial, m->pending + m->pending_start, m->pending_end - m->pending_start);
 	}
@@ -160,9 +313,17 @@ static void explain_exits(const struct bh_vm *vm)
 	}
 }
 
+/* A power-off that was asked for as half of a reboot is a reset. */
+static enum bh_vm_end_kind end_kind(const struct bh_machine *m)
+{
+	enum bh_vm_end_kind kind = (enum bh_vm_end_kind)atomic_load(&m->vm.end);
+
+	return kind == BH_VM_POWERED_OFF && atomic_load(&m->reboots) ? BH_VM_RESET : kind;
+}
+
 int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end *ret_end, struct bh_error *err)
 {
-	struct machine m = { .config = config, .vm = BH_VM_INIT, .signal_fd = -1, .input_closed = config->input_fd < 0 };
+	struct bh_machine m = { .config = config, .vm = BH_VM_INIT, .signal_fd = -1, .input_closed = config->input_fd < 0 };
 	int r = catch_signals(&m, err);
 
 	if (r == 0)
@@ -175,15 +336,24 @@ int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end
 		r = bh_jail_lock(BH_THREAD_OWNER, err);
 	if (r == 0) {
 		serve(&m);
+		bh_vm_stop(&m.vm);
+		if (m.jobs) {
+			/* A migration's answer is its machine's last word here. */
+			bh_loop_stop(m.jobs);
+			bh_control_serve(m.control);
+		}
 		write_output(&m);
 		*ret_end = (struct bh_machine_end){
-			.kind = (enum bh_vm_end_kind)atomic_load(&m.vm.end),
+			.kind = end_kind(&m),
 			.exit_code = m.vm.exit_code,
 			.output_errno = m.output_errno,
 		};
 		memcpy(ret_end->words, m.vm.words, sizeof m.vm.words);
 		explain_exits(&m.vm);
 	}
+	bh_vm_stop(&m.vm);
+	free_virtio(&m);
+	bh_control_free(m.control);
 	bh_vm_clear(&m.vm);
 	bh_serial_free(m.serial);
 	bh_close_fd(&m.signal_fd);

@@ -6,16 +6,31 @@
 
 #include "vmm/boot/boot.h"
 
+#define BH_SNAPSHOTS_MAX 16
+
 enum bh_boot_protocol { BH_BOOT_LINUX, BH_BOOT_MULTIBOOT };
 
 struct bh_machine_config {
 	struct bh_vm_config vm;
-	enum bh_boot_protocol protocol;
+	#define BH_SNAPSHOTS_MAX 16
+
+enum bh_boot_protocol protocol;
 	struct bh_boot_request boot;
 	int kvm_fd;        /* -1: open /dev/kvm; else taken over */
 	int input_fd;      /* what the serial port receives, -1: nothing */
 	int output_fd;     /* where it sends */
 	bool debug_exit;   /* port 0xf4 */
+	/* Instead of a kernel: snapshots, the full one first, then incremental ones in their order; or a connection over which another
+	 * monitor sends its machine (-1: none). */
+	struct bh_snapshot_files {
+		int state_fd, memory_fd; /* taken over */
+	} restore[BH_SNAPSHOTS_MAX];
+	size_t restore_count;
+	int incoming_fd;
+	int userfault_fd;  /* /dev/userfaultfd, for memory that is loaded when it is needed; -1: it is loaded first */
+	bool paused;       /* the machine stands until it is told to go on */
+	int control_fd;    /* a listening socket (control.h), -1: none */
+	char *const *devices; /* as virtio/table.h has them; NULL or NULL-terminated */
 };
 
 struct bh_machine_end {

@@ -5,11 +5,13 @@
 
 #include <errno.h>
 #include <linux/memfd.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define PAGE 4096ULL
+#define PAGE BH_GUEST_PAGE
 #define HUGE_PAGE (2ULL << 20)
 
 static int make_fd(uint64_t size, bool huge, struct bh_error *err)
@@ -67,6 +69,7 @@ void bh_guest_memory_clear(struct bh_guest_memory *memory)
 	for (size_t i = 0; i < memory->count; i++)
 		munmap(memory->regions[i].host, memory->regions[i].size);
 	bh_close_fd(&memory->fd);
+	free((void *)memory->dirty);
 	*memory = (struct bh_guest_memory)BH_GUEST_MEMORY_INIT;
 }
 
@@ -94,7 +97,38 @@ bool bh_guest_write(const struct bh_guest_memory *memory, uint64_t address, cons
 {
 	void *to = bh_guest_at(memory, address, length);
 
-	if (to)
+	if (to) {
 		memcpy(to, bytes, length);
+		bh_guest_mark_dirty(memory, to, length);
+	}
 	return to != NULL;
+}
+
+/* --- the log of what we write ----------------------------------------------------------------------------------------- */
+
+void bh_guest_mark_dirty(const struct bh_guest_memory *memory, const void *host, size_t length)
+{
+	_Atomic uint64_t *dirty = atomic_load_explicit(&memory->dirty, memory_order_acquire);
+
+	if (!dirty || length == 0)
+		return;
+	for (size_t i = 0; i < memory->count; i++) {
+		const struct bh_guest_region *region = &memory->regions[i];
+		const uint8_t *at = host;
+
+		if (at < region->host || at >= region->host + region->size)
+			continue;
+		for (uint64_t page = bh_guest_page(region->address + (uint64_t)(at - region->host)),
+			      last = bh_guest_page(region->address + (uint64_t)(at - region->host) + length - 1);
+		     page <= last; page++)
+			atomic_fetch_or_explicit(&dirty[page / 64], 1ULL << (page % 64), memory_order_relaxed);
+	}
+}
+
+void bh_guest_log_dirty(struct bh_guest_memory *memory, bool on)
+{
+	_Atomic uint64_t *new = on ? bh_calloc((memory->size / PAGE + 63) / 64, sizeof *new) : NULL;
+
+	/* Whoever ends a log has paused all that writes. */
+	free((void *)atomic_exchange(&memory->dirty, new));
 }

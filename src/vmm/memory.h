@@ -21,6 +21,7 @@
 
 #define BH_GUEST_HOLE_START 0xc0000000ULL
 #define BH_GUEST_HOLE_END 0x100000000ULL
+#define BH_GUEST_PAGE 4096ULL
 #define BH_GUEST_MEMORY_MIN (1ULL << 20)
 #define BH_GUEST_MEMORY_MAX (1ULL << 40)
 #define BH_GUEST_REGIONS_MAX 2
@@ -30,11 +31,16 @@ struct bh_guest_region {
 	uint8_t *host;
 };
 
+/*
+ * Which pages have been written since somebody began to ask: what the monitor itself writes is logged here, what the processors
+ * write KVM logs (KVM_GET_DIRTY_LOG). One bit a page, counted from address 0 without the hole. NULL: nobody asks.
+ */
 struct bh_guest_memory {
 	struct bh_guest_region regions[BH_GUEST_REGIONS_MAX];
 	size_t count;
 	uint64_t size;      /* bytes in all */
 	int fd;             /* memfd, or -1 for anonymous memory */
+	_Atomic(_Atomic uint64_t *) dirty;
 };
 #define BH_GUEST_MEMORY_INIT { .fd = -1 }
 
@@ -53,3 +59,12 @@ void *bh_guest_at(const struct bh_guest_memory *memory, uint64_t address, uint64
 /* Copies. False if the range isn't memory: nothing is copied then. */
 bool bh_guest_read(const struct bh_guest_memory *memory, uint64_t address, void *bytes, size_t length);
 bool bh_guest_write(const struct bh_guest_memory *memory, uint64_t address, const void *bytes, size_t length);
+/* For whoever writes through a pointer of bh_guest_at. */
+void bh_guest_mark_dirty(const struct bh_guest_memory *memory, const void *host, size_t length);
+/* Begins with an empty log, or ends it. */
+void bh_guest_log_dirty(struct bh_guest_memory *memory, bool on);
+/* Number of the page in which a guest physical address lies, without the hole; it must be in memory. */
+static inline uint64_t bh_guest_page(uint64_t address)
+{
+	return (address >= BH_GUEST_HOLE_END ? address - (BH_GUEST_HOLE_END - BH_GUEST_HOLE_START) : address) / BH_GUEST_PAGE;
+}

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/string.h"
 #include "linux/namespace.h"
 #include "linux/process.h"
 #include "linux/syscall.h"
@@ -24,11 +25,14 @@
 /* A user of the host that no account has and no other monitor is: pids are unique while they live. */
 #define UID_BASE 0x70000000u
 
-enum { KERNEL_FD = 3, KVM_FD, INITRD_FD, FDS_END };
+#define FIRST_FD 3
+#define FDS_MAX (6 + 2 * BH_VMM_SNAPSHOTS_MAX + BH_VMM_DEVICES_MAX * BH_VMM_DEVICE_FILES_MAX)
 
 struct spawn {
 	const struct bh_vmm_request *request;
-	int program_fd, kvm_fd;
+	int program_fd, kvm_fd, userfault_fd;
+	int fds[FDS_MAX]; /* ours: the first will be FIRST_FD there, and so on */
+	int fd_count;
 	int gate[2]; /* the child waits at [1] for its maps */
 };
 
@@ -37,18 +41,38 @@ static void add(struct bh_strv *args, const char *name, int64_t value)
 	bh_strv_addf(args, "--%s=%lld", name, (long long)value);
 }
 
-static void build_arguments(const struct bh_vmm_request *q, struct bh_strv *args)
+/* Its number there. */
+static int give(struct spawn *s, int fd)
 {
+	s->fds[s->fd_count] = fd;
+	return FIRST_FD + s->fd_count++;
+}
+
+static void add_device(struct spawn *s, const struct bh_vmm_device *device, struct bh_strv *args)
+{
+	bh_auto_buf struct bh_buf words = { 0 };
+
+	bh_buf_addf(&words, "--device=%s", device->words);
+	for (size_t i = 0; i < BH_VMM_DEVICE_FILES_MAX && device->files[i].key; i++)
+		bh_buf_addf(&words, ",%s=%d", device->files[i].key, give(s, device->files[i].fd));
+	bh_strv_add(args, words.data);
+}
+
+static void build_arguments(struct spawn *s, struct bh_strv *args)
+{
+	const struct bh_vmm_request *q = s->request;
+
 	bh_strv_add(args, "bulkhead-vmm");
 	bh_strv_add(args, "--jail");
 	add(args, "memory", q->memory);
 	add(args, "cpus", q->cpus);
-	add(args, "kernel-fd", KERNEL_FD);
-	add(args, "kvm-fd", KVM_FD);
+	if (q->kernel_fd >= 0)
+		add(args, "kernel-fd", give(s, q->kernel_fd));
+	add(args, "kvm-fd", give(s, s->kvm_fd));
 	if (q->multiboot)
 		bh_strv_add(args, "--boot=multiboot");
 	if (q->initrd_fd >= 0)
-		add(args, "initrd-fd", INITRD_FD);
+		add(args, "initrd-fd", give(s, q->initrd_fd));
 	if (q->initrd_name)
 		bh_strv_addf(args, "--initrd-name=%s", q->initrd_name);
 	if (q->command_line)
@@ -59,6 +83,23 @@ static void build_arguments(const struct bh_vmm_request *q, struct bh_strv *args
 		bh_strv_add(args, "--pit");
 	if (q->debug_exit)
 		bh_strv_add(args, "--debug-exit");
+	if (q->reset_status)
+		add(args, "reset-status", q->reset_status);
+	for (size_t i = 0; i < q->snapshot_count; i++) {
+		int state = give(s, q->snapshots[i].state_fd);
+
+		bh_strv_addf(args, "--restore=%d:%d", state, give(s, q->snapshots[i].memory_fd));
+	}
+	if (s->userfault_fd >= 0)
+		add(args, "userfault-fd", give(s, s->userfault_fd));
+	if (q->incoming_fd >= 0)
+		add(args, "incoming-fd", give(s, q->incoming_fd));
+	if (q->control_fd >= 0)
+		add(args, "control-fd", give(s, q->control_fd));
+	if (q->paused)
+		bh_strv_add(args, "--paused");
+	for (size_t i = 0; i < q->device_count; i++)
+		add_device(s, &q->devices[i], args);
 	if (q->explain)
 		bh_strv_addf(args, *q->explain ? "--explain=%s" : "--explain%s", q->explain);
 }
@@ -66,18 +107,22 @@ static void build_arguments(const struct bh_vmm_request *q, struct bh_strv *args
 /* Puts the files at their numbers, however they lie now; the execution closes all others. */
 static bool place_fds(const struct spawn *s)
 {
-	const int from[] = { s->request->kernel_fd, s->kvm_fd, s->request->initrd_fd };
-	int high[BH_ARRAY_SIZE(from)];
+	const int end = FIRST_FD + s->fd_count;
+	const int *streams = s->request->streams;
+	int high[FDS_MAX];
 
-	for (size_t i = 0; i < BH_ARRAY_SIZE(from); i++) {
-		high[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD, FDS_END);
-		if (from[i] >= 0 && high[i] < 0)
+	for (int i = 0; streams && i <= STDERR_FILENO; i++)
+		if (dup2(streams[i], i) < 0)
+			return false;
+	for (int i = 0; i < s->fd_count; i++) {
+		high[i] = fcntl(s->fds[i], F_DUPFD, end);
+		if (high[i] < 0)
 			return false;
 	}
-	for (size_t i = 0; i < BH_ARRAY_SIZE(from); i++)
-		if (high[i] >= 0 && dup2(high[i], KERNEL_FD + (int)i) < 0)
+	for (int i = 0; i < s->fd_count; i++)
+		if (dup2(high[i], FIRST_FD + i) < 0)
 			return false;
-	return syscall(SYS_close_range, s->request->initrd_fd >= 0 ? FDS_END : INITRD_FD, ~0u, CLOSE_RANGE_CLOEXEC) == 0;
+	return syscall(SYS_close_range, end, ~0u, CLOSE_RANGE_CLOEXEC) == 0;
 }
 
 static _Noreturn void child(const struct spawn *s, char *const *argv)
@@ -92,7 +137,7 @@ static _Noreturn void child(const struct spawn *s, char *const *argv)
 	close(s->gate[0]);
 	if (read(s->gate[1], &word, 1) != 1 || setresgid(0, 0, 0) < 0 || setgroups(0, NULL) < 0 || setresuid(0, 0, 0) < 0)
 		_exit(125);
-	program = fcntl(s->program_fd, F_DUPFD, FDS_END);
+	program = fcntl(s->program_fd, F_DUPFD, FIRST_FD + s->fd_count);
 	if (program < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || !place_fds(s))
 		_exit(125);
 	/* By its file, since that user can't enter every folder. */
@@ -121,7 +166,7 @@ static int start(struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct bh_erro
 	};
 	pid_t pid;
 
-	build_arguments(s->request, &args);
+	build_arguments(s, &args);
 	pid = bh_clone3(&clone);
 	if (pid == 0)
 		child(s, args.items);
@@ -145,7 +190,8 @@ int bh_vmm_spawn(const struct bh_vmm_request *request, pid_t *ret_pid, int *ret_
 {
 	bh_auto_free char *program = bh_find_program("bulkhead-vmm");
 	bh_auto_close int program_fd = open(program, O_PATH | O_CLOEXEC), kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	struct spawn s = { .request = request, .program_fd = program_fd, .kvm_fd = kvm_fd };
+	bh_auto_close int userfault_fd = -1;
+	struct spawn s = { .request = request, .program_fd = program_fd, .kvm_fd = kvm_fd, .userfault_fd = -1 };
 	int r;
 
 	if (kvm_fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
@@ -155,6 +201,13 @@ int bh_vmm_spawn(const struct bh_vmm_request *request, pid_t *ret_pid, int *ret_
 		return bh_error_set(err, errno, "open /dev/kvm");
 	if (program_fd < 0)
 		return bh_error_text(err, ENOENT, "%s is missing", program);
+	/* Without it the memory is loaded first: slower, and the same. */
+	if (request->lazy)
+		s.userfault_fd = userfault_fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	if (request->snapshot_count > BH_VMM_SNAPSHOTS_MAX)
+		return bh_error_text(err, E2BIG, "%zu snapshots: at most %d", request->snapshot_count, BH_VMM_SNAPSHOTS_MAX);
+	if (request->device_count > BH_VMM_DEVICES_MAX)
+		return bh_error_text(err, ENOSPC, "%zu devices: at most %d", request->device_count, BH_VMM_DEVICES_MAX);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s.gate) < 0)
 		return bh_error_set(err, errno, "make a socket");
 	r = start(&s, ret_pid, ret_pidfd, err);

@@ -262,6 +262,23 @@ static enum bh_exit_kind handle(struct bh_vcpu *vcpu)
 	}
 }
 
+/* Stands while the machine is paused. KVM_RUN has just come back without having entered the guest, so no access is half done. */
+static void park(struct bh_vcpu *vcpu)
+{
+	struct bh_vm *vm = vcpu->vm;
+
+	pthread_mutex_lock(&vm->pause_lock);
+	while (vm->paused && atomic_load(&vm->end) == BH_VM_RUNNING) {
+		vcpu->parked = true;
+		pthread_cond_broadcast(&vm->pause_changed);
+		pthread_cond_wait(&vm->pause_changed, &vm->pause_lock);
+	}
+	vcpu->parked = false;
+	/* A kick that comes after this one's pause sets it again. */
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	pthread_mutex_unlock(&vm->pause_lock);
+}
+
 static void *run_vcpu(void *arg)
 {
 	struct bh_vcpu *vcpu = arg;
@@ -283,6 +300,7 @@ static void *run_vcpu(void *arg)
 				break;
 			}
 			atomic_fetch_add_explicit(&vcpu->exits[BH_EXIT_INTERRUPTED], 1, memory_order_relaxed);
+			park(vcpu);
 			continue;
 		}
 		start = vm->timed ? bh_monotonic_ns() : 0;

@@ -28,6 +28,7 @@ static int open_kvm(struct bh_vm *vm, int kvm_fd, struct bh_error *err)
 		{ KVM_CAP_SET_TSS_ADDR, "a place for the TSS" }, { KVM_CAP_EXT_CPUID, "CPUID" },
 		{ KVM_CAP_MP_STATE, "processor states" },        { KVM_CAP_IMMEDIATE_EXIT, "immediate exits" },
 		{ KVM_CAP_IRQFD, "interrupts by eventfd" },      { KVM_CAP_IOEVENTFD, "eventfds for registers" },
+		{ KVM_CAP_SIGNAL_MSI, "message interrupts" },    { KVM_CAP_IOEVENTFD_ANY_LENGTH, "eventfds for writes of any size" },
 	};
 	int version;
 
@@ -60,12 +61,13 @@ static int make_vm(struct bh_vm *vm, bool pit, struct bh_error *err)
 	return 0;
 }
 
-static int set_memory(struct bh_vm *vm, struct bh_error *err)
+static int set_memslots(struct bh_vm *vm, uint32_t flags, struct bh_error *err)
 {
 	for (size_t i = 0; i < vm->memory.count; i++) {
 		const struct bh_guest_region *region = &vm->memory.regions[i];
 		struct kvm_userspace_memory_region slot = {
 			.slot = (uint32_t)i,
+			.flags = flags,
 			.guest_phys_addr = region->address,
 			.memory_size = region->size,
 			.userspace_addr = (uintptr_t)region->host,
@@ -74,13 +76,53 @@ static int set_memory(struct bh_vm *vm, struct bh_error *err)
 		if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
 			return bh_error_set(err, errno, "give the guest %llu MiB of memory at 0x%llx", (unsigned long long)(region->size >> 20),
 					    (unsigned long long)region->address);
-		if (bh_explain_mode != BH_EXPLAIN_OFF) {
-			bh_auto_free char *address = bh_printf("0x%llx", (unsigned long long)region->address);
-			bh_auto_free char *size = bh_printf("%llu", (unsigned long long)region->size);
-
-			bh_explain("memslot", "address", address, "bytes", size);
-		}
 	}
+	return 0;
+}
+
+static int set_memory(struct bh_vm *vm, struct bh_error *err)
+{
+	for (size_t i = 0; bh_explain_mode != BH_EXPLAIN_OFF && i < vm->memory.count; i++) {
+		bh_auto_free char *address = bh_printf("0x%llx", (unsigned long long)vm->memory.regions[i].address);
+		bh_auto_free char *size = bh_printf("%llu", (unsigned long long)vm->memory.regions[i].size);
+
+		bh_explain("memslot", "address", address, "bytes", size);
+	}
+	return set_memslots(vm, 0, err);
+}
+
+int bh_vm_log_dirty(struct bh_vm *vm, bool on, struct bh_error *err)
+{
+	int r = 0;
+
+	if (on == (atomic_load(&vm->memory.dirty) != NULL))
+		return 0;
+	if (on)
+		bh_guest_log_dirty(&vm->memory, true);
+	r = set_memslots(vm, on ? KVM_MEM_LOG_DIRTY_PAGES : 0, err);
+	if (!on || r < 0)
+		bh_guest_log_dirty(&vm->memory, false);
+	return r < 0 ? bh_error_prefix(err, "log which memory is written") : 0;
+}
+
+int bh_vm_take_dirty(struct bh_vm *vm, uint64_t *bitmap, struct bh_error *err)
+{
+	_Atomic uint64_t *ours = atomic_load(&vm->memory.dirty);
+
+	for (size_t i = 0; i < vm->memory.count; i++) {
+		const struct bh_guest_region *region = &vm->memory.regions[i];
+		size_t first = bh_guest_page(region->address) / 64, words = (region->size / BH_GUEST_PAGE + 63) / 64;
+		bh_auto_free uint64_t *log = bh_calloc(words, sizeof *log);
+		struct kvm_dirty_log request = { .slot = (uint32_t)i, .dirty_bitmap = log };
+
+		if (ioctl(vm->fd, KVM_GET_DIRTY_LOG, &request) < 0)
+			return bh_error_set(err, errno, "ask which memory the guest has written");
+		/* A second region begins at 3 GiB, so its bits begin with a word. */
+		for (size_t w = 0; w < words; w++)
+			bitmap[first + w] |= log[w];
+	}
+	for (size_t w = 0; ours && w < bh_vm_dirty_words(vm); w++)
+		bitmap[w] |= atomic_exchange(&ours[w], 0);
 	return 0;
 }
 
@@ -108,6 +150,7 @@ int bh_vm_make(const struct bh_vm_config *config, int kvm_fd, struct bh_vm *ret_
 	vm->timed = config->timed;
 	vm->locked = config->locked;
 	vm->vcpus_wanted = config->vcpus;
+	vm->pit = config->pit;
 	r = open_kvm(vm, kvm_fd, err);
 	if (r == 0)
 		r = bh_guest_memory_make(config->memory, config->backing, &vm->memory, err);
@@ -142,10 +185,15 @@ static void join_vcpus(struct bh_vm *vm)
 			pthread_join(vm->vcpus[i].thread, NULL);
 }
 
-void bh_vm_clear(struct bh_vm *vm)
+void bh_vm_stop(struct bh_vm *vm)
 {
 	bh_vm_end(vm, BH_VM_STOPPED, 0, "stopped");
 	join_vcpus(vm);
+}
+
+void bh_vm_clear(struct bh_vm *vm)
+{
+	bh_vm_stop(vm);
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		bh_vcpu_clear(&vm->vcpus[i]);
 	bh_free_ptr(&vm->vcpus);
@@ -161,7 +209,7 @@ void bh_vm_clear(struct bh_vm *vm)
 
 int bh_vm_start(struct bh_vm *vm, const struct bh_entry *entry, struct bh_error *err)
 {
-	int r = bh_vcpu_set_entry(&vm->vcpus[0], entry, err);
+	int r = entry ? bh_vcpu_set_entry(&vm->vcpus[0], entry, err) : 0;
 
 	/* The others first: they wait in KVM for what the first one sends them. */
 	for (unsigned i = vm->vcpu_count; r == 0 && i-- > 0;)
@@ -186,8 +234,42 @@ void bh_vm_end(struct bh_vm *vm, enum bh_vm_end_kind kind, int exit_code, const 
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		bh_vcpu_kick(&vm->vcpus[i]);
 	pthread_mutex_unlock(&end_lock);
+	/* Those that are parked have to see it too. */
+	pthread_mutex_lock(&vm->pause_lock);
+	pthread_cond_broadcast(&vm->pause_changed);
+	pthread_mutex_unlock(&vm->pause_lock);
 	if (vm->end_fd >= 0)
 		(void)!write(vm->end_fd, &one, sizeof one);
+}
+
+static bool all_stand(const struct bh_vm *vm)
+{
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		if (vm->vcpus[i].started && !vm->vcpus[i].parked)
+			return false;
+	return true;
+}
+
+void bh_vm_pause(struct bh_vm *vm)
+{
+	pthread_mutex_lock(&vm->pause_lock);
+	vm->paused = true;
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		bh_vcpu_kick(&vm->vcpus[i]);
+	while (!all_stand(vm) && atomic_load(&vm->end) == BH_VM_RUNNING)
+		pthread_cond_wait(&vm->pause_changed, &vm->pause_lock);
+	pthread_mutex_unlock(&vm->pause_lock);
+}
+
+void bh_vm_resume(struct bh_vm *vm)
+{
+	/* Its own clock went on: it is told that nothing hung. A guest without that clock can't be told. */
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		ioctl(vm->vcpus[i].fd, KVM_KVMCLOCK_CTRL, 0);
+	pthread_mutex_lock(&vm->pause_lock);
+	vm->paused = false;
+	pthread_cond_broadcast(&vm->pause_changed);
+	pthread_mutex_unlock(&vm->pause_lock);
 }
 
 void bh_vm_set_irq(struct bh_vm *vm, unsigned line, bool level)
@@ -196,4 +278,19 @@ void bh_vm_set_irq(struct bh_vm *vm, unsigned line, bool level)
 
 	/* It fails only for a line that isn't there. */
 	ioctl(vm->fd, KVM_IRQ_LINE, &irq);
+}
+
+void bh_vm_signal_msi(struct bh_vm *vm, uint64_t address, uint32_t data)
+{
+	struct kvm_msi msi = { .address_lo = (uint32_t)address, .address_hi = (uint32_t)(address >> 32), .data = data };
+
+	/* It fails where the guest has given an address that is no interrupt controller's: its own loss. */
+	ioctl(vm->fd, KVM_SIGNAL_MSI, &msi);
+}
+
+int bh_vm_watch_register(struct bh_vm *vm, uint64_t address, int event_fd, bool on)
+{
+	struct kvm_ioeventfd watch = { .addr = address, .fd = event_fd, .flags = on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN };
+
+	return ioctl(vm->fd, KVM_IOEVENTFD, &watch) < 0 ? -errno : 0;
 }

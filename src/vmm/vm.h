@@ -10,6 +10,7 @@
 
 #include "vmm/bus.h"
 #include "vmm/memory.h"
+#include "vmm/state.h"
 
 #include <linux/kvm.h>
 #include <pthread.h>
@@ -18,6 +19,7 @@
 #include <sys/types.h>
 
 #define BH_VCPUS_MAX 64
+#define BH_CPUID_ENTRIES_MAX 256
 
 /* Why the guest stood still: counted per vcpu. */
 enum bh_exit_kind {
@@ -41,6 +43,7 @@ enum bh_vm_end_kind {
 	BH_VM_RESET,       /* the guest asked for a reset: keyboard controller, ACPI, triple fault */
 	BH_VM_EXITED,      /* the guest gave an exit code at the debug port */
 	BH_VM_STOPPED,     /* by us */
+	BH_VM_MOVED,       /* it runs in another monitor now */
 	BH_VM_FAILED,      /* KVM can't go on: `words` */
 };
 
@@ -53,6 +56,7 @@ struct bh_vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	atomic_bool started;
+	bool parked;                         /* under the machine's pause lock */
 	atomic_ulong exits[BH_EXIT_KINDS];
 	atomic_ulong busy_ns[BH_EXIT_KINDS]; /* spent on them outside of the guest, if vm->timed */
 };
@@ -82,27 +86,54 @@ struct bh_vm {
 	struct bh_bus ports, mmio;
 	struct bh_vcpu *vcpus;
 	unsigned vcpu_count, vcpus_wanted; /* made so far; in the end as many as wanted */
-	bool timed, locked;
+	bool timed, locked, pit;
 	struct kvm_cpuid2 *cpuid;
+	pthread_mutex_t pause_lock;
+	pthread_cond_t pause_changed;
+	bool paused;                       /* under pause_lock: vcpus park themselves */
 	atomic_int end;                    /* enum bh_vm_end_kind */
 	int exit_code;
 	char words[256];
 };
-#define BH_VM_INIT { .kvm_fd = -1, .fd = -1, .end_fd = -1, .memory = BH_GUEST_MEMORY_INIT }
+#define BH_VM_INIT \
+	{ \
+		.kvm_fd = -1, .fd = -1, .end_fd = -1, .memory = BH_GUEST_MEMORY_INIT, .pause_lock = PTHREAD_MUTEX_INITIALIZER, \
+		.pause_changed = PTHREAD_COND_INITIALIZER \
+	}
 
 /* Opens `kvm_fd` (-1: /dev/kvm; else taken over), checks what is needed, makes memory, interrupt controllers and processors.
  * Nothing runs yet. */
 int bh_vm_make(const struct bh_vm_config *config, int kvm_fd, struct bh_vm *ret_vm, struct bh_error *err);
-/* Waits for the vcpu threads too. */
+/* Ends the machine, if it hasn't, and waits for the vcpu threads: after it nobody reaches a device from the guest. */
+void bh_vm_stop(struct bh_vm *vm);
+/* The same, and frees all. */
 void bh_vm_clear(struct bh_vm *vm);
 
-/* Sets the first processor's registers and starts all of them. */
+/* Sets the first processor's registers (NULL: they have been loaded) and starts all of them. */
 int bh_vm_start(struct bh_vm *vm, const struct bh_entry *entry, struct bh_error *err);
+/* Takes every vcpu out of the guest, with its last access complete, and holds it; returns when all stand. Nothing if they do already. A
+ * machine that is paused before its start begins to stand. */
+void bh_vm_pause(struct bh_vm *vm);
+void bh_vm_resume(struct bh_vm *vm);
 /* From any thread, any number of times. */
 void bh_vm_end(struct bh_vm *vm, enum bh_vm_end_kind kind, int exit_code, const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* The log of written pages: by the guest (KVM) and by us. */
+int bh_vm_log_dirty(struct bh_vm *vm, bool on, struct bh_error *err);
+/* Adds to `bitmap` (a bit a page, bh_guest_page; as many words as bh_vm_dirty_words says) what was written since the last call. */
+int bh_vm_take_dirty(struct bh_vm *vm, uint64_t *bitmap, struct bh_error *err);
+static inline size_t bh_vm_dirty_words(const struct bh_vm *vm)
+{
+	return (vm->memory.size / BH_GUEST_PAGE + 63) / 64;
+}
+
 /* Raises or lowers a line of the interrupt controllers (global system interrupt; 0..15 are the PC's). Any thread. */
 void bh_vm_set_irq(struct bh_vm *vm, unsigned line, bool level);
+
+/* Sends a message-signalled interrupt: what a device would write to this address. Any thread. */
+void bh_vm_signal_msi(struct bh_vm *vm, uint64_t address, uint32_t data);
+/* Has writes of any size to a device register signal the eventfd instead of leaving the guest; or no longer. */
+int bh_vm_watch_register(struct bh_vm *vm, uint64_t address, int event_fd, bool on);
 
 /* cpuid.c: what the processors say they are. */
 int bh_vm_load_cpuid(struct bh_vm *vm, struct bh_error *err);
@@ -114,3 +145,8 @@ int bh_vcpu_set_entry(struct bh_vcpu *vcpu, const struct bh_entry *entry, struct
 int bh_vcpu_start(struct bh_vcpu *vcpu, struct bh_error *err);
 /* Takes it out of the guest, now or at its next entry. Nothing if its thread doesn't run. */
 void bh_vcpu_kick(struct bh_vcpu *vcpu);
+
+/* state.c: everything that KVM keeps. The machine is paused, or not yet started. What is loaded comes from bytes that are hostile: KVM
+ * checks registers, we the shape. */
+int bh_vm_save(struct bh_vm *vm, struct bh_buf *out, struct bh_error *err);
+int bh_vm_load(struct bh_vm *vm, struct bh_state_reader *in, struct bh_error *err);

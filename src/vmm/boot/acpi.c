@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ACPI tables (ACPI specification 6.5, chapters 5, 20): RSDP -> XSDT -> FADT (-> DSDT), MADT.
+ * The ACPI tables (ACPI specification 6.5, chapters 5, 20; PCI Firmware Specification 3.3 for MCFG): RSDP -> XSDT -> FADT (-> DSDT), MADT,
+ * MCFG.
  *
  * Hardware-reduced: the kernel looks for no timer, interrupt controller or power management of old PCs. The DSDT is written in
  * AML by hand; a package's length comes in front of it, so packages are built from the inside out.
@@ -8,6 +9,8 @@
 #include "vmm/boot/boot.h"
 
 #include "base/string.h"
+#include "vmm/devices/devices.h"
+#include "vmm/devices/pci.h"
 
 #include <string.h>
 
@@ -81,6 +84,15 @@ struct madt_io_apic {
 	uint32_t address, first_interrupt;
 } __attribute__((packed));
 
+struct mcfg {
+	struct header header;
+	uint8_t reserved[8];
+	uint64_t address;
+	uint16_t segment;
+	uint8_t first_bus, last_bus;
+	uint32_t reserved_4;
+} __attribute__((packed));
+
 struct root {
 	char signature[8];
 	uint8_t checksum;
@@ -150,6 +162,100 @@ static void add_serial(struct bh_buf *out)
 	add_package(out, "\x5b\x82", &device);
 }
 
+static void add_u32(struct bh_buf *out, uint32_t value)
+{
+	bh_buf_add(out, &value, sizeof value);
+}
+
+/* The PCI bus: where its configuration ports and its devices' registers lie (ACPI 6.5, 6.4.3.5). */
+static void add_pci(struct bh_buf *out)
+{
+	static const char names[] = "PCI0"
+				    "\x08_HID\x0c\x41\xd0\x0a\x08" /* PNP0A08 */
+				    "\x08_CID\x0c\x41\xd0\x0a\x03" /* PNP0A03 */
+				    "\x08_UID\x00\x08_BBN\x00\x08_CRS";
+	static const uint8_t bus[] = { 0x88, 13, 0, 2, 0x0c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0 }; /* bus 0 */
+	static const uint8_t ports[] = { 0x47, 1, 0xf8, 0x0c, 0xf8, 0x0c, 1, 8 };               /* 8 ports from 0xcf8 on */
+	static const uint8_t window[] = { 0x87, 23, 0, 0, 0x0c, 1, 0, 0, 0, 0 };                /* memory; its numbers follow */
+	static const uint8_t end[] = { 0x79, 0 };
+	bh_auto_buf struct bh_buf device = { 0 }, list = { 0 }, resources = { 0 };
+
+	bh_buf_add(&resources, bus, sizeof bus);
+	bh_buf_add(&resources, ports, sizeof ports);
+	bh_buf_add(&resources, window, sizeof window);
+	add_u32(&resources, BH_PCI_WINDOW_START);
+	add_u32(&resources, BH_PCI_WINDOW_END - 1);
+	add_u32(&resources, 0);
+	add_u32(&resources, BH_PCI_WINDOW_END - BH_PCI_WINDOW_START);
+	bh_buf_add(&resources, end, sizeof end);
+	bh_buf_addc(&list, 0x0a);
+	bh_buf_addc(&list, (char)resources.length);
+	bh_buf_add(&list, resources.data, resources.length);
+	bh_buf_add(&device, names, sizeof names - 1);
+	add_package(&device, "\x11", &list);
+	add_package(out, "\x5b\x82", &device);
+}
+
+/* If (Local0 & event) { Notify (device, 0x80) } */
+static void add_notify(struct bh_buf *out, unsigned event, const char *device)
+{
+	const char condition[] = { 0x7b, 0x60, 0x0a, (char)event, 0x00, (char)0x86 };
+	static const char value[] = { 0x0a, (char)0x80 };
+	bh_auto_buf struct bh_buf body = { 0 };
+
+	bh_buf_add(&body, condition, sizeof condition);
+	bh_buf_adds(&body, device);
+	bh_buf_add(&body, value, sizeof value);
+	add_package(out, "\xa0", &body);
+}
+
+/* The generic event device: its interrupt, the port behind it, and the method that tells others. */
+static void add_events(struct bh_buf *out)
+{
+	static const char head[] = "GED_\x08_HID\x0d"
+				   "ACPI0013\x00\x08_UID\x00\x08_CRS";
+	static const char interrupt[] = { 0x0a, 11, (char)0x89, 6, 0, 3, 1, BH_BOOT_EVENTS_LINE, 0, 0, 0, 0x79, 0 };
+	static const char region[] = "\x5b\x80"
+				     "EVRG\x01\x0b\x02\x06\x0a\x01"; /* port 0x602, one byte */
+	static const char field[] = "EVRG\x01"
+				    "EVNT\x08";
+	static const char read[] = "_EVT\x09\x70"
+				   "EVNT\x60"; /* one argument, serialized; Local0 = EVNT */
+	bh_auto_buf struct bh_buf device = { 0 }, list = { 0 }, fields = { 0 }, method = { 0 };
+
+	bh_buf_add(&list, interrupt, sizeof interrupt);
+	bh_buf_add(&device, head, sizeof head - 1);
+	add_package(&device, "\x11", &list);
+	bh_buf_add(&device, region, sizeof region - 1);
+	bh_buf_add(&fields, field, sizeof field - 1);
+	add_package(&device, "\x5b\x81", &fields);
+	bh_buf_add(&method, read, sizeof read - 1);
+	add_notify(&method, BH_EVENT_POWER_BUTTON, "PWRB");
+	add_notify(&method, BH_EVENT_GENERATION, "VGEN");
+	add_package(&device, "\x14", &method);
+	add_package(out, "\x5b\x82", &device);
+}
+
+/* What the events are about. */
+static void add_notified(struct bh_buf *out)
+{
+	static const char button[] = "PWRB\x08_HID\x0c\x41\xd0\x0c\x0c\x08_UID\x00"; /* PNP0C0C */
+	static const char generation[] = "VGEN\x08_HID\x0d"
+					 "VMGENCTR\x00\x08_CID\x0d"
+					 "VM_Gen_Counter\x00\x08_DDN\x0d"
+					 "VM_Gen_Counter\x00\x08"
+					 "ADDR\x12\x08\x02\x0c"; /* Package { low, high } */
+	bh_auto_buf struct bh_buf device = { 0 };
+
+	bh_buf_add(&device, button, sizeof button - 1);
+	add_package(out, "\x5b\x82", &device);
+	bh_buf_reset(&device);
+	bh_buf_add(&device, generation, sizeof generation - 1);
+	add_u32(&device, BH_BOOT_GENERATION);
+	bh_buf_addc(&device, '\0');
+	add_package(out, "\x5b\x82", &device);
+}
+
 static void build_dsdt(struct bh_buf *out)
 {
 	static const char s5[] = "\x08_S5_\x12\x07\x04\x0a\x05\x00\x00\x00"; /* Package { 5, 0, 0, 0 }: the type for power-off */
@@ -160,6 +266,9 @@ static void build_dsdt(struct bh_buf *out)
 	bh_buf_add(out, s5, sizeof s5 - 1);
 	bh_buf_add(&bus, "\\_SB_", 5);
 	add_serial(&bus);
+	add_pci(&bus);
+	add_notified(&bus);
+	add_events(&bus);
 	add_package(out, "\x10", &bus);
 }
 
@@ -196,6 +305,13 @@ static void build_fadt(uint64_t dsdt, struct bh_buf *out)
 	bh_buf_add(out, &fadt, sizeof fadt);
 }
 
+static void build_mcfg(struct bh_buf *out)
+{
+	const struct mcfg mcfg = { .header = header_of("MCFG", 1), .address = BH_PCI_ECAM_START };
+
+	bh_buf_add(out, &mcfg, sizeof mcfg);
+}
+
 /* Completes a table and puts it at *at, which moves on. */
 static uint64_t place(struct bh_buf *table, struct bh_guest_memory *memory, uint64_t *at)
 {
@@ -214,9 +330,9 @@ static uint64_t place(struct bh_buf *table, struct bh_guest_memory *memory, uint
 
 uint64_t bh_boot_acpi(unsigned vcpus, struct bh_guest_memory *memory)
 {
-	bh_auto_buf struct bh_buf dsdt = { 0 }, fadt = { 0 }, madt = { 0 }, xsdt = { 0 };
+	bh_auto_buf struct bh_buf dsdt = { 0 }, fadt = { 0 }, madt = { 0 }, mcfg = { 0 }, xsdt = { 0 };
 	struct root root = { .revision = 2, .length = sizeof root };
-	uint64_t at = BH_BOOT_ACPI + 64, tables[2];
+	uint64_t at = BH_BOOT_ACPI + 64, tables[3];
 	const struct header header = header_of("XSDT", 1);
 
 	build_dsdt(&dsdt);
@@ -224,6 +340,8 @@ uint64_t bh_boot_acpi(unsigned vcpus, struct bh_guest_memory *memory)
 	build_madt(vcpus, &madt);
 	tables[0] = place(&fadt, memory, &at);
 	tables[1] = place(&madt, memory, &at);
+	build_mcfg(&mcfg);
+	tables[2] = place(&mcfg, memory, &at);
 	bh_buf_add(&xsdt, &header, sizeof header);
 	bh_buf_add(&xsdt, tables, sizeof tables);
 	memcpy(root.signature, "RSD PTR ", sizeof root.signature);

@@ -8,6 +8,7 @@
 #include "vmm/boot/boot.h"
 
 #include "base/memory.h"
+#include "vmm/devices/pci.h"
 
 #include <asm/bootparam.h>
 #include <elf.h>
@@ -127,6 +128,8 @@ static void fill_map(const struct bh_guest_memory *memory, struct boot_params *z
 		}
 		add_map(zero, start, end, MEMORY);
 	}
+	/* Linux trusts PCI's memory-mapped configuration only where the map has it. */
+	add_map(zero, BH_PCI_ECAM_START, BH_PCI_ECAM_START + BH_PCI_ECAM_SIZE, RESERVED);
 }
 
 /* As high as it may lie, so that the kernel has room to grow. */

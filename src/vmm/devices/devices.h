@@ -21,13 +21,28 @@ int bh_serial_flush(struct bh_serial *serial, int fd);
 /* Gives the guest input; returns how many bytes fitted. */
 size_t bh_serial_input(struct bh_serial *serial, const void *bytes, size_t length);
 
-/* --- without state --- */
+void bh_serial_save(struct bh_serial *serial, struct bh_buf *out);
+void bh_serial_load(struct bh_serial *serial, struct bh_state_reader *in);
+
+/* --- with little or no state --- */
 
 /* A byte written to port 0xf4 ends the machine with it as the exit code. */
 int bh_debug_exit_make(struct bh_vm *vm, struct bh_error *err);
-/* The keyboard controller, as far as its reset line: 0xfe to port 0x64. Port 0x92 and the reset register 0xcf9 do the same. */
+/* The keyboard controller, as far as its reset line: 0xfe to port 0x64. Port 0x92 does the same. */
 int bh_reset_ports_make(struct bh_vm *vm, struct bh_error *err);
 /* ACPI's power-off, at the ports that boot/acpi.c names. */
 int bh_power_make(struct bh_vm *vm, struct bh_error *err);
 /* The real-time clock (MC146818) at 0x70: the time of day, and the memory sizes that firmware left there. */
 int bh_rtc_make(struct bh_vm *vm, struct bh_error *err);
+/* The number of the byte that the guest reads next. */
+uint8_t bh_rtc_selected(void);
+void bh_rtc_select(uint8_t number);
+
+/* Events that the guest's ACPI hears of. Raising: any thread. */
+#define BH_EVENT_POWER_BUTTON 1u
+#define BH_EVENT_GENERATION 2u /* the generation id has changed */
+int bh_events_make(struct bh_vm *vm, struct bh_error *err);
+void bh_events_raise(struct bh_vm *vm, unsigned events);
+/* Raised, and not yet taken by the guest. */
+uint8_t bh_events_waiting(void);
+void bh_events_set_waiting(uint8_t events);

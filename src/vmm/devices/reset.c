@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The three ways a PC is reset by a port. */
+/* Two of the ways a PC is reset by a port; the third, 0xcf9, lies among the ports of PCI (pci.c). */
 #include "vmm/devices/devices.h"
 
 #define KEYBOARD_DATA 0x60
@@ -8,8 +8,6 @@
 #define SYSTEM_CONTROL 0x92
 #define SYSTEM_CONTROL_RESET 1
 #define SYSTEM_CONTROL_A20 2
-#define RESET_CONTROL 0xcf9
-#define RESET_CONTROL_RESET 4
 
 static uint64_t read_keyboard(void *device, uint64_t offset, unsigned size)
 {
@@ -42,20 +40,12 @@ static void write_system_control(void *device, uint64_t offset, unsigned size, u
 		bh_vm_end(device, BH_VM_RESET, 0, "reset by the system control port");
 }
 
-static void write_reset_control(void *device, uint64_t offset, unsigned size, uint64_t value)
-{
-	(void)offset, (void)size;
-	if (value & RESET_CONTROL_RESET)
-		bh_vm_end(device, BH_VM_RESET, 0, "reset by the reset control register");
-}
-
 int bh_reset_ports_make(struct bh_vm *vm, struct bh_error *err)
 {
 	const struct bh_bus_range ranges[] = {
 		{ KEYBOARD_DATA, 1, "keyboard", vm, read_keyboard, write_keyboard_data },
 		{ KEYBOARD_COMMAND, 1, "keyboard", vm, read_keyboard, write_keyboard_command },
 		{ SYSTEM_CONTROL, 1, "system control", vm, read_system_control, write_system_control },
-		{ RESET_CONTROL, 1, "reset control", vm, read_keyboard, write_reset_control },
 	};
 	int r = 0;
 

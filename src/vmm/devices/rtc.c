@@ -98,3 +98,13 @@ int bh_rtc_make(struct bh_vm *vm, struct bh_error *err)
 
 	return bh_bus_add(&vm->ports, &range, err);
 }
+
+uint8_t bh_rtc_selected(void)
+{
+	return (uint8_t)atomic_load(&selected);
+}
+
+void bh_rtc_select(uint8_t number)
+{
+	atomic_store(&selected, number & 0x7f);
+}

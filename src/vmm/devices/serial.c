@@ -290,3 +290,34 @@ size_t bh_serial_input(struct bh_serial *s, const void *bytes, size_t length)
 	pthread_mutex_unlock(&s->lock);
 	return taken;
 }
+
+void bh_serial_save(struct bh_serial *s, struct bh_buf *out)
+{
+	const uint8_t registers[] = { s->interrupts, s->line_control, s->modem_control,     s->scratch,    s->fifo_control,
+				      s->divisor[0], s->divisor[1],   s->transmitter_empty, s->line_is_up, (uint8_t)s->input_count };
+
+	pthread_mutex_lock(&s->lock);
+	bh_state_put_bytes(out, registers, sizeof registers);
+	bh_state_put_bytes(out, s->input, sizeof s->input);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void bh_serial_load(struct bh_serial *s, struct bh_state_reader *in)
+{
+	uint8_t registers[10] = { 0 };
+
+	bh_state_get_exactly(in, registers, sizeof registers);
+	bh_state_get_exactly(in, s->input, sizeof s->input);
+	s->interrupts = registers[0] & 0x0f;
+	s->line_control = registers[1];
+	s->modem_control = registers[2] & 0x1f;
+	s->scratch = registers[3];
+	s->fifo_control = registers[4];
+	s->divisor[0] = registers[5];
+	s->divisor[1] = registers[6];
+	s->transmitter_empty = registers[7];
+	s->line_is_up = registers[8];
+	s->input_count = BH_MIN(registers[9], (uint8_t)INPUT_SIZE);
+	/* Whoever has input for it tries again. */
+	tell_owner(s);
+}

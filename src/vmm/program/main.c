@@ -26,6 +26,9 @@ struct options {
 	int64_t memory, cpus, kernel_fd, initrd_fd, kvm_fd;
 	const char *boot, *command_line, *initrd_name, *explain;
 	bool debug_exit, hugetlb, pit, jail;
+	struct bh_strv devices, restore;
+	int64_t incoming_fd, userfault_fd, control_fd, reset_status;
+	bool paused;
 };
 
 static const struct bh_option table[] = {
@@ -38,8 +41,16 @@ static const struct bh_option table[] = {
 	{ 0, "kvm-fd", BH_OPTION_INT, offsetof(struct options, kvm_fd), "FD", "/dev/kvm", NULL, false },
 	{ 0, "boot", BH_OPTION_STRING, offsetof(struct options, boot), "PROTOCOL", "How the kernel is started", "linux|multiboot", false },
 	{ 0, "command-line", BH_OPTION_STRING, offsetof(struct options, command_line), "TEXT", "The kernel's", NULL, false },
+	{ 0, "device", BH_OPTION_LIST, offsetof(struct options, devices), "TYPE,...", "A virtio device", NULL, false },
 	{ 0, "debug-exit", BH_OPTION_BOOL, offsetof(struct options, debug_exit), NULL, "Port 0xf4 ends the machine", NULL, false },
 	{ 0, "pit", BH_OPTION_BOOL, offsetof(struct options, pit), NULL, "An 8254 timer", NULL, false },
+	{ 0, "restore", BH_OPTION_LIST, offsetof(struct options, restore), "FD:FD", "State and memory of a snapshot to start from", NULL, false },
+	{ 0, "userfault-fd", BH_OPTION_INT, offsetof(struct options, userfault_fd), "FD", "/dev/userfaultfd: load its memory when it is needed", NULL,
+	  false },
+	{ 0, "incoming-fd", BH_OPTION_INT, offsetof(struct options, incoming_fd), "FD", "Receive the machine from here", NULL, false },
+	{ 0, "control-fd", BH_OPTION_INT, offsetof(struct options, control_fd), "FD", "A listening socket for requests", NULL, false },
+	{ 0, "reset-status", BH_OPTION_INT, offsetof(struct options, reset_status), "N", "The exit status after a reset by the guest", NULL, false },
+	{ 0, "paused", BH_OPTION_BOOL, offsetof(struct options, paused), NULL, "Wait until a request lets the machine run", NULL, false },
 	{ 0, "jail", BH_OPTION_BOOL, offsetof(struct options, jail), NULL, "Enter the jail: the starter has made the namespaces", NULL, false },
 	{ 0, "explain", BH_OPTION_OPTIONAL, offsetof(struct options, explain), "json", "Tell each step on stderr", NULL, false },
 	{ 0 },
@@ -54,6 +65,21 @@ static int fail(const struct bh_error *err)
 	return FAILED;
 }
 
+static int parse_snapshots(const struct bh_strv *words, struct bh_machine_config *config, struct bh_error *err)
+{
+	for (size_t i = 0; i < words->count; i++) {
+		bh_auto_strv struct bh_strv fds = bh_strv_split(words->items[i], ':');
+		int64_t state, memory;
+
+		if (i == BH_SNAPSHOTS_MAX)
+			return bh_error_text(err, E2BIG, "more than %d snapshots", BH_SNAPSHOTS_MAX);
+		if (fds.count != 2 || bh_parse_int(fds.items[0], 0, INT32_MAX, &state) < 0 || bh_parse_int(fds.items[1], 0, INT32_MAX, &memory) < 0)
+			return bh_error_text(err, EINVAL, "--restore %s: two descriptors are expected", words->items[i]);
+		config->restore[config->restore_count++] = (struct bh_snapshot_files){ (int)state, (int)memory };
+	}
+	return 0;
+}
+
 static int read_file(int64_t fd, size_t max, const char *name, struct bh_buf *ret_bytes, struct bh_error *err)
 {
 	int r = fd < 0 ? 0 : bh_read_fd((int)fd, max, ret_bytes);
@@ -66,7 +92,16 @@ static int read_file(int64_t fd, size_t max, const char *name, struct bh_buf *re
 int main(int argc, char **argv)
 {
 	const struct bh_option *const sets[] = { table, NULL };
-	struct options o = { .memory = 128 << 20, .cpus = 1, .kernel_fd = -1, .initrd_fd = -1, .kvm_fd = -1, .command_line = "", .initrd_name = "" };
+	struct options o = { .memory = 128 << 20,
+			     .cpus = 1,
+			     .kernel_fd = -1,
+			     .initrd_fd = -1,
+			     .kvm_fd = -1,
+			     .incoming_fd = -1,
+			     .userfault_fd = -1,
+			     .control_fd = -1,
+			     .command_line = "",
+			     .initrd_name = "" };
 	bh_auto_buf struct bh_buf kernel = { 0 }, initrd = { 0 };
 	struct bh_error err = BH_ERROR_INIT;
 	struct bh_machine_config config;
@@ -76,7 +111,7 @@ int main(int argc, char **argv)
 	r = bh_options_parse(sets, &o, false, argc - 1, argv + 1, &rest, &err);
 	if (r == 0 && rest != 0)
 		r = bh_error_text(&err, EINVAL, "no arguments are taken");
-	if (r == 0 && o.kernel_fd < 0)
+	if (r == 0 && o.kernel_fd < 0 && o.restore.count == 0 && o.incoming_fd < 0)
 		r = bh_error_text(&err, EINVAL, "--kernel-fd is missing");
 	if (r == 0 && o.explain)
 		bh_explain_enable(*o.explain ? BH_EXPLAIN_JSON : BH_EXPLAIN_TEXT, STDERR_FILENO);
@@ -101,7 +136,14 @@ int main(int argc, char **argv)
 		.input_fd = STDIN_FILENO,
 		.output_fd = STDOUT_FILENO,
 		.debug_exit = o.debug_exit,
+		.devices = o.devices.items,
+		.incoming_fd = (int)o.incoming_fd,
+		.userfault_fd = (int)o.userfault_fd,
+		.control_fd = (int)o.control_fd,
+		.paused = o.paused,
 	};
+	if (parse_snapshots(&o.restore, &config, &err) < 0)
+		return fail(&err);
 	if (o.initrd_fd >= 0)
 		config.boot.initrd = (struct bh_boot_file){ (const uint8_t *)initrd.data, initrd.length, o.initrd_name };
 	if (bh_machine_run(&config, &end, &err) < 0)
@@ -114,5 +156,5 @@ int main(int argc, char **argv)
 		bh_error_text(&err, EIO, "%s", end.words);
 		return fail(&err);
 	}
-	return end.exit_code;
+	return end.kind == BH_VM_RESET ? (int)o.reset_status : end.exit_code;
 }

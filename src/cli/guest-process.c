@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * guest-process: what this program does inside a microVM, for the agent (src/guest/agent.c): makes one process by the container
+ * driver, as on a host, tells the agent its pid or why there is none, and ends.
+ *
+ * `start` first puts the root file system together: the image's disk, read-only, and over it the writable disk, or a tmpfs
+ * where there is none. The request is the JSON that src/microvm/request.c has written on the host.
+ */
+#include "agent/message.h"
+#include "base/file.h"
+#include "cli/cli.h"
+#include "container/container.h"
+#include "linux/mount.h"
+#include "linux/path.h"
+#include "linux/syscall.h"
+#include "oci/json.h"
+#include "runtime/runtime.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define CGROUP "/workload"
+#define INIT "/bulkhead-guest"
+#define FILES_MAX 8
+
+struct job {
+	json_object *request;
+	struct bh_spec spec;
+	struct bh_container_stdio stdio;
+	int root_fd;
+};
+
+static int read_request(struct job *job, struct bh_error *err)
+{
+	bh_auto_buf struct bh_buf text = { 0 };
+	const char *config;
+	int r = bh_read_fd(BH_AGENT_REQUEST_FD, BH_AGENT_REQUEST_MAX, &text);
+
+	close(BH_AGENT_REQUEST_FD);
+	if (r < 0)
+		return bh_error_set(err, -r, "read the request");
+	job->request = json_tokener_parse(text.data);
+	if (!json_object_is_type(bh_json_at(job->request, "config"), json_type_object))
+		return bh_error_text(err, EINVAL, "the request has no configuration");
+	config = json_object_to_json_string_ext(bh_json_at(job->request, "config"), JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	return bh_spec_parse(config, strlen(config), &job->spec, err);
+}
+
+static int take_stream(int number)
+{
+	int fd = fcntl(BH_AGENT_STDIN_FD + number, F_DUPFD_CLOEXEC, 10);
+
+	close(BH_AGENT_STDIN_FD + number);
+	return fd;
+}
+
+/* --- the root file system ------------------------------------------------------------------------------------------- */
+
+/* The disk with this serial, as the host has named it. */
+static int find_disk(const char *serial, char **ret_device)
+{
+	bh_auto_closedir DIR *dir = opendir("/sys/block");
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		bh_auto_free char *path = bh_printf("/sys/block/%s/serial", entry->d_name);
+		bh_auto_buf struct bh_buf text = { 0 };
+
+		if (!bh_has_prefix(entry->d_name, "vd") || bh_read_file_at(AT_FDCWD, path, 64, &text, NULL) < 0)
+			continue;
+		if (strncmp(text.data, serial, strlen(serial)) != 0)
+			continue;
+		*ret_device = bh_printf("/dev/%s", entry->d_name);
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static int mount_image(const struct job *job, struct bh_error *err)
+{
+	const char *type = bh_json_text(job->request, "image", "erofs");
+	bh_auto_free char *device = NULL;
+
+	if (find_disk("image", &device) < 0)
+		return bh_error_text(err, ENODEV, "the image's disk is missing");
+	mkdir(BH_AGENT_IMAGE, 0700);
+	if (mount(device, BH_AGENT_IMAGE, type, MS_RDONLY | MS_NODEV, NULL) < 0)
+		return bh_error_set(err, errno, "mount the image's disk (%s)", type);
+	return 0;
+}
+
+static int mount_writable(struct bh_error *err)
+{
+	bh_auto_free char *device = NULL;
+	int r;
+
+	mkdir(BH_AGENT_WRITABLE, 0700);
+	if (find_disk("writable", &device) == 0)
+		r = mount(device, BH_AGENT_WRITABLE, "ext4", MS_NODEV, "noinit_itable");
+	else
+		r = mount("tmpfs", BH_AGENT_WRITABLE, "tmpfs", MS_NODEV, "mode=755");
+	if (r < 0)
+		return bh_error_set(err, errno, "mount the writable disk");
+	mkdir(BH_AGENT_WRITABLE "/upper", 0755);
+	mkdir(BH_AGENT_WRITABLE "/work", 0755);
+	return 0;
+}
+
+static int mount_root(struct job *job, struct bh_error *err)
+{
+	struct bh_mount_options options = { 0 };
+	int r = mount_image(job, err);
+
+	if (r == 0)
+		r = mount_writable(err);
+	if (r < 0)
+		return r;
+	bh_strv_add(&options.data, "lowerdir=" BH_AGENT_IMAGE);
+	bh_strv_add(&options.data, "upperdir=" BH_AGENT_WRITABLE "/upper");
+	bh_strv_add(&options.data, "workdir=" BH_AGENT_WRITABLE "/work");
+	job->root_fd = r = bh_mount_new("overlay", "overlay", &options, err);
+	bh_mount_options_clear(&options);
+	return r < 0 ? bh_error_prefix(err, "root file system") : 0;
+}
+
+/* Docker makes a missing one. */
+static int make_working_dir(const struct job *job, struct bh_error *err)
+{
+	const char *cwd = job->spec.process.cwd;
+	int fd = bh_streq(cwd, "/") ? -1 : bh_make_in_root(job->root_fd, cwd, BH_NODE_DIRECTORY, err);
+
+	if (fd < 0)
+		return bh_streq(cwd, "/") ? 0 : bh_error_prefix(err, "working directory %s", cwd);
+	close(fd);
+	return 0;
+}
+
+static int resolve_user(struct job *job, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv groups = { 0 };
+	bh_auto_free char *home = NULL;
+	const char *user = bh_json_text(job->request, "user", NULL);
+	int r;
+
+	if (!user) /* the configuration has it in numbers */
+		return 0;
+	bh_json_strv(job->request, "groups", &groups);
+	r = bh_container_resolve_user(job->root_fd, user, &groups, &job->spec.process, &home, err);
+	if (r == 0 && home && !bh_env_get(&job->spec.process.env, "HOME")) {
+		bh_auto_free char *pair = bh_printf("HOME=%s", home);
+
+		bh_env_set(&job->spec.process.env, pair);
+	}
+	return r;
+}
+
+/* --- the process ---------------------------------------------------------------------------------------------------- */
+
+static size_t collect_files(const struct job *job, struct bh_container_file files[FILES_MAX])
+{
+	json_object *list = bh_json_at(job->request, "files");
+	size_t count = json_object_is_type(list, json_type_array) ? BH_MIN(json_object_array_length(list), (size_t)FILES_MAX) : 0;
+
+	for (size_t i = 0; i < count; i++) {
+		json_object *file = json_object_array_get_idx(list, i);
+		const char *content = bh_json_text(file, "content", "");
+
+		files[i] = (struct bh_container_file){ bh_json_text(file, "target", ""), content, strlen(content) };
+	}
+	return count;
+}
+
+static int record_pid(pid_t pid, struct bh_error *err)
+{
+	char text[16];
+	int length = snprintf(text, sizeof text, "%d", (int)pid);
+
+	return bh_write_file_at(AT_FDCWD, BH_AGENT_PID_FILE, text, (size_t)length, 0600, 0, err);
+}
+
+static int start(struct job *job, struct bh_container_process *ret_process, struct bh_error *err)
+{
+	struct bh_compartment compartment = BH_COMPARTMENT_INIT;
+	struct bh_container_file files[FILES_MAX];
+	struct bh_container_create request = {
+		.spec = &job->spec,
+		.files = files,
+		.file_count = collect_files(job, files),
+		.stdio = &job->stdio,
+		.id = bh_json_text(job->request, "id", ""),
+		.init_path = bh_json_bool(job->request, "init", false) ? INIT : NULL,
+	};
+	int r = mount_root(job, err);
+
+	if (r == 0)
+		r = resolve_user(job, err);
+	if (r == 0)
+		r = make_working_dir(job, err);
+	request.rootfs.mount_fd = job->root_fd;
+	if (r == 0)
+		r = bh_isolation_container.run(BH_PLACE(CGROUP), &request, &compartment, err);
+	if (r == 0)
+		r = record_pid(compartment.process.pid, err);
+	*ret_process = compartment.process;
+	return r;
+}
+
+static int further(struct job *job, struct bh_container_process *ret_process, struct bh_error *err)
+{
+	bh_auto_buf struct bh_buf text = { 0 };
+	bh_auto_free char *root = NULL;
+	struct bh_container_exec request = {
+		.spec = &job->spec,
+		.process = &job->spec.process,
+		.stdio = &job->stdio,
+		.id = bh_json_text(job->request, "id", ""),
+		.privileged = bh_json_bool(job->request, "privileged", false),
+	};
+	int64_t pid;
+	int r = bh_read_file_at(AT_FDCWD, BH_AGENT_PID_FILE, 16, &text, err);
+
+	if (r == 0 && bh_parse_int(text.data, 1, INT32_MAX, &pid) < 0)
+		r = bh_error_text(err, EINVAL, "no pid is on record");
+	if (r < 0)
+		return r;
+	request.init_pid = (pid_t)pid;
+	request.init_pidfd = bh_pidfd_open(request.init_pid);
+	if (request.init_pidfd < 0)
+		return bh_error_text(err, ESRCH, "the container is not running");
+	root = bh_printf("/proc/%d/root", (int)pid);
+	job->root_fd = r = bh_open_dir(AT_FDCWD, root, O_PATH, err);
+	if (r >= 0)
+		r = resolve_user(job, err);
+	return r < 0 ? r : bh_isolation_container.exec(BH_PLACE(CGROUP), &request, ret_process, err);
+}
+
+static int tell(const struct bh_agent_result *result, int terminal_fd)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { { 0 } };
+	struct iovec part = { (void *)result, sizeof *result };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+
+	if (terminal_fd >= 0) {
+		message.msg_control = control.bytes;
+		message.msg_controllen = sizeof control.bytes;
+		*CMSG_FIRSTHDR(
+			&message) = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof terminal_fd) };
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), &terminal_fd, sizeof terminal_fd);
+	}
+	return sendmsg(BH_AGENT_RESULT_FD, &message, MSG_NOSIGNAL) < 0;
+}
+
+static int guest_process_main(void *options, int argc, char **argv)
+{
+	struct job job = { .root_fd = -1 };
+	struct bh_container_process process = { .pid = -1, .pidfd = -1, .sync_fd = -1 };
+	struct bh_agent_result result = { .pid = 0 };
+	struct bh_error err = BH_ERROR_INIT;
+	int r;
+
+	(void)options, (void)argc;
+	if (fcntl(BH_AGENT_RESULT_FD, F_SETFD, FD_CLOEXEC) < 0) {
+		bh_error_text(&err, EINVAL, "guest-process: a part of bulkhead, not to be started by hand");
+		return bh_cli_fail(&err, BH_EXIT_ENGINE);
+	}
+	job.stdio = (struct bh_container_stdio){ take_stream(0), take_stream(1), take_stream(2), -1, false };
+	r = read_request(&job, &err);
+	if (r == 0)
+		r = bh_streq(argv[0], "exec") ? further(&job, &process, &err) : start(&job, &process, &err);
+	if (r == 0) {
+		result.pid = process.pid;
+		return tell(&result, job.spec.process.terminal ? job.stdio.ret_terminal_fd : -1);
+	}
+	result.failure = (struct bh_agent_failure){ .errnum = err.errnum, .exit_code = err.exit_code, .of_workload = err.of_workload };
+	snprintf(result.failure.text, sizeof result.failure.text, "%s", err.message);
+	tell(&result, -1);
+	return BH_EXIT_ENGINE;
+}
+
+const struct bh_command bh_command_guest_process = {
+	.name = "guest-process",
+	.group = "Internal",
+	.synopsis = "start|exec",
+	.summary = "Make a process inside a microVM",
+	.hidden = true,
+	.min_arguments = 1,
+	.max_arguments = 1,
+	.run = guest_process_main,
+};

@@ -1,0 +1,532 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Definitions of virtual machines: create, set, attach, detach, import, clone, rm, autostart. */
+#include "cli/vm-domain.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define DEFAULT_MEMORY (512LL << 20)
+#define XML_MAX (1u << 20)
+
+int bh_cli_for_each_domain(int argc, char **argv, bool locked, int (*action)(struct bh_domain *domain, void *context, struct bh_error *err),
+			   void *context)
+{
+	int status = 0;
+
+	for (int i = 0; i < argc; i++) {
+		struct bh_error err = BH_ERROR_INIT;
+		struct bh_domain domain;
+		int r = bh_domain_open(bh_cli.root, bh_cli.state, argv[i], locked, &domain, &err);
+
+		if (r == 0) {
+			r = action(&domain, context, &err);
+			bh_domain_unlock(&domain);
+			bh_domain_clear(&domain);
+		}
+		if (r < 0)
+			status = bh_cli_fail(&err, BH_EXIT_FAILURE);
+	}
+	return status;
+}
+
+bool bh_cli_open_domain(const char *name, bool lock, struct bh_domain *ret_domain)
+{
+	struct bh_error err = BH_ERROR_INIT;
+
+	if (bh_domain_open(bh_cli.root, bh_cli.state, name, lock, ret_domain, &err) == 0)
+		return true;
+	bh_cli_fail(&err, BH_EXIT_FAILURE);
+	return false;
+}
+
+/* --- options that describe a machine ------------------------------------------------------------------------------------ */
+
+struct define_options {
+	int64_t memory, cpus, cid;
+	const char *kernel, *initrd, *append;
+	struct bh_strv disk, cdrom, net;
+	bool multiboot;
+	int hugepages, autostart; /* -1: not given */
+};
+
+static const struct bh_option define_table[] = {
+	{ 'm', "memory", BH_OPTION_BYTES, offsetof(struct define_options, memory), "BYTES", "The guest's memory (default 512m)", NULL, false },
+	{ 'c', "cpus", BH_OPTION_INT, offsetof(struct define_options, cpus), "N", "Processors, 1 to 64 (default 1)", NULL, false },
+	{ 'k', "kernel", BH_OPTION_STRING, offsetof(struct define_options, kernel), "FILE", "The kernel to start", NULL, false },
+	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct define_options, initrd), "FILE", "Initial RAM disk, or multiboot module", NULL, false },
+	{ 0, "append", BH_OPTION_STRING, offsetof(struct define_options, append), "TEXT", "The kernel's command line", NULL, false },
+	{ 0, "disk", BH_OPTION_LIST, offsetof(struct define_options, disk), "FILE|size=BYTES[,readonly][,format=qcow2][,serial=TEXT]",
+	  "A disk: an image or a device, or a new empty one of this size", NULL, false },
+	{ 0, "cdrom", BH_OPTION_LIST, offsetof(struct define_options, cdrom), "FILE", "A read-only disk", NULL, false },
+	{ 0, "net", BH_OPTION_LIST, offsetof(struct define_options, net), "none|tap[=NAME][,bridge=NAME][,mac=ADDRESS]",
+	  "A network card on a tap device", NULL, false },
+	{ 0, "cid", BH_OPTION_INT, offsetof(struct define_options, cid), "N", "A vsock device with this address", NULL, false },
+	{ 0, "hugepages", BH_OPTION_TRISTATE, offsetof(struct define_options, hugepages), NULL, "Memory from the host's reserved huge pages", NULL,
+	  false },
+	{ 0, "multiboot", BH_OPTION_BOOL, offsetof(struct define_options, multiboot), NULL, "It is a multiboot kernel", NULL, false },
+	{ 0, "autostart", BH_OPTION_TRISTATE, offsetof(struct define_options, autostart), NULL, "Started by vm start --autostart", NULL, false },
+	{ 0 },
+};
+
+static void define_preset(void *options)
+{
+	struct define_options *o = options;
+
+	o->hugepages = o->autostart = -1;
+}
+
+static char *absolute(const char *path, struct bh_error *err)
+{
+	char *found = realpath(path, NULL);
+
+	if (!found)
+		bh_error_set(err, errno, "%s", path);
+	return found;
+}
+
+static void replace(char **place, char *text)
+{
+	free(*place);
+	*place = text;
+}
+
+/* The folder of what is the machine's own; made when it's needed. */
+static int make_disk(const char *name, size_t number, const char *size, struct bh_domain_disk *disk, struct bh_error *err)
+{
+	bh_auto_free char *folder = bh_printf("%s/vms/%s/disks", bh_cli.root, name), *parent = bh_printf("%s/vms", bh_cli.root);
+	bh_auto_close int fd = -1;
+	uint64_t bytes;
+	int r;
+
+	if (bh_parse_bytes(size, &bytes) < 0 || bytes == 0)
+		return bh_error_text(err, EINVAL, "--disk size=%s: a size is expected, as 10g", size);
+	r = bh_mkdir_all(AT_FDCWD, parent, 0700, err);
+	if (r == 0)
+		r = bh_mkdir_all(AT_FDCWD, folder, 0700, err);
+	if (r < 0)
+		return r;
+	disk->path = bh_printf("%s/disk-%zu.img", folder, number);
+	fd = open(disk->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, (off_t)(bytes + 511) / 512 * 512) < 0)
+		return bh_error_set(err, errno, "make the disk %s", disk->path);
+	disk->ours = true;
+	return 0;
+}
+
+static int parse_disk_word(const char *word, struct bh_domain_disk *disk, struct bh_error *err)
+{
+	if (bh_streq(word, "readonly") || bh_streq(word, "ro")) {
+		disk->readonly = true;
+	} else if (bh_has_prefix(word, "format=")) {
+		free(disk->format);
+		disk->format = bh_strdup(word + strlen("format="));
+	} else if (bh_has_prefix(word, "serial=")) {
+		free(disk->serial);
+		disk->serial = bh_strdup(word + strlen("serial="));
+	} else {
+		return bh_error_text(err, EINVAL, "--disk: %s is not known", word);
+	}
+	return 0;
+}
+
+static int add_disk(const char *name, const char *option, bool readonly, struct bh_domain_definition *d, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
+	struct bh_domain_disk *disk = &d->disks[d->disk_count];
+	int r = 0;
+
+	if (d->disk_count == BH_DOMAIN_DISKS_MAX)
+		return bh_error_text(err, ENOSPC, "more than %d disks", BH_DOMAIN_DISKS_MAX);
+	*disk = (struct bh_domain_disk){ .format = bh_strdup("raw"), .readonly = readonly };
+	d->disk_count++;
+	for (size_t i = 1; r == 0 && i < words.count; i++)
+		r = parse_disk_word(words.items[i], disk, err);
+	if (r < 0)
+		return r;
+	if (bh_has_prefix(words.items[0], "size="))
+		return make_disk(name, d->disk_count - 1, words.items[0] + strlen("size="), disk, err);
+	disk->path = absolute(words.items[0], err);
+	return disk->path ? 0 : -err->errnum;
+}
+
+static int add_net(const char *option, struct bh_domain_definition *d, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
+	struct bh_domain_net *net = &d->nets[d->net_count];
+
+	if (bh_streq(option, "none"))
+		return 0;
+	if (d->net_count == BH_DOMAIN_NETS_MAX)
+		return bh_error_text(err, ENOSPC, "more than %d network cards", BH_DOMAIN_NETS_MAX);
+	*net = (struct bh_domain_net){ 0 };
+	d->net_count++;
+	for (size_t i = 0; i < words.count; i++) {
+		const char *word = words.items[i];
+
+		if (i == 0 && bh_has_prefix(word, "tap="))
+			net->tap = bh_strdup(word + strlen("tap="));
+		else if (i > 0 && bh_has_prefix(word, "bridge="))
+			replace(&net->bridge, bh_strdup(word + strlen("bridge=")));
+		else if (i > 0 && bh_has_prefix(word, "mac="))
+			replace(&net->mac, bh_strdup(word + strlen("mac=")));
+		else if (i > 0 || !bh_streq(word, "tap"))
+			return bh_error_text(err, EINVAL, "--net %s: none or tap[=NAME][,bridge=NAME][,mac=ADDRESS] is expected", option);
+	}
+	if (!net->mac)
+		net->mac = bh_domain_random_mac();
+	return 0;
+}
+
+static int set_path(const char *option, char **place, struct bh_error *err)
+{
+	char *path;
+
+	if (!option)
+		return 0;
+	path = absolute(option, err);
+	if (!path)
+		return -err->errnum;
+	replace(place, path);
+	return 0;
+}
+
+/* What was given; the rest stays. */
+static int apply(const char *name, const struct define_options *o, struct bh_domain_definition *d, struct bh_error *err)
+{
+	int r = set_path(o->kernel, &d->kernel, err);
+
+	if (r == 0)
+		r = set_path(o->initrd, &d->initrd, err);
+	if (o->append)
+		replace(&d->append, bh_strdup(o->append));
+	if (o->memory)
+		d->memory_bytes = o->memory;
+	if (o->cpus)
+		d->cpus = o->cpus;
+	if (o->cid)
+		d->cid = o->cid;
+	if (o->hugepages >= 0)
+		d->hugepages = o->hugepages;
+	if (o->autostart >= 0)
+		d->autostart = o->autostart;
+	if (o->multiboot)
+		d->multiboot = true;
+	for (size_t i = 0; r == 0 && i < o->disk.count; i++)
+		r = add_disk(name, o->disk.items[i], false, d, err);
+	for (size_t i = 0; r == 0 && i < o->cdrom.count; i++)
+		r = add_disk(name, o->cdrom.items[i], true, d, err);
+	for (size_t i = 0; r == 0 && i < o->net.count; i++)
+		r = add_net(o->net.items[i], d, err);
+	return r;
+}
+
+static void warn(const struct bh_domain_definition *d)
+{
+	bh_auto_strv struct bh_strv warnings = { 0 };
+
+	bh_domain_definition_warn(d, &warnings);
+	for (size_t i = 0; i < warnings.count; i++)
+		fprintf(stderr, "bulkhead: warning: %s\n", warnings.items[i]);
+}
+
+/* --- create ------------------------------------------------------------------------------------------------------------ */
+
+static int create_main(void *arg, int argc, char **argv)
+{
+	__attribute__((cleanup(bh_domain_definition_clear))) struct bh_domain_definition d = { .memory_bytes = DEFAULT_MEMORY, .cpus = 1 };
+	struct bh_error err = BH_ERROR_INIT;
+	struct bh_domain old;
+	int r;
+
+	(void)argc;
+	if (bh_domain_open(bh_cli.root, bh_cli.state, argv[0], false, &old, NULL) == 0) {
+		bh_domain_clear(&old);
+		bh_error_text(&err, EEXIST, "the virtual machine %s exists already", argv[0]);
+		return bh_cli_fail(&err, BH_EXIT_FAILURE);
+	}
+	r = apply(argv[0], arg, &d, &err);
+	if (r == 0)
+		r = bh_domain_create(bh_cli.root, bh_cli.state, argv[0], &d, &err);
+	if (r < 0) {
+		/* Disks that were made for it go again. */
+		for (size_t i = 0; i < d.disk_count; i++)
+			if (d.disks[i].ours)
+				unlink(d.disks[i].path);
+		return bh_cli_fail(&err, BH_EXIT_FAILURE);
+	}
+	warn(&d);
+	printf("%s\n", argv[0]);
+	return 0;
+}
+
+const struct bh_command bh_command_vm_create = {
+	.name = "vm create",
+	.group = "Machines",
+	.synopsis = "[OPTIONS] NAME",
+	.summary = "Define a virtual machine with disks of its own",
+	.description = "The definition is a readable file, domain.json in the machine's folder; vm set changes it.",
+	.sets = { define_table },
+	.options_size = sizeof(struct define_options),
+	.preset = define_preset,
+	.min_arguments = 1,
+	.max_arguments = 1,
+	.run = create_main,
+};
+
+/* --- set, attach, detach ----------------------------------------------------------------------------------------------- */
+
+static int set_action(struct bh_domain *domain, void *context, struct bh_error *err)
+{
+	int r = apply(domain->name, context, &domain->definition, err);
+
+	if (r == 0)
+		r = bh_domain_save(domain, err);
+	if (r == 0)
+		warn(&domain->definition);
+	if (r == 0 && domain->status != BH_DOMAIN_SHUT_OFF)
+		fprintf(stderr, "bulkhead: %s runs: the change takes effect at its next start\n", domain->name);
+	return r;
+}
+
+static int set_main(void *arg, int argc, char **argv)
+{
+	return bh_cli_for_each_domain(argc, argv, true, set_action, arg);
+}
+
+const struct bh_command bh_command_vm_set = {
+	.name = "vm set",
+	.group = "Machines",
+	.synopsis = "[OPTIONS] NAME",
+	.summary = "Change a virtual machine's definition",
+	.description = "Disks and network cards that are named are added; vm detach takes disks away. A machine that runs changes at its next start.",
+	.sets = { define_table },
+	.options_size = sizeof(struct define_options),
+	.preset = define_preset,
+	.min_arguments = 1,
+	.max_arguments = 1,
+	.run = set_main,
+};
+
+static int attach_action(struct bh_domain *domain, void *context, struct bh_error *err)
+{
+	char **argv = context;
+	struct define_options o = { .hugepages = -1, .autostart = -1 };
+	int r;
+
+	bh_strv_add(&o.disk, argv[1]);
+	r = set_action(domain, &o, err);
+	bh_strv_clear(&o.disk);
+	return r;
+}
+
+static int attach_main(void *arg, int argc, char **argv)
+{
+	(void)arg, (void)argc;
+	return bh_cli_for_each_domain(1, argv, true, attach_action, argv);
+}
+
+const struct bh_command bh_command_vm_attach = {
+	.name = "vm attach",
+	.group = "Machines",
+	.synopsis = "NAME FILE|size=BYTES[,readonly][,format=qcow2][,serial=TEXT]",
+	.summary = "Give a virtual machine a further disk",
+	.min_arguments = 2,
+	.max_arguments = 2,
+	.run = attach_main,
+};
+
+static int detach_action(struct bh_domain *domain, void *context, struct bh_error *err)
+{
+	struct bh_domain_definition *d = &domain->definition;
+	bh_auto_free char *path = realpath(context, NULL);
+	size_t i = 0;
+
+	if (domain->status != BH_DOMAIN_SHUT_OFF)
+		return bh_error_text(err, EBUSY, "the virtual machine %s runs, and would lose a disk that it uses", domain->name);
+	while (i < d->disk_count && !bh_streq(d->disks[i].path, path ? path : context) && !bh_streq(d->disks[i].serial, context))
+		i++;
+	if (i == d->disk_count)
+		return bh_error_text(err, ENOENT, "%s has no disk %s", domain->name, (const char *)context);
+	free(d->disks[i].path);
+	free(d->disks[i].format);
+	free(d->disks[i].serial);
+	memmove(&d->disks[i], &d->disks[i + 1], (d->disk_count - i - 1) * sizeof d->disks[0]);
+	d->disk_count--;
+	return bh_domain_save(domain, err);
+}
+
+static int detach_main(void *arg, int argc, char **argv)
+{
+	(void)arg, (void)argc;
+	return bh_cli_for_each_domain(1, argv, true, detach_action, argv[1]);
+}
+
+const struct bh_command bh_command_vm_detach = {
+	.name = "vm detach",
+	.group = "Machines",
+	.synopsis = "NAME FILE|SERIAL",
+	.summary = "Take a disk away from a virtual machine that is shut off; its image stays",
+	.min_arguments = 2,
+	.max_arguments = 2,
+	.run = detach_main,
+};
+
+/* --- autostart --------------------------------------------------------------------------------------------------------- */
+
+struct autostart_options {
+	bool disable;
+};
+
+static int autostart_action(struct bh_domain *domain, void *context, struct bh_error *err)
+{
+	const struct autostart_options *o = context;
+
+	domain->definition.autostart = !o->disable;
+	return bh_domain_save(domain, err);
+}
+
+static int autostart_main(void *arg, int argc, char **argv)
+{
+	return bh_cli_for_each_domain(argc, argv, true, autostart_action, arg);
+}
+
+static const struct bh_option autostart_table[] = {
+	{ 0, "disable", BH_OPTION_BOOL, offsetof(struct autostart_options, disable), NULL, "No longer", NULL, false },
+	{ 0 },
+};
+
+const struct bh_command bh_command_vm_autostart = {
+	.name = "vm autostart",
+	.group = "Machines",
+	.synopsis = "[--disable] NAME [NAME...]",
+	.summary = "Have virtual machines started by vm start --autostart, as at boot",
+	.sets = { autostart_table },
+	.options_size = sizeof(struct autostart_options),
+	.min_arguments = 1,
+	.max_arguments = -1,
+	.run = autostart_main,
+};
+
+/* --- clone, import, rm ------------------------------------------------------------------------------------------------- */
+
+struct clone_options {
+	const char *snapshot;
+};
+
+static int clone_main(void *arg, int argc, char **argv)
+{
+	const struct clone_options *o = arg;
+	struct bh_error err = BH_ERROR_INIT;
+	struct bh_domain domain;
+	int r;
+
+	(void)argc;
+	if (!bh_cli_open_domain(argv[0], true, &domain))
+		return BH_EXIT_FAILURE;
+	r = bh_domain_clone(&domain, argv[1], o->snapshot, &err);
+	bh_domain_clear(&domain);
+	if (r < 0)
+		return bh_cli_fail(&err, BH_EXIT_FAILURE);
+	printf("%s\n", argv[1]);
+	return 0;
+}
+
+static const struct bh_option clone_table[] = {
+	{ 0, "snapshot", BH_OPTION_STRING, offsetof(struct clone_options, snapshot), "NAME",
+	  "Of this snapshot, from which the new one can be started", NULL, false },
+	{ 0 },
+};
+
+const struct bh_command bh_command_vm_clone = {
+	.name = "vm clone",
+	.group = "Machines",
+	.synopsis = "[OPTIONS] NAME NEW",
+	.summary = "Make another virtual machine with copies of the disks, new addresses and a new identity",
+	.sets = { clone_table },
+	.options_size = sizeof(struct clone_options),
+	.min_arguments = 2,
+	.max_arguments = 2,
+	.run = clone_main,
+};
+
+static int import_main(void *arg, int argc, char **argv)
+{
+	__attribute__((cleanup(bh_domain_definition_clear))) struct bh_domain_definition d = { 0 };
+	bh_auto_strv struct bh_strv warnings = { 0 };
+	bh_auto_buf struct bh_buf text = { 0 };
+	bh_auto_free char *name = NULL;
+	struct bh_error err = BH_ERROR_INIT;
+	int r = bh_streq(argv[0], "-") ? bh_read_fd(STDIN_FILENO, XML_MAX, &text) : bh_read_file_at(AT_FDCWD, argv[0], XML_MAX, &text, &err);
+
+	(void)arg;
+	if (r == 0)
+		r = bh_domain_import_xml(text.data, text.length, &name, &d, &warnings, &err);
+	if (r == 0)
+		r = bh_domain_create(bh_cli.root, bh_cli.state, argc > 1 ? argv[1] : name, &d, &err);
+	for (size_t i = 0; i < warnings.count; i++)
+		fprintf(stderr, "bulkhead: warning: %s\n", warnings.items[i]);
+	if (r < 0)
+		return bh_cli_fail(&err, BH_EXIT_FAILURE);
+	warn(&d);
+	printf("%s\n", argc > 1 ? argv[1] : name);
+	return 0;
+}
+
+const struct bh_command bh_command_vm_import = {
+	.name = "vm import",
+	.group = "Machines",
+	.synopsis = "FILE|- [NAME]",
+	.summary = "Define a virtual machine as a libvirt domain's XML has it",
+	.description = "Takes memory, processors, a kernel that is started directly, disks and bridged network cards; what else is there is named and left out.",
+	.min_arguments = 1,
+	.max_arguments = 2,
+	.run = import_main,
+};
+
+struct rm_options {
+	bool force;
+};
+
+static int rm_action(struct bh_domain *domain, void *context, struct bh_error *err)
+{
+	const struct rm_options *o = context;
+	int r = 0;
+
+	if (o->force && domain->status != BH_DOMAIN_SHUT_OFF) {
+		r = bh_domain_destroy(domain, err);
+		if (r == 0 && bh_lock_fd(domain->dir_fd, true, false) == 0)
+			domain->locked = true;
+	}
+	if (r == 0)
+		r = bh_domain_remove(domain, err);
+	if (r == 0)
+		printf("%s\n", domain->name);
+	return r;
+}
+
+static int rm_main(void *arg, int argc, char **argv)
+{
+	return bh_cli_for_each_domain(argc, argv, true, rm_action, arg);
+}
+
+static const struct bh_option rm_table[] = {
+	{ 'f', "force", BH_OPTION_BOOL, offsetof(struct rm_options, force), NULL, "Also one that runs", NULL, false },
+	{ 0 },
+};
+
+const struct bh_command bh_command_vm_rm = {
+	.name = "vm rm",
+	.alias = "vm.undefine",
+	.group = "Machines",
+	.synopsis = "[OPTIONS] NAME [NAME...]",
+	.summary = "Remove virtual machines with the disks that were made for them",
+	.sets = { rm_table },
+	.options_size = sizeof(struct rm_options),
+	.min_arguments = 1,
+	.max_arguments = -1,
+	.run = rm_main,
+};

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The definition of a domain as a readable file. */
+#include "engine/domain.h"
+
+#include "base/memory.h"
+
+#include <errno.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define MEMORY_MIN (16LL << 20)
+#define MEMORY_MAX (1LL << 40)
+#define CPUS_MAX 64
+#define CID_MIN 3 /* 0 to 2 have meanings of their own */
+
+static void disk_clear(struct bh_domain_disk *disk)
+{
+	free(disk->path);
+	free(disk->format);
+	free(disk->serial);
+}
+
+static void net_clear(struct bh_domain_net *net)
+{
+	free(net->tap);
+	free(net->bridge);
+	free(net->mac);
+}
+
+void bh_domain_definition_clear(struct bh_domain_definition *d)
+{
+	free(d->uuid);
+	free(d->kernel);
+	free(d->initrd);
+	free(d->append);
+	for (size_t i = 0; i < d->disk_count; i++)
+		disk_clear(&d->disks[i]);
+	for (size_t i = 0; i < d->net_count; i++)
+		net_clear(&d->nets[i]);
+	*d = (struct bh_domain_definition){ 0 };
+}
+
+static char *text_of(json_object *object, const char *key)
+{
+	return bh_strdup(bh_json_text(object, key, NULL));
+}
+
+static void parse_disks(json_object *list, struct bh_domain_definition *d)
+{
+	size_t count = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+
+	for (size_t i = 0; i < count && i < BH_DOMAIN_DISKS_MAX; i++) {
+		json_object *disk = json_object_array_get_idx(list, i);
+
+		d->disks[d->disk_count++] = (struct bh_domain_disk){
+			.path = text_of(disk, "path"),
+			.format = bh_strdup(bh_json_text(disk, "format", "raw")),
+			.serial = text_of(disk, "serial"),
+			.readonly = bh_json_bool(disk, "readonly", false),
+			.ours = bh_json_bool(disk, "own", false),
+		};
+	}
+}
+
+static void parse_nets(json_object *list, struct bh_domain_definition *d)
+{
+	size_t count = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+
+	for (size_t i = 0; i < count && i < BH_DOMAIN_NETS_MAX; i++) {
+		json_object *net = json_object_array_get_idx(list, i);
+
+		d->nets[d->net_count++] = (struct bh_domain_net){
+			.tap = text_of(net, "tap"),
+			.bridge = text_of(net, "bridge"),
+			.mac = text_of(net, "mac"),
+		};
+	}
+}
+
+int bh_domain_definition_parse(const char *text, size_t length, struct bh_domain_definition *ret_definition, struct bh_error *err)
+{
+	struct json_tokener *tokener = json_tokener_new_ex(8);
+	json_object *object = json_tokener_parse_ex(tokener, text, (int)BH_MIN(length, (size_t)INT32_MAX));
+	struct bh_domain_definition d = { 0 };
+	int r = 0;
+
+	json_tokener_free(tokener);
+	if (!json_object_is_type(object, json_type_object)) {
+		json_object_put(object);
+		return bh_error_text(err, EINVAL, "domain.json is no JSON object");
+	}
+	d = (struct bh_domain_definition){
+		.uuid = text_of(object, "uuid"),
+		.kernel = text_of(object, "kernel"),
+		.initrd = text_of(object, "initrd"),
+		.append = text_of(object, "append"),
+		.memory_bytes = bh_json_int(object, "memory", 0),
+		.cpus = bh_json_int(object, "cpus", 1),
+		.cid = bh_json_int(object, "cid", 0),
+		.hugepages = bh_json_bool(object, "hugepages", false),
+		.autostart = bh_json_bool(object, "autostart", false),
+		.multiboot = bh_json_bool(object, "multiboot", false),
+	};
+	parse_disks(bh_json_at(object, "disks"), &d);
+	parse_nets(bh_json_at(object, "networks"), &d);
+	json_object_put(object);
+	r = bh_domain_definition_check(&d, err);
+	if (r < 0)
+		bh_domain_definition_clear(&d);
+	else
+		*ret_definition = d;
+	return r;
+}
+
+static void put_text(json_object *object, const char *key, const char *text)
+{
+	if (text)
+		json_object_object_add(object, key, json_object_new_string(text));
+}
+
+static json_object *disks_to_json(const struct bh_domain_definition *d)
+{
+	json_object *list = json_object_new_array();
+
+	for (size_t i = 0; i < d->disk_count; i++) {
+		json_object *disk = json_object_new_object();
+
+		put_text(disk, "path", d->disks[i].path);
+		put_text(disk, "format", d->disks[i].format);
+		put_text(disk, "serial", d->disks[i].serial);
+		json_object_object_add(disk, "readonly", json_object_new_boolean(d->disks[i].readonly));
+		json_object_object_add(disk, "own", json_object_new_boolean(d->disks[i].ours));
+		json_object_array_add(list, disk);
+	}
+	return list;
+}
+
+static json_object *nets_to_json(const struct bh_domain_definition *d)
+{
+	json_object *list = json_object_new_array();
+
+	for (size_t i = 0; i < d->net_count; i++) {
+		json_object *net = json_object_new_object();
+
+		put_text(net, "tap", d->nets[i].tap);
+		put_text(net, "bridge", d->nets[i].bridge);
+		put_text(net, "mac", d->nets[i].mac);
+		json_object_array_add(list, net);
+	}
+	return list;
+}
+
+char *bh_domain_definition_text(const struct bh_domain_definition *d)
+{
+	json_object *object = json_object_new_object();
+	char *text;
+
+	put_text(object, "uuid", d->uuid);
+	json_object_object_add(object, "memory", json_object_new_int64(d->memory_bytes));
+	json_object_object_add(object, "cpus", json_object_new_int64(d->cpus));
+	put_text(object, "kernel", d->kernel);
+	put_text(object, "initrd", d->initrd);
+	put_text(object, "append", d->append);
+	json_object_object_add(object, "disks", disks_to_json(d));
+	json_object_object_add(object, "networks", nets_to_json(d));
+	if (d->cid)
+		json_object_object_add(object, "cid", json_object_new_int64(d->cid));
+	json_object_object_add(object, "hugepages", json_object_new_boolean(d->hugepages));
+	json_object_object_add(object, "multiboot", json_object_new_boolean(d->multiboot));
+	json_object_object_add(object, "autostart", json_object_new_boolean(d->autostart));
+	text = bh_printf("%s\n", json_object_to_json_string_ext(object, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(object);
+	return text;
+}
+
+/* Words of the monitor's command line are separated by commas. */
+static bool is_word(const char *text)
+{
+	return !text || !strpbrk(text, ",\n");
+}
+
+int bh_domain_definition_check(const struct bh_domain_definition *d, struct bh_error *err)
+{
+	if (d->memory_bytes < MEMORY_MIN || d->memory_bytes > MEMORY_MAX || d->memory_bytes % 4096)
+		return bh_error_text(err, EINVAL, "memory of %lld bytes: from 16 MiB to 1 TiB, in whole pages", (long long)d->memory_bytes);
+	if (d->cpus < 1 || d->cpus > CPUS_MAX)
+		return bh_error_text(err, EINVAL, "%lld processors: from 1 to %d", (long long)d->cpus, CPUS_MAX);
+	if (d->cid && (d->cid < CID_MIN || d->cid >= UINT32_MAX))
+		return bh_error_text(err, EINVAL, "the vsock address %lld: from %d on", (long long)d->cid, CID_MIN);
+	for (size_t i = 0; i < d->disk_count; i++) {
+		const struct bh_domain_disk *disk = &d->disks[i];
+
+		if (!disk->path || *disk->path != '/')
+			return bh_error_text(err, EINVAL, "disk %zu has no absolute path", i);
+		if (!bh_streq(disk->format, "raw") && !bh_streq(disk->format, "qcow2"))
+			return bh_error_text(err, EINVAL, "disk %s: the format %s isn't known (raw, qcow2)", disk->path, disk->format);
+		if (!is_word(disk->serial))
+			return bh_error_text(err, EINVAL, "disk %s: a serial number without commas", disk->path);
+	}
+	for (size_t i = 0; i < d->net_count; i++)
+		if (!is_word(d->nets[i].tap) || !is_word(d->nets[i].bridge) || !is_word(d->nets[i].mac))
+			return bh_error_text(err, EINVAL, "network %zu: names without commas", i);
+	return 0;
+}
+
+void bh_domain_definition_warn(const struct bh_domain_definition *d, struct bh_strv *ret_warnings)
+{
+	long host_cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	int64_t host_memory = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+
+	if (d->cpus > host_cpus)
+		bh_strv_addf(ret_warnings, "%lld processors are more than the %ld of this machine: they will wait for each other", (long long)d->cpus,
+			     host_cpus);
+	if (d->memory_bytes > host_memory)
+		bh_strv_addf(ret_warnings, "%lld MiB of memory are more than the %lld MiB of this machine: it may be killed when it uses them",
+			     (long long)(d->memory_bytes >> 20), (long long)(host_memory >> 20));
+}
+
+char *bh_domain_random_mac(void)
+{
+	uint8_t bytes[3] = { 0 };
+
+	(void)!getrandom(bytes, sizeof bytes, 0);
+	return bh_printf("52:54:00:%02x:%02x:%02x", bytes[0], bytes[1], bytes[2]);
+}

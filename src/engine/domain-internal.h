@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "engine/domain.h"
+#include "engine/engine-internal.h"
+
+/* -EINVAL unless it is a name that a file may have. */
+int bh_domain_check_name(const char *what, const char *name, struct bh_error *err);
+/* Names of the folders below dir_fd/path that hold the file `needed`, sorted; a missing path has none. */
+int bh_domain_list_folders(int dir_fd, const char *path, const char *needed, struct bh_strv *ret_names, struct bh_error *err);
+char *bh_domain_random_uuid(void);
+/* The snapshot's two files, open for reading. */
+int bh_domain_snapshot_open(struct bh_domain *domain, const char *snapshot, int *ret_state_fd, int *ret_memory_fd, struct bh_error *err);

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Domains: virtual machines with a name, a definition and disks of their own (the `vm` verbs), kept in files like containers.
+ *
+ *	ROOT/vms/<name>/     domain.json (the definition, written last: without it there is no domain), disks/ (what we made),
+ *	                     snapshots/<snapshot>/{snapshot.json,state,memory,disk-N}, log (the console's), exit.json
+ *	STATE/vms/<name>/    run (while its shim lives), attach.sock (console), control.sock (vmm/control.h), the mark `stopping`
+ *
+ * The monitor is the first process of a bulkhead-shim, just as a container's is: the shim keeps the console's log, serves it to `vm console`, starts the
+ * monitor again after a reset, and cleans up at the end. Whoever changes a domain holds flock(LOCK_EX) on its folder; readers take none.
+ */
+#pragma once
+
+#include "base/string.h"
+#include "oci/json.h"
+
+#include <sys/types.h>
+
+#define BH_DOMAIN_NAME_MAX 63
+#define BH_DOMAIN_SHIM_PREFIX "vm/" /* before the name: what its shim calls it, where a container has an id */
+#define BH_DOMAIN_DISKS_MAX 16
+#define BH_DOMAIN_NETS_MAX 8
+
+struct bh_domain_disk {
+	char *path, *format, *serial; /* format: "raw" or "qcow2"; serial may be NULL */
+	bool readonly;
+	bool ours; /* in the domain's own folder: goes with it, and is copied by clone and snapshot */
+};
+
+struct bh_domain_net {
+	char *tap;    /* an existing device, or NULL: one is made */
+	char *bridge; /* that it is put on, or NULL */
+	char *mac;
+};
+
+/* All strings are owned, or NULL. */
+struct bh_domain_definition {
+	char *uuid, *kernel, *initrd, *append;
+	int64_t memory_bytes, cpus, cid; /* cid: the vsock address, 0: none */
+	bool hugepages, autostart, multiboot;
+	struct bh_domain_disk disks[BH_DOMAIN_DISKS_MAX];
+	size_t disk_count;
+	struct bh_domain_net nets[BH_DOMAIN_NETS_MAX];
+	size_t net_count;
+};
+void bh_domain_definition_clear(struct bh_domain_definition *definition);
+int bh_domain_definition_parse(const char *text, size_t length, struct bh_domain_definition *ret_definition, struct bh_error *err);
+/* Readable JSON; the caller's. */
+char *bh_domain_definition_text(const struct bh_domain_definition *definition);
+/* -EINVAL for what no machine can be. */
+int bh_domain_definition_check(const struct bh_domain_definition *definition, struct bh_error *err);
+/* What a user should know: more than the host has. A line each. */
+void bh_domain_definition_warn(const struct bh_domain_definition *definition, struct bh_strv *ret_warnings);
+/* A new locally administered address. */
+char *bh_domain_random_mac(void);
+/* The common subset of a libvirt domain (format: https://libvirt.org/formatdomain.html); what is left out is told in ret_warnings. */
+int bh_domain_import_xml(const char *text, size_t length, char **ret_name, struct bh_domain_definition *ret_definition, struct bh_strv *ret_warnings,
+			 struct bh_error *err);
+
+enum bh_domain_status { BH_DOMAIN_SHUT_OFF, BH_DOMAIN_RUNNING, BH_DOMAIN_PAUSED };
+const char *bh_domain_status_name(enum bh_domain_status status); /* "shut off" ... as virsh has it */
+
+struct bh_domain {
+	char name[BH_DOMAIN_NAME_MAX + 1];
+	char *root, *state; /* borrowed: the global folders */
+	int dir_fd, state_fd; /* state_fd -1: it doesn't run */
+	bool locked;
+	struct bh_domain_definition definition;
+	enum bh_domain_status status;
+	pid_t pid, shim_pid;
+	uint64_t pid_start, shim_start;
+	int64_t started_ns;
+};
+
+int bh_domain_create(const char *root, const char *state, const char *name, const struct bh_domain_definition *definition, struct bh_error *err);
+/* -ENOENT "no such virtual machine: X". `lock`: for changing it. */
+int bh_domain_open(const char *root, const char *state, const char *name, bool lock, struct bh_domain *ret_domain, struct bh_error *err);
+void bh_domain_unlock(struct bh_domain *domain);
+void bh_domain_clear(struct bh_domain *domain);
+/* Looks again whether it runs. */
+void bh_domain_refresh(struct bh_domain *domain);
+/* Names of all, sorted. */
+int bh_domain_list(const char *root, struct bh_strv *ret_names, struct bh_error *err);
+/* Writes the definition of a locked domain anew. */
+int bh_domain_save(struct bh_domain *domain, struct bh_error *err);
+int bh_domain_remove(struct bh_domain *domain, struct bh_error *err);
+
+struct bh_domain_start {
+	bool paused;
+	const char *snapshot;  /* a saved one to start from, or NULL */
+	int incoming_fd;       /* -1, or a connection from which the machine comes */
+	const char *explain;
+};
+/* Starts a locked domain that is shut off; the lock ends. Returns when its monitor runs. */
+int bh_domain_start(struct bh_domain *domain, const struct bh_domain_start *start, struct bh_error *err);
+/* For the shim: after a reset (doesn't return), and after the end. */
+struct bh_restart_handover;
+_Noreturn void bh_domain_restart(const char *root, const char *state, const char *name, const struct bh_restart_handover *handover);
+int bh_domain_finish(struct bh_domain *domain, struct bh_error *err);
+/* Pulls the plug; returns when all is gone. One that doesn't run is success. */
+int bh_domain_destroy(struct bh_domain *domain, struct bh_error *err);
+/* Waits until it has ended, at most timeout_ms (-1: for ever): true then. */
+bool bh_domain_wait(struct bh_domain *domain, int64_t timeout_ms);
+/* A connection to its console (frames of shim.h). */
+int bh_domain_attach(struct bh_domain *domain, struct bh_error *err);
+/* bh_vm_request at its control socket. */
+int bh_domain_request(struct bh_domain *domain, const char *command, json_object *members, const int *files, size_t file_count, json_object **ret_answer,
+		      struct bh_error *err);
+
+/* Snapshots of a running domain: its state, memory and own disks at one moment. */
+int bh_domain_snapshot(struct bh_domain *domain, const char *snapshot, struct bh_error *err);
+int bh_domain_snapshots(struct bh_domain *domain, struct bh_strv *ret_names, struct bh_error *err);
+/* -ENOENT if there is no such snapshot. */
+int bh_domain_snapshot_check(struct bh_domain *domain, const char *snapshot, struct bh_error *err);
+int bh_domain_snapshot_remove(struct bh_domain *domain, const char *snapshot, struct bh_error *err);
+/* Puts the disks of the snapshot in the place of the domain's own. It is shut off. */
+int bh_domain_snapshot_put_back(struct bh_domain *domain, const char *snapshot, struct bh_error *err);
+/* A new domain with copies of this one's own disks, new addresses and a new uuid; with a snapshot: that one, and it can be started from it. */
+int bh_domain_clone(struct bh_domain *domain, const char *name, const char *snapshot, struct bh_error *err);
+
+/* Requests to a monitor by its socket's path. Sends {"command": command, ...members} with the files, waits for the answer. `members`: an
+ * object, borrowed, or NULL. *ret_answer (may be NULL): the answer, a new reference. The monitor's own words are the error if it refuses. */
+int bh_vm_request(const char *socket, const char *command, json_object *members, const int *files, size_t file_count, json_object **ret_answer,
+		  struct bh_error *err);

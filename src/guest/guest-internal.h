@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bulkhead-guest's two lives: the init of a container (main.c), and the first process of a microVM (agent.c, machine.c). */
+#pragma once
+
+#include "agent/message.h"
+
+#include <stdint.h>
+
+/* Where the initramfs has what the agent needs (src/microvm/initramfs.c). */
+#define GUEST_AGENT "/bulkhead-guest" /* the kernel's rdinit= */
+#define GUEST_PROGRAM "/bulkhead"
+#define GUEST_MODULES "/modules"
+#define GUEST_MODULE_ORDER GUEST_MODULES "/order"
+
+/* The agent. `transport` is "vport" or "vsock". Does not return: it powers the machine off. */
+_Noreturn void guest_agent_main(const char *transport);
+
+/* File systems, kernel modules, loopback. Each failure is told on the console; what really is missing shows soon enough. */
+void guest_machine_prepare(void);
+/* The stream to the host: waits for the device. -1 after words on the console. */
+int guest_machine_connect(const char *transport);
+/* The host's clock and some of its entropy. */
+void guest_machine_greet(const struct bh_agent_hello *hello);
+void guest_machine_set_clock(int64_t now_ns);
+/* Writes all to the disks and leaves them. */
+void guest_machine_sync(void);
+_Noreturn void guest_machine_power_off(void);
+
+/* A line on the console. */
+void guest_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

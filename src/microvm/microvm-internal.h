@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared between the files of src/microvm only. */
+#pragma once
+
+#include "microvm/microvm.h"
+
+#include "agent/message.h"
+#include "microvm/kernel.h"
+
+/* The files of the modules that a microVM needs, relative to kernel->modules, dependencies first. */
+int bh_guest_kernel_modules(const struct bh_guest_kernel *kernel, struct bh_strv *ret_files, struct bh_error *err);
+/* The same from the text of modules.dep and a list of names. */
+void bh_modules_order(const char *modules_dep, const char *const *names, struct bh_strv *ret_files);
+
+/* The line of this file in the text of modules.dep, or NULL. */
+const char *bh_modules_line(const char *modules_dep, const char *file);
+/* By the numbers in them, as sort -V does. */
+int bh_compare_versions(const char *a, const char *b);
+
+/* Opens the initramfs for this kernel, made if it isn't there yet. Returns the fd or -errno. */
+int bh_initramfs_open(const char *root, const struct bh_guest_kernel *kernel, struct bh_error *err);
+
+/* Archive in the "newc" format (kernel: Documentation/driver-api/early-userspace/buffer-format.rst). */
+struct bh_cpio {
+	int fd;
+	uint64_t offset;
+	unsigned next_inode;
+};
+int bh_cpio_add(struct bh_cpio *cpio, const char *name, mode_t mode, dev_t device, const void *bytes, size_t length);
+/* With the content of a file, as it is when it is read. */
+int bh_cpio_add_file(struct bh_cpio *cpio, const char *name, mode_t mode, const char *path, struct bh_error *err);
+int bh_cpio_end(struct bh_cpio *cpio);
+
+/* The image as a read-only disk, and the container's writable one. Return fds or -errno. */
+int bh_microvm_image_disk(const struct bh_microvm *vm, struct bh_error *err);
+int bh_microvm_writable_disk(const struct bh_microvm *vm, struct bh_error *err);
+#define BH_MICROVM_IMAGE_TYPE "erofs"
+
+/* What the guest's program is asked to make (src/cli/guest-process.c reads it). `process` NULL: that of the configuration. */
+void bh_microvm_request_write(const struct bh_spec *spec, const struct bh_spec_process *process, const char *id, const char *user,
+			      const struct bh_strv *groups, const struct bh_microvm *vm, bool privileged, struct bh_buf *out);
+
+/* --- monitors ------------------------------------------------------------------------------------------------------- */
+
+struct bh_monitor_request {
+	int64_t memory, cpus;
+	int kernel_fd, initrd_fd, image_fd, writable_fd; /* writable_fd -1: none */
+	const char *command_line;
+	int agent_fd;   /* the monitor's end of the stream to the agent */
+	int console_fd; /* serial port, and its messages */
+	int control_fd; /* see bh_monitor */
+};
+
+/* What runs the guest's processors and devices. */
+struct bh_monitor {
+	const char *name;      /* of the accelerator */
+	const char *transport; /* how the agent finds the stream: an argument of bulkhead-guest */
+	int64_t boot_timeout_ms;
+	/* Bytes for the control stream: once after the start, to stop the machine, and to let it go on. What comes back isn't needed. */
+	const char *greeting, *pause, *resume;
+	/* 0, or -errno with what is missing and how to check it. */
+	int (*check)(struct bh_error *err);
+	/* A jailed child of the caller, which dies with it. The request's fds stay the caller's. */
+	int (*spawn)(const struct bh_monitor_request *request, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err);
+};
+extern const struct bh_monitor bh_monitor_kvm, bh_monitor_tcg;
+int bh_monitor_find(const char *wanted, const struct bh_monitor **ret_monitor, char **ret_why, struct bh_error *err);
+
+/* A host user that no account has: for a child with this pid. */
+#define BH_MICROVM_UID(pid) (0x78000000u + (uint32_t)(pid))
+
+/* --- session -------------------------------------------------------------------------------------------------------- */
+
+struct bh_session_setup {
+	const struct bh_microvm_start *start;
+	const struct bh_monitor *monitor;
+	struct bh_monitor_request machine; /* its agent_fd, console_fd and control_fd are the session's to make */
+	const struct bh_buf *request;      /* the workload's JSON */
+	int listen_fd;  /* agent.sock */
+	int terminal_fd; /* the terminal's slave, or -1 */
+	int report_fd;  /* struct bh_session_report, once */
+};
+struct bh_session_report {
+	bool started;
+	struct bh_error error;
+};
+/* In the session's process. */
+_Noreturn void bh_session_main(const struct bh_session_setup *setup);
+
+/* A terminal's two ends; the slave is non-blocking. A size of 0 is unknown. */
+int bh_microvm_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *ret_slave, struct bh_error *err);
+/* A connection to agent.sock in this folder. */
+int bh_microvm_connect(const char *state, struct bh_error *err);
+
+/* agent.sock: SOCK_SEQPACKET, one struct each way; peers are of one build, and only root can enter the folder. */
+enum bh_session_ask { BH_ASK_EXEC, BH_ASK_SIGNAL, BH_ASK_RESIZE, BH_ASK_PAUSE, BH_ASK_RESUME };
+#define BH_ASK_FDS 4 /* request, stdin, stdout, stderr; with a terminal: request, terminal */
+struct bh_session_question {
+	uint32_t ask;
+	uint32_t signal;
+	struct bh_agent_size size;
+	bool terminal, has[BH_ASK_FDS]; /* which fds come */
+};
+enum bh_session_tell { BH_TELL_STARTED, BH_TELL_FAILED, BH_TELL_EXITED, BH_TELL_DONE };
+struct bh_session_answer {
+	uint32_t tell;
+	uint32_t exit_code;
+	struct bh_agent_failure failure;
+};

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Microvms: theory of operation.
+ *
+ *	start stage ── clone ──► session ── clone ──► monitor (QEMU or bulkhead-vmm, jailed) ──► guest kernel ──► bulkhead-guest ──► workload
+ *	     = shim later          │ one byte stream (agent/message.h) ─────────────────────────────────────┘
+ *	                           └ agent.sock ◄── exec, pause
+ *
+ * The session stands for the workload: it is the "first process" that the shim knows. It has the other ends of the container's
+ * streams, hands on every signal, and ends with the workload's exit code. So whatever works with a container's first process
+ * (stop, kill, wait, logs, attach, restarts) works with a microVM.
+ *
+ * Before it there is, made by the caller: the kernel (kernel.c), an initramfs with the agent and this program (initramfs.c), the
+ * image as a read-only disk that all its microVMs share, and a writable disk of the container's own (disk.c). Inside, the agent puts
+ * the two together by overlayfs, and the same container driver as on a host makes the process: nothing of the OCI configuration
+ * is interpreted a second time.
+ *
+ * Invariants:
+ *  1. The session parses what a hostile guest sends, so it keeps no rights: a user of its own, no capability, an empty file system.
+ *  2. The monitor dies with the session (PR_SET_PDEATHSIG), the session with the shim: a kill of any of them leaves nothing.
+ *  3. Session and monitor live in the container's cgroup, whose memory limit is the guest's memory and what a monitor needs besides.
+ *  4. The guest writes to its own disk only; the image's is opened read-only before the monitor gets it.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "cgroup/cgroup.h"
+#include "oci/spec.h"
+
+#include <sys/types.h>
+
+#define BH_MICROVM_MEMORY_DEFAULT ((int64_t)512 << 20)
+#define BH_MICROVM_MEMORY_MIN ((int64_t)128 << 20)
+#define BH_MICROVM_CPUS_MAX 64
+
+struct bh_microvm_file {
+	const char *target, *content; /* as of struct bh_container_file */
+};
+
+/* What a microVM needs beside its OCI configuration. */
+struct bh_microvm {
+	const char *root;          /* --root: kernels/, initramfs/, disks/ below it */
+	const char *folder;        /* the container's own: its writable disk */
+	const char *image_key;     /* names the image's content: hex digits */
+	/* Called when the image has no disk yet: returns a detached read-only mount of its files. */
+	int (*mount_image)(void *context, struct bh_error *err);
+	void *mount_context;
+	const char *user;          /* as the user said it, looked up inside; NULL: the configuration has it in numbers */
+	const struct bh_strv *groups;
+	const struct bh_microvm_file *files;
+	size_t file_count;
+	bool init;                 /* --init */
+	bool has_stdin;
+	const char *kernel;        /* a file; NULL: see bh_microvm_kernel_find */
+	const char *accelerator;   /* "kvm", "tcg", "auto" (NULL) */
+	int64_t memory;            /* bytes; 0: the default */
+	int64_t cpus_nano;         /* 0: one */
+};
+
+struct bh_microvm_start {
+	const struct bh_microvm *vm;
+	const struct bh_spec *spec;
+	struct bh_cgroup *cgroup;
+	const char *id;
+	const char *state;         /* run-time folder: agent.sock */
+	int stdin_fd, stdout_fd, stderr_fd; /* -1: none */
+	bool dies_with_caller;
+	int (*cloned)(void *context, pid_t pid, struct bh_error *err);
+	void *cloned_context;
+};
+
+/* Returns when the workload has executed, with the session's process, or with the guest's own words and exit code (127, 126, 125).
+ * With a terminal, *ret_terminal_fd is its master. */
+int bh_microvm_start(const struct bh_microvm_start *start, pid_t *ret_pid, int *ret_pidfd, int *ret_terminal_fd, struct bh_error *err);
+
+struct bh_microvm_exec {
+	const char *state, *id;
+	const struct bh_spec *spec;
+	const struct bh_spec_process *process;
+	const char *user;          /* as above */
+	const struct bh_strv *groups;
+	bool privileged;
+	int stdin_fd, stdout_fd, stderr_fd;
+};
+/* A further process; the child that stands for it passes signals on and ends with its exit code. */
+int bh_microvm_exec(const struct bh_microvm_exec *exec, pid_t *ret_pid, int *ret_pidfd, int *ret_terminal_fd, struct bh_error *err);
+
+/* Stops the machine's processors, or lets them go on. */
+int bh_microvm_pause(const char *state, bool pause, struct bh_error *err);
+
+/* The cgroup's limits for a microVM with this configuration: those of the machine, not of what runs in it. `ret_resources` borrows. */
+int bh_microvm_resources(const struct bh_microvm *vm, const struct bh_spec *spec, struct bh_spec_resources *ret_resources, struct bh_error *err);
+
+/* The accelerator that would be used, by name, and why not a better one (NULL: it is the best). -ENODEV with what to do. */
+int bh_microvm_accelerator(const char *wanted, const char **ret_name, char **ret_why, struct bh_error *err);
+
+/* Can this configuration be a microVM's? -EINVAL with the option that can't. */
+int bh_microvm_check(const struct bh_spec *spec, struct bh_error *err);

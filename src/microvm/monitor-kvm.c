@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Microvms on KVM: bulkhead-vmm, with the image and the container's disk as virtio disks and the agent's stream on a vsock. */
+#include "microvm/microvm-internal.h"
+
+#include "vmm/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define BOOT_TIMEOUT_MS 120000
+#define CID "3" /* each machine has a host of its own: addresses needn't differ */
+#define DEVICES_MAX 4
+
+static int check(struct bh_error *err)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), version;
+
+	if (fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
+		return bh_error_text(
+			err, ENODEV,
+			"this machine has no /dev/kvm: is virtualization on in the firmware, and the kernel's kvm module loaded? (lsmod | grep kvm)");
+	if (fd < 0)
+		return bh_error_set(err, errno, "open /dev/kvm");
+	version = ioctl(fd, KVM_GET_API_VERSION, 0);
+	close(fd);
+	return version == KVM_API_VERSION ?
+		       0 :
+		       bh_error_text(err, ENOTSUP, "/dev/kvm speaks version %d of its interface, not %d", version, KVM_API_VERSION);
+}
+
+static int spawn(const struct bh_monitor_request *q, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err)
+{
+	/* In the order in which they are named in the guest: image, then the container's own. */
+	struct bh_vmm_device devices[DEVICES_MAX] = {
+		{ .words = "vsock,cid=" CID ",port=" BH_STRINGIFY(BH_AGENT_VSOCK_PORT), .files = { { "stream", q->agent_fd } } },
+		{ .words = "block,readonly,serial=image", .files = { { "fd", q->image_fd } } },
+		{ .words = "block,serial=writable", .files = { { "fd", q->writable_fd } } },
+	};
+	const struct bh_vmm_request request = {
+		.memory = q->memory,
+		.cpus = q->cpus,
+		.kernel_fd = q->kernel_fd,
+		.initrd_fd = q->initrd_fd,
+		.incoming_fd = -1,
+		.control_fd = q->control_fd,
+		.command_line = q->command_line,
+		.devices = devices,
+		.device_count = q->writable_fd >= 0 ? 3 : 2,
+		.streams = (const int[]){ q->console_fd, q->console_fd, q->console_fd },
+	};
+
+	return bh_vmm_spawn(&request, ret_pid, ret_pidfd, err);
+}
+
+const struct bh_monitor bh_monitor_kvm = {
+	.name = "kvm",
+	.transport = "vsock",
+	.boot_timeout_ms = BOOT_TIMEOUT_MS,
+	.greeting = "",
+	.pause = "{\"command\":\"pause\"}\n",
+	.resume = "{\"command\":\"resume\"}\n",
+	.check = check,
+	.spawn = spawn,
+};

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/virtio/table.h"
+
+#include "base/memory.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Words of one device; each key is asked for once, and what is left over nobody knows. */
+struct words {
+	const char *type;
+	struct bh_strv list;
+	struct bh_error *err;
+	int failed;
+};
+
+/* The value of a key ("" without one), or NULL; the caller's. */
+static char *take(struct words *w, const char *key)
+{
+	size_t length = strlen(key);
+
+	for (size_t i = 0; i < w->list.count; i++) {
+		const char *item = w->list.items[i];
+		char *value;
+
+		if (strncmp(item, key, length) != 0 || (item[length] && item[length] != '='))
+			continue;
+		value = bh_strdup(item[length] ? item + length + 1 : "");
+		bh_strv_remove(&w->list, i);
+		return value;
+	}
+	return NULL;
+}
+
+static int64_t take_number(struct words *w, const char *key, int64_t missing, int64_t max)
+{
+	bh_auto_free char *text = take(w, key);
+	int64_t value = missing;
+
+	if (text && bh_parse_int(text, 0, max, &value) < 0)
+		w->failed = bh_error_text(w->err, EINVAL, "%s: %s=%s is no number up to %lld", w->type, key, text, (long long)max);
+	return value;
+}
+
+static bool take_flag(struct words *w, const char *key)
+{
+	bh_auto_free char *text = take(w, key);
+
+	return text != NULL;
+}
+
+/* What was not asked for is a mistake. */
+static int finish(struct words *w)
+{
+	if (w->failed == 0 && w->list.count)
+		w->failed = bh_error_text(w->err, EINVAL, "%s: %s is not known", w->type, w->list.items[0]);
+	return w->failed;
+}
+
+static int make_block(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
+{
+	struct bh_block_config config = { .fd = (int)take_number(w, "fd", -1, INT32_MAX), .readonly = take_flag(w, "readonly") };
+	bh_auto_free char *serial = take(w, "serial");
+
+	config.serial = serial;
+	return finish(w) < 0 ? w->failed : bh_block_make(vm, loop, &config, ret_device, w->err);
+}
+
+static int make_vsock(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
+{
+	const struct bh_vsock_config config = {
+		.cid = (uint64_t)take_number(w, "cid", 0, UINT32_MAX),
+		.listen_fd = (int)take_number(w, "listen", -1, INT32_MAX),
+		.broker_fd = (int)take_number(w, "broker", -1, INT32_MAX),
+		.stream_fd = (int)take_number(w, "stream", -1, INT32_MAX),
+		.stream_port = (uint32_t)take_number(w, "port", 0, UINT32_MAX),
+	};
+
+	return finish(w) < 0 ? w->failed : bh_vsock_make(vm, loop, &config, ret_device, w->err);
+}
+
+static const struct {
+	const char *type;
+	const char *thread; /* its loop's name; NULL: the shared one */
+	int (*make)(struct bh_vm *vm, struct bh_loop *loop, struct words *words, struct bh_virtio_device **ret_device);
+} types[] = {
+	{ "block", "block", make_block },
+	{ "vsock", NULL, make_vsock },
+};
+
+int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *text, struct bh_virtio_device **ret_device, struct bh_loop **ret_loop,
+		   struct bh_error *err)
+{
+	struct words w = { .list = bh_strv_split(text, ','), .err = err };
+	bh_auto_free char *type = bh_strdup(w.list.items[0]);
+	struct bh_loop *own = NULL;
+	int r = -ENODEV;
+	size_t i = 0;
+
+	while (i < BH_ARRAY_SIZE(types) && !bh_streq(types[i].type, type))
+		i++;
+	w.type = type;
+	bh_strv_remove(&w.list, 0);
+	if (i == BH_ARRAY_SIZE(types))
+		r = bh_error_text(err, ENODEV, "there is no device of type %s", type);
+	else
+		r = types[i].thread ? bh_loop_make(types[i].thread, &own, err) : 0;
+	if (r == 0)
+		r = types[i].make(vm, own ? own : shared, &w, ret_device);
+	bh_strv_clear(&w.list);
+	if (r < 0) {
+		bh_loop_free(own);
+		return r;
+	}
+	*ret_loop = own;
+	return 0;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Devices by name, as the monitor's command line has them: TYPE[,KEY[=VALUE]]...
+ *
+ *	block,fd=N[,readonly][,serial=TEXT]
+ *	vsock,cid=N[,listen=N][,broker=N][,stream=N,port=N]
+ *
+ * Descriptors are numbers of inherited ones and are taken over.
+ */
+#pragma once
+
+#include "vmm/virtio/virtio.h"
+
+/* Makes the device and, for one with a thread of its own, the loop for it (*ret_loop, else NULL); the others are served from `shared`. */
+int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *words, struct bh_virtio_device **ret_device, struct bh_loop **ret_loop,
+		   struct bh_error *err);

@@ -1,0 +1,163 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# lab: always
+# timeout: 400
+# Virtual machines with a name: the `vm` verbs.
+. "$(dirname "$0")/../lib.sh"
+
+GUESTS=$BUILD/tests/guests
+vm() { "$BULKHEAD" vm "$@"; }
+
+# --- definitions: without a machine -----------------------------------------------------------------------------------------
+
+run vm create web --memory 64m --cpus 2 --kernel "$GUESTS/memory" --multiboot --disk size=10m,serial=root
+is "$status:$out" "0:web" "vm create"
+run vm create web --kernel "$GUESTS/memory"
+is "$status:$err" "1:bulkhead: the virtual machine web exists already" "a name is unique"
+run vm create bad/name --kernel "$GUESTS/memory"
+like "$status:$err" "^1:bulkhead: the name 'bad/name': letters" "and a name"
+run vm create small --memory 1m
+like "$status:$err" "^1:bulkhead: memory of 1048576 bytes: from 16 MiB" "with enough memory"
+run vm create big --memory 900g --cpus 60 --kernel "$GUESTS/memory"
+like "$err" 'warning: 60 processors are more than' "more processors than there are: a warning"
+like "$err" 'warning: .* MiB of memory are more than' "more memory: a warning"
+run vm list -a --format '{{.Name}} {{.State}} {{.CPUs}} {{.Memory}}'
+is "$out" "big shut off 60 900GiB
+web shut off 2 64MiB" "vm list -a"
+is "$(vm list)" "NAME   STATE   PID   CPUS   MEMORY" "vm list shows those that run"
+is "$(vm info web | jq -r '.memory, .cpus, .disks[0].serial, .state, .accelerator')" "67108864
+2
+root
+shut off
+kvm" "vm info"
+is "$(vm info -f '{{.cpus}}' web)" 2 "vm info --format"
+ok "the definition is a readable file" grep -q '"memory":67108864' "$BULKHEAD_ROOT/vms/web/domain.json"
+is "$(stat -c %s "$BULKHEAD_ROOT/vms/web/disks/disk-0.img")" 10485760 "its disk was made"
+run vm set web --cpus 1 --append 'some words'
+is "$status:$(vm info -f '{{.cpus}} {{.append}}' web)" "0:1 some words" "vm set"
+truncate -s 1m "$WORK/extra.img"
+run vm attach web "$WORK/extra.img,readonly"
+is "$status:$(vm info web | jq -r '.disks[1].path, .disks[1].readonly')" "0:$WORK/extra.img
+true" "vm attach"
+run vm detach web "$WORK/extra.img"
+is "$status:$(vm info web | jq '.disks | length')" "0:1" "vm detach"
+run vm clone web copy
+is "$status:$(vm info web copy | jq -r .uuid | sort -u | wc -l)" "0:2" "vm clone: another identity"
+isnt "$(vm info -f '{{index .disks 0 "path"}}' copy)" "$(vm info -f '{{index .disks 0 "path"}}' web)" "and another disk"
+run vm rm copy big
+is "$status:$(vm list -aq)" "0:web" "vm rm"
+ok "takes the disks" [ ! -e "$BULKHEAD_ROOT/vms/copy" ]
+run vm rm nosuch
+is "$status:$err" "1:bulkhead: no such virtual machine: nosuch" "one that isn't there"
+
+cat >"$WORK/domain.xml" <<'XML'
+<domain type='kvm'>
+  <name>imported</name>
+  <uuid>c7a5fdbd-cdaf-9455-926a-d65c16db1809</uuid>
+  <memory unit='MiB'>96</memory>
+  <vcpu placement='static'>2</vcpu>
+  <os><type arch='x86_64'>hvm</type><kernel>/boot/vmlinuz</kernel><cmdline>console=ttyS0 a &amp; b</cmdline></os>
+  <devices>
+    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/images/a.qcow2'/><target dev='vda'/><serial>one</serial></disk>
+    <disk type='file' device='cdrom'><source file='/images/b.iso'/><target dev='sda'/></disk>
+    <interface type='bridge'><source bridge='br0'/><mac address='52:54:00:aa:bb:cc'/></interface>
+    <interface type='network'><source network='default'/></interface>
+    <graphics type='vnc'/>
+  </devices>
+</domain>
+XML
+run vm import "$WORK/domain.xml"
+is "$status:$out" "0:imported" "vm import of a libvirt domain"
+is "$(vm info imported | jq -c '[.memory, .cpus, .kernel, .append, .disks[0].format, .disks[0].serial, .disks[1].readonly, .networks[0].bridge, .networks[0].mac]')" \
+	'[100663296,2,"/boot/vmlinuz","console=ttyS0 a & b","qcow2","one",true,"br0","52:54:00:aa:bb:cc"]' "what it had"
+like "$err" 'graphics is left out' "and what is left out"
+printf '<!DOCTYPE d [<!ENTITY a "b">]><domain><name>&a;</name></domain>' >"$WORK/entity.xml"
+run vm import "$WORK/entity.xml"
+like "$status:$err" '^1:bulkhead: line 1: a document type' "no entities"
+vm rm imported >/dev/null
+vm autostart web
+is "$(vm info -f '{{.autostart}}' web)" true "vm autostart"
+vm set web --append ''
+
+if [ ! -c /dev/kvm ]; then
+	run vm start web
+	like "$status:$err" '^1:bulkhead: this machine has no /dev/kvm' "a machine without KVM says so"
+	ok "and nothing is left" [ ! -e "$BULKHEAD_STATE/vms/web" ]
+	vm rm web >/dev/null
+	skip "lab: there is no /dev/kvm: the running machine" 1
+	done_testing
+	exit
+fi
+
+# --- a machine's life --------------------------------------------------------------------------------------------------------
+
+run vm start web
+is "$status:$out" "0:web" "vm start"
+is "$(vm list -q)" web "it is in vm list"
+run vm start web
+like "$status:$err" '^1:bulkhead: the virtual machine web runs already' "once"
+run vm rm web
+like "$status:$err" '^1:bulkhead: the virtual machine web runs' "it isn't removed while it runs"
+ok "its console is logged" within 20 grep -q ready "$BULKHEAD_ROOT/vms/web/log"
+mkfifo "$WORK/in"
+vm console web <>"$WORK/in" >"$WORK/console" &
+console=$!
+printf '+' >"$WORK/in"
+ok "vm console" within 20 grep -q 'counter 1' "$WORK/console"
+is "$(vm suspend web; vm info -f '{{.state}}' web)" "web
+paused" "vm suspend"
+is "$(vm resume web; vm info -f '{{.state}}' web)" "web
+running" "vm resume"
+like "$(vm stats web)" '"vcpus":\[\{"io in":[0-9]+' "vm stats"
+run vm snapshot web first
+is "$status:$out:$(vm snapshot --list web)" "0:first:first" "vm snapshot"
+run vm snapshot web first
+like "$status:$err" '^1:bulkhead: web has a snapshot first already' "one name once"
+printf '+' >"$WORK/in"
+ok "the machine goes on" within 20 grep -q 'counter 2' "$WORK/console"
+run vm restore web nosuch --force
+like "$status:$err" '^1:bulkhead: web has no snapshot nosuch' "a snapshot that isn't there costs nothing"
+run vm restore web first
+like "$status:$err" '^1:bulkhead: the virtual machine web runs: with --force' "nor does one without --force"
+run vm restore --force web first
+is "$status:$out" "0:web" "vm restore"
+wait $console
+is $? 137 "the console heard of the end"
+vm console web <>"$WORK/in" >"$WORK/console" &
+console=$!
+printf '+' >"$WORK/in"
+ok "and it is where it was" within 20 grep -q 'counter 2' "$WORK/console"
+run vm clone web twin --snapshot first
+is "$status:$out" "0:twin" "vm clone --snapshot"
+run vm restore twin first
+is "$status:$out" "0:twin" "and both run from one snapshot"
+is "$(vm list -q)" "twin
+web" "vm list"
+run vm destroy twin
+is "$status:$(vm list -q)" "0:web" "vm destroy"
+run vm reboot --force web
+is "$status" 0 "vm reboot --force"
+ok "it starts again, and the console stays" within 20 eval 'printf + >"$WORK/in"; grep -q "counter 1" "$WORK/console"'
+vm create other --memory 64m --kernel "$GUESTS/memory" --multiboot --disk size=10m,serial=root >/dev/null
+vm start other --incoming "$WORK/moving" >/dev/null 2>"$WORK/err" &
+other=$!
+within 20 [ -S "$WORK/moving" ]
+run vm migrate web "$WORK/moving" --downtime 2s
+like "$status:$out" '^0:\{ *"ok": *true' "vm migrate"
+wait $other
+is "$?:$(vm list -q)" "0:other" "the machine is the other's"
+wait $console
+is $? 0 "its console ended"
+run vm destroy other
+is "$status" 0 "and can be ended there"
+like "$(vm start nosuch 2>&1)" 'no such virtual machine: nosuch' "one that isn't there doesn't start"
+vm set web --kernel "$TESTS/lib.sh" >/dev/null
+run vm start web
+like "$status:$err" '^1:bulkhead: kernel: no multiboot header' "what the monitor says of a kernel that is none"
+ok "and nothing of it is left" [ ! -e "$BULKHEAD_STATE/vms/web" ]
+vm set web --kernel "$GUESTS/ends" --append spin
+run vm start --autostart
+is "$status:$(vm list -q)" "0:web" "vm start --autostart"
+run vm rm --force web twin other
+is "$status:$(vm list -aq)" "0:" "vm rm --force"
+done_testing
