@@ -2,8 +2,10 @@
 /* Machines with a kernel of their own, without an image. */
 #include "cli/cli.h"
 #include "linux/socket.h"
+#include "linux/tap.h"
 #include "linux/syscall.h"
 #include "vmm/broker.h"
+#include "vmm/files.h"
 #include "vmm/inflate.h"
 #include "vmm/spawn.h"
 
@@ -22,7 +24,7 @@ struct vm_run_options {
 	const char *kernel, *initrd, *append, *explain;
 	const char *control, *incoming, *vsock;
 	bool multiboot, hugepages, lazy, paused, no_inflate;
-	struct bh_strv disk, restore;
+	struct bh_strv disk, net, share, restore;
 };
 
 static const struct bh_option run_options[] = {
@@ -38,6 +40,9 @@ static const struct bh_option run_options[] = {
 	  NULL, false },
 	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk), "FILE[,readonly][,serial=TEXT]",
 	  "A disk: an image file or a block device", NULL, false },
+	{ 0, "net", BH_OPTION_LIST, offsetof(struct vm_run_options, net), "tap[=NAME][,bridge=NAME][,mac=ADDRESS]", "A network card on a tap device", NULL, false },
+	{ 0, "share", BH_OPTION_LIST, offsetof(struct vm_run_options, share), "TAG=FOLDER[,readonly]",
+	  "Share a folder: the guest mounts it by its tag (mount -t virtiofs TAG /mnt)", NULL, false },
 	{ 0, "vsock", BH_OPTION_STRING, offsetof(struct vm_run_options, vsock), "CID[,listen=SOCKET][,connect=PREFIX]",
 	  "A vsock device: at SOCKET say \"CONNECT PORT\" to reach the guest; the host's port N is the socket PREFIX_N", NULL, false },
 	{ 0, "append", BH_OPTION_STRING, offsetof(struct vm_run_options, append), "TEXT", "The kernel's command line", NULL, false },
@@ -105,6 +110,87 @@ static int add_disk(const char *option, struct devices *d, struct bh_error *err)
 		return bh_error_set(err, errno, "open the disk %s", words.items[0]);
 	bh_strv_addf(&d->words, "block%s", rest);
 	d->items[d->count++] = (struct bh_vmm_device){ .words = d->words.items[d->words.count - 1], .files = { { "fd", fd } } };
+	return 0;
+}
+
+static struct bh_vmm_device *new_device(struct devices *d, struct bh_error *err)
+{
+	if (d->count == BH_VMM_DEVICES_MAX) {
+		bh_error_text(err, ENOSPC, "more than %d devices", BH_VMM_DEVICES_MAX);
+		return NULL;
+	}
+	return &d->items[d->count++];
+}
+
+static int add_net(const char *option, struct devices *d, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
+	const char *name = NULL, *bridge = NULL, *mac = NULL;
+	struct bh_vmm_device *device;
+	int fd;
+
+	for (size_t i = 0; i < words.count; i++) {
+		const char *word = words.items[i];
+
+		if (i == 0 && bh_has_prefix(word, "tap="))
+			name = word + strlen("tap=");
+		else if (i > 0 && bh_has_prefix(word, "bridge="))
+			bridge = word + strlen("bridge=");
+		else if (i > 0 && bh_has_prefix(word, "mac="))
+			mac = word + strlen("mac=");
+		else if (i > 0 || !bh_streq(word, "tap"))
+			return bh_error_text(err, EINVAL, "--net %s: tap[=NAME][,bridge=NAME][,mac=ADDRESS] is expected", option);
+	}
+	fd = bh_tap_open(name, bridge, NULL, err);
+	if (fd < 0)
+		return fd;
+	device = new_device(d, err);
+	if (!device) {
+		close(fd);
+		return -ENOSPC;
+	}
+	bh_strv_addf(&d->words, mac ? "net,mac=%s" : "net", mac);
+	*device = (struct bh_vmm_device){ .words = d->words.items[d->words.count - 1], .files = { { "tap", fd } } };
+	return 0;
+}
+
+static int add_share(const char *option, struct devices *d, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
+	char *equals = strchr(words.items[0], '=');
+	bool readonly = words.count == 2 && (bh_streq(words.items[1], "readonly") || bh_streq(words.items[1], "ro"));
+	struct bh_vmm_device *device;
+	bh_auto_close int folder = -1;
+	pid_t pid;
+	int fd, r;
+
+	if (!equals || (words.count > 1 && !readonly))
+		return bh_error_text(err, EINVAL, "--share %s: TAG=FOLDER[,readonly] is expected", option);
+	*equals = '\0';
+	folder = bh_open_dir(AT_FDCWD, equals + 1, O_PATH, err);
+	if (folder < 0)
+		return folder;
+	r = bh_files_spawn(folder, readonly, &fd, &pid, err);
+	if (r < 0)
+		return r;
+	device = new_device(d, err);
+	if (!device) {
+		close(fd);
+		return -ENOSPC;
+	}
+	bh_strv_addf(&d->words, "fs,tag=%s", words.items[0]);
+	*device = (struct bh_vmm_device){ .words = d->words.items[d->words.count - 1], .files = { { "server", fd } } };
+	return 0;
+}
+
+/* Linux asks for it at boot. */
+static int add_rng(struct devices *d, struct bh_error *err)
+{
+	struct bh_vmm_device *device = new_device(d, err);
+
+	if (!device)
+		return -ENOSPC;
+	*device = (struct bh_vmm_device){ .words = "rng" };
 	return 0;
 }
 
@@ -265,6 +351,12 @@ static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_
 		r = add_snapshot(o->restore.items[i], f, err);
 	for (size_t i = 0; r >= 0 && i < o->disk.count; i++)
 		r = add_disk(o->disk.items[i], &f->devices, err);
+	for (size_t i = 0; r >= 0 && i < o->net.count; i++)
+		r = add_net(o->net.items[i], &f->devices, err);
+	for (size_t i = 0; r >= 0 && i < o->share.count; i++)
+		r = add_share(o->share.items[i], &f->devices, err);
+	if (r >= 0 && !o->multiboot)
+		r = add_rng(&f->devices, err);
 	if (r >= 0 && o->vsock)
 		r = add_vsock(o->vsock, f, err);
 	if (r >= 0 && o->control)
@@ -321,10 +413,12 @@ static int run(void *arg, int argc, char **argv)
 		/* From the terminal it goes to both. */
 		signal(SIGINT, SIG_IGN);
 	}
-	if (r == 0 && files.broker_fd >= 0) {
-		/* Only the monitor's end of it keeps it open. */
+	/* Only the monitor's ends of sockets keep them open: file servers end with it. */
+	if (r == 0) {
 		devices_clear(&files.devices);
 		files.devices = (struct devices){ 0 };
+	}
+	if (r == 0 && files.broker_fd >= 0) {
 		serve_broker(files.broker_fd, files.vsock_prefix, pidfd);
 	}
 	status = r < 0 ? bh_cli_fail(&err, BH_EXIT_ENGINE) : wait_for(pid);

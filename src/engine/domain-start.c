@@ -13,6 +13,7 @@
 #include "base/time.h"
 #include "linux/process.h"
 #include "linux/socket.h"
+#include "linux/tap.h"
 #include "shim/shim.h"
 #include "vmm/inflate.h"
 #include "vmm/spawn.h"
@@ -150,6 +151,15 @@ static int add_disk(struct stage *s, const struct bh_domain_disk *disk, struct b
 	return r;
 }
 
+static int add_net(struct stage *s, const struct bh_domain_net *net, struct bh_error *err)
+{
+	int fd = bh_tap_open(net->tap, net->bridge, NULL, err);
+
+	if (fd >= 0)
+		add_device(s, net->mac ? bh_printf("net,mac=%s", net->mac) : bh_strdup("net"), "tap", fd);
+	return fd < 0 ? fd : 0;
+}
+
 static int add_devices(struct stage *s, struct bh_error *err)
 {
 	const struct bh_domain_definition *definition = &s->d->definition;
@@ -157,6 +167,10 @@ static int add_devices(struct stage *s, struct bh_error *err)
 
 	for (size_t i = 0; r == 0 && i < definition->disk_count; i++)
 		r = add_disk(s, &definition->disks[i], err);
+	for (size_t i = 0; r == 0 && i < definition->net_count; i++)
+		r = add_net(s, &definition->nets[i], err);
+	if (r == 0)
+		add_device(s, bh_strdup("rng"), NULL, -1);
 	return r;
 }
 

@@ -19,7 +19,7 @@
 
 /* --- the file system and the rights --------------------------------------------------------------------------------- */
 
-static int leave_file_system(struct bh_error *err)
+int bh_jail_leave_file_system(struct bh_error *err)
 {
 	static const struct bh_mount_options options = {
 		.set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
@@ -49,7 +49,7 @@ int bh_jail_enter(struct bh_error *err)
 
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &no_core) < 0)
 		return bh_error_set(err, errno, "forbid memory dumps");
-	r = leave_file_system(err);
+	r = bh_jail_leave_file_system(err);
 	if (r == 0)
 		r = bh_capabilities_bound(0, err);
 	if (r == 0)
@@ -68,21 +68,30 @@ int bh_jail_enter(struct bh_error *err)
 
 /* One filter per kind of thread: the calls that the list names for it, the others fall out. */
 #define ALLOW_IF_VCPU_VCPU(call) ALLOW_CALL(call),
-#define ALLOW_IF_OWNER_VCPU(call)
-#define ALLOW_IF_DEVICE_VCPU(call)
 #define ALLOW_IF_VCPU_OWNER(call)
-#define ALLOW_IF_OWNER_OWNER(call) ALLOW_CALL(call),
-#define ALLOW_IF_DEVICE_OWNER(call)
 #define ALLOW_IF_VCPU_DEVICE(call)
+#define ALLOW_IF_VCPU_FILES(call)
+#define ALLOW_IF_OWNER_VCPU(call)
+#define ALLOW_IF_OWNER_OWNER(call) ALLOW_CALL(call),
 #define ALLOW_IF_OWNER_DEVICE(call)
+#define ALLOW_IF_OWNER_FILES(call)
+#define ALLOW_IF_DEVICE_VCPU(call)
+#define ALLOW_IF_DEVICE_OWNER(call)
 #define ALLOW_IF_DEVICE_DEVICE(call) ALLOW_CALL(call),
+#define ALLOW_IF_DEVICE_FILES(call)
+#define ALLOW_IF_FILES_VCPU(call)
+#define ALLOW_IF_FILES_OWNER(call)
+#define ALLOW_IF_FILES_DEVICE(call)
+#define ALLOW_IF_FILES_FILES(call) ALLOW_CALL(call),
 
+#undef ALLOW
 #define ALLOW(kind, call) ALLOW_IF_##kind##_VCPU(call)
 static struct sock_filter vcpu_filter[] = {
 	BEGIN,
 #include "vmm/seccomp.def"
 	RETURN(SECCOMP_RET_KILL_PROCESS),
 };
+
 #undef ALLOW
 #define ALLOW(kind, call) ALLOW_IF_##kind##_OWNER(call)
 static struct sock_filter owner_filter[] = {
@@ -90,9 +99,18 @@ static struct sock_filter owner_filter[] = {
 #include "vmm/seccomp.def"
 	RETURN(SECCOMP_RET_KILL_PROCESS),
 };
+
 #undef ALLOW
 #define ALLOW(kind, call) ALLOW_IF_##kind##_DEVICE(call)
 static struct sock_filter device_filter[] = {
+	BEGIN,
+#include "vmm/seccomp.def"
+	RETURN(SECCOMP_RET_KILL_PROCESS),
+};
+
+#undef ALLOW
+#define ALLOW(kind, call) ALLOW_IF_##kind##_FILES(call)
+static struct sock_filter files_filter[] = {
 	BEGIN,
 #include "vmm/seccomp.def"
 	RETURN(SECCOMP_RET_KILL_PROCESS),
@@ -108,6 +126,7 @@ int bh_jail_lock(enum bh_thread_kind kind, struct bh_error *err)
 		[BH_THREAD_OWNER] = { owner_filter, BH_ARRAY_SIZE(owner_filter), "owner" },
 		[BH_THREAD_VCPU] = { vcpu_filter, BH_ARRAY_SIZE(vcpu_filter), "vcpu" },
 		[BH_THREAD_DEVICE] = { device_filter, BH_ARRAY_SIZE(device_filter), "device" },
+		[BH_THREAD_FILES] = { files_filter, BH_ARRAY_SIZE(files_filter), "file server" },
 	};
 	const struct sock_fprog program = { (unsigned short)kinds[kind].count, kinds[kind].filter };
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # lab: always
-# timeout: 300
+# timeout: 500
 # An unmodified Debian kernel in a virtual machine: `vm run`.
 . "$(dirname "$0")/../lib.sh"
 
@@ -25,6 +25,31 @@ echo "clock $(/bin/busybox cat /sys/devices/system/clocksource/clocksource0/curr
 echo "words $(/bin/busybox cat /proc/cmdline)"
 for module in /modules/*.ko; do /bin/busybox insmod "$module" || echo "insmod $module failed"; done
 case $(/bin/busybox cat /proc/cmdline) in
+*net*)
+	/bin/busybox ip addr add 10.99.0.2/24 dev eth0
+	/bin/busybox ip link set eth0 up
+	echo "mac $(/bin/busybox cat /sys/class/net/eth0/address)"
+	/bin/busybox ping -c 3 -W 5 10.99.0.1 | /bin/busybox grep received
+	/bin/busybox head -c 8m /dev/urandom >/big
+	/bin/busybox sha256sum </big
+	/bin/busybox nc 10.99.0.1 7000 </big
+	/bin/busybox nc -l -p 7001 </dev/null | /bin/busybox sha256sum
+	;;
+*share*)
+	/bin/busybox mkdir /share /only
+	/bin/busybox mount -t virtiofs data /share || echo "mount failed"
+	/bin/busybox mount -t virtiofs only /only
+	/bin/busybox cat /share/hello
+	/bin/busybox dd if=/dev/urandom of=/share/big bs=1M count=20 2>/dev/null
+	/bin/busybox sha256sum </share/big
+	/bin/busybox mkdir -p /share/a/b && echo inside >/share/a/b/file && /bin/busybox ln -s /etc/passwd /share/link && /bin/busybox mv /share/a /share/c
+	/bin/busybox chown 1234:5678 /share/c/b/file && /bin/busybox chmod 4711 /share/c/b/file
+	/bin/busybox cat /share/escape 2>/dev/null || echo "no way out"
+	echo no >/only/new || echo "read-only"
+	/bin/busybox cat /only/hello
+	/bin/busybox head -c 16 /dev/hwrng | /bin/busybox wc -c
+	/bin/busybox umount /share
+	;;
 *vsock*)
 	echo "hello from the guest" | vsock-peer connect 1234
 	vsock-peer connect 999 </dev/null || echo "refused"
@@ -58,6 +83,13 @@ linux() {
 	timeout 60 "$BULKHEAD" vm run --kernel "$KERNEL" --initrd "$WORK/initrd" --memory 256m "$@"
 }
 
+# Ends what still waits for a guest that never came.
+wait_all() {
+	within 5 eval '[ -z "$(jobs -rp)" ]'
+	kill $(jobs -rp) 2>/dev/null
+	wait 2>/dev/null
+}
+
 run linux --cpus 2 --append "console=ttyS0 quiet" --explain </dev/null
 is "$status" 0 "an unmodified kernel boots, and powers off by ACPI"
 like "$out" "kernel [0-9.]+-[0-9]+-cloud-amd64" "it is Debian's"
@@ -65,7 +97,7 @@ like "$out" 'processors 2' "with both processors"
 like "$out" 'clock kvm-clock' "and KVM's clock"
 like "$out" 'words console=ttyS0 quiet' "the command line is the one that was given"
 unlike "$out" 'ACPI.*(Error|Warning)|BUG|WARNING' "it finds nothing wrong with the machine"
-like "$err" 'entry +kernel=kernel address=0x[0-9a-f]+200 mode=long' "--explain: entered in 64-bit mode"
+like "$err" 'entry +kernel=kernel address=0x[0-9a-f]+ mode=long' "--explain: entered in 64-bit mode"
 like "$err" 'exits +vcpu=1 reason="io out" count=' "--explain: exits of the second processor"
 run eval 'linux --append "console=ttyS0 quiet echo" <<<"a line for the guest"'
 like "$status:$out" '^0:.*heard a line for the guest' "the console takes input"
@@ -85,12 +117,52 @@ is "$(sha256sum <"$WORK/data" | cut -d ' ' -f 1)" "$sum" "and is as it was"
 is "$(debugfs -R 'cat /copy' "$WORK/disk" 2>/dev/null | sha256sum | cut -d ' ' -f 1)" "$sum" "the file that the guest wrote is in the image"
 like "$err" 'device +type=block pci=1 thread=own' "--explain: devices"
 
+# --- network ------------------------------------------------------------------------------------------------------------------
+ip link add bhtest0 type bridge
+ip addr add 10.99.0.1/24 dev bhtest0
+ip link set bhtest0 up
+socat -u TCP-LISTEN:7000,bind=10.99.0.1 - >"$WORK/net" &
+{ sleep 2; within 60 eval 'socat -u FILE:/bin/sh TCP:10.99.0.2:7001,connect-timeout=2 2>/dev/null'; } &
+sender=$!
+run linux --net tap,bridge=bhtest0,mac=52:54:00:12:34:56 --append "console=ttyS0 quiet net" </dev/null
+kill $sender 2>/dev/null
+wait_all
+is "$status" 0 "a guest with a network card"
+like "$out" 'mac 52:54:00:12:34:56' "its address"
+like "$out" '3 packets received' "ping crosses the tap device"
+sum=$(sha256sum <"$WORK/net")
+ok "a TCP stream of 8 MB from the guest arrives whole" grep -q "${sum%% *}" <<<"$out"
+sum=$(sha256sum </bin/sh)
+ok "and one to the guest" grep -q "${sum%% *}" <<<"$out"
+is "$(ip -o link show type tun 2>/dev/null | wc -l)" 0 "the tap device went with the machine"
+ip link del bhtest0
+
+# --- shared folders -----------------------------------------------------------------------------------------------------------
+mkdir "$WORK/shared" "$WORK/only"
+echo "hello from outside" >"$WORK/shared/hello"
+echo "look, don't touch" >"$WORK/only/hello"
+echo secret >"$WORK/secret"
+ln -s ../secret "$WORK/shared/escape"
+run linux --share "data=$WORK/shared" --share "only=$WORK/only,readonly" --append "console=ttyS0 quiet share" </dev/null
+is "$status" 0 "a guest with shared folders"
+like "$out" 'hello from outside' "it reads a file"
+sum=$(sha256sum <"$WORK/shared/big")
+ok "what it writes is the same outside" grep -q "${sum%% *}" <<<"$out"
+is "$(cat "$WORK/shared/c/b/file"; stat -c '%u:%g %a' "$WORK/shared/c/b/file"; readlink "$WORK/shared/link")" "inside
+1234:5678 4711
+/etc/passwd" "folders, renames, owners, modes and links too"
+like "$out" 'no way out' "a link that leads out is followed in the guest, where there is nothing"
+like "$out" "read-only.*look, don't touch" "a folder that is shared read-only"
+is "$(ls "$WORK/only")" hello "in which nothing has changed"
+like "$out" '
+16' "the entropy device gives bytes"
+
 # --- vsock --------------------------------------------------------------------------------------------------------------------
 socat -u "UNIX-LISTEN:$WORK/v_1234" - >"$WORK/heard" &
 socat -u "UNIX-LISTEN:$WORK/v_1235" - >"$WORK/big" &
 socat "UNIX-LISTEN:$WORK/v_1236" EXEC:"$TESTS/vsock-echo $WORK" &
 run linux --vsock "7,listen=$WORK/v,connect=$WORK/v" --append "console=ttyS0 quiet vsock" </dev/null
-wait
+wait_all
 is "$status" 0 "a guest with a vsock device"
 is "$(cat "$WORK/heard")" "hello from the guest" "it connects to a port of the host"
 like "$out" 'refused' "a port where nobody listens refuses"

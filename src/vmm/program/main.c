@@ -6,6 +6,7 @@
  * the guest's exit code, 0 after a power-off, 128 + N after signal N, and 125 with one line on stderr when the machine can't be
  * made or can't go on.
  */
+#include "vmm/files.h"
 #include "vmm/jail.h"
 #include "vmm/machine.h"
 
@@ -19,6 +20,8 @@
 #include <unistd.h>
 
 #define FAILED 125
+#define FILES_FOLDER_FD 3
+#define FILES_SOCKET_FD 4
 #define KERNEL_MAX (256u << 20)
 #define INITRD_MAX (1u << 30)
 
@@ -28,7 +31,7 @@ struct options {
 	bool debug_exit, hugetlb, pit, jail;
 	struct bh_strv devices, restore;
 	int64_t incoming_fd, userfault_fd, control_fd, reset_status;
-	bool paused;
+	bool paused, files, readonly;
 };
 
 static const struct bh_option table[] = {
@@ -51,6 +54,8 @@ static const struct bh_option table[] = {
 	{ 0, "control-fd", BH_OPTION_INT, offsetof(struct options, control_fd), "FD", "A listening socket for requests", NULL, false },
 	{ 0, "reset-status", BH_OPTION_INT, offsetof(struct options, reset_status), "N", "The exit status after a reset by the guest", NULL, false },
 	{ 0, "paused", BH_OPTION_BOOL, offsetof(struct options, paused), NULL, "Wait until a request lets the machine run", NULL, false },
+	{ 0, "files", BH_OPTION_BOOL, offsetof(struct options, files), NULL, "Share the folder at descriptor 3 over the socket at 4 (files.h)", NULL, false },
+	{ 0, "readonly", BH_OPTION_BOOL, offsetof(struct options, readonly), NULL, "With --files: nothing in it can be changed", NULL, false },
 	{ 0, "jail", BH_OPTION_BOOL, offsetof(struct options, jail), NULL, "Enter the jail: the starter has made the namespaces", NULL, false },
 	{ 0, "explain", BH_OPTION_OPTIONAL, offsetof(struct options, explain), "json", "Tell each step on stderr", NULL, false },
 	{ 0 },
@@ -111,6 +116,8 @@ int main(int argc, char **argv)
 	r = bh_options_parse(sets, &o, false, argc - 1, argv + 1, &rest, &err);
 	if (r == 0 && rest != 0)
 		r = bh_error_text(&err, EINVAL, "no arguments are taken");
+	if (r == 0 && o.files)
+		return bh_files_serve(FILES_FOLDER_FD, FILES_SOCKET_FD, o.readonly);
 	if (r == 0 && o.kernel_fd < 0 && o.restore.count == 0 && o.incoming_fd < 0)
 		r = bh_error_text(&err, EINVAL, "--kernel-fd is missing");
 	if (r == 0 && o.explain)

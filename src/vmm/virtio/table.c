@@ -79,12 +79,36 @@ static int make_vsock(struct bh_vm *vm, struct bh_loop *loop, struct words *w, s
 	return finish(w) < 0 ? w->failed : bh_vsock_make(vm, loop, &config, ret_device, w->err);
 }
 
+static int make_net(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
+{
+	bh_auto_free char *mac = take(w, "mac");
+	const struct bh_net_config config = { .tap_fd = (int)take_number(w, "tap", -1, INT32_MAX), .mac = mac };
+
+	return finish(w) < 0 ? w->failed : bh_net_make(vm, loop, &config, ret_device, w->err);
+}
+
+static int make_fs(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
+{
+	bh_auto_free char *tag = take(w, "tag");
+	const struct bh_fs_config config = { .server_fd = (int)take_number(w, "server", -1, INT32_MAX), .tag = tag };
+
+	return finish(w) < 0 ? w->failed : bh_fs_make(vm, loop, &config, ret_device, w->err);
+}
+
+static int make_rng(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
+{
+	return finish(w) < 0 ? w->failed : bh_rng_make(vm, loop, ret_device, w->err);
+}
+
 static const struct {
 	const char *type;
 	const char *thread; /* its loop's name; NULL: the shared one */
 	int (*make)(struct bh_vm *vm, struct bh_loop *loop, struct words *words, struct bh_virtio_device **ret_device);
 } types[] = {
 	{ "block", "block", make_block },
+	{ "net", "net", make_net },
+	{ "fs", "fs", make_fs },
+	{ "rng", NULL, make_rng },
 	{ "vsock", NULL, make_vsock },
 };
 

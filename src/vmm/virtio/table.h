@@ -3,6 +3,9 @@
  * Devices by name, as the monitor's command line has them: TYPE[,KEY[=VALUE]]...
  *
  *	block,fd=N[,readonly][,serial=TEXT]
+ *	net,tap=N[,mac=ADDRESS]
+ *	fs,server=N,tag=TEXT
+ *	rng
  *	vsock,cid=N[,listen=N][,broker=N][,stream=N,port=N]
  *
  * Descriptors are numbers of inherited ones and are taken over.

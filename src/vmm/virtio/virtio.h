@@ -185,3 +185,20 @@ struct bh_vsock_config {
 	uint32_t stream_port;
 };
 int bh_vsock_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_vsock_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);
+
+/* rng.c (5.4) */
+int bh_rng_make(struct bh_vm *vm, struct bh_loop *loop, struct bh_virtio_device **ret_device, struct bh_error *err);
+
+/* net.c (5.1) */
+struct bh_net_config {
+	int tap_fd;      /* IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, not blocking; taken over */
+	const char *mac; /* "52:54:00:12:34:56", or NULL: the guest chooses */
+};
+int bh_net_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_net_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);
+
+/* fs.c (5.11) */
+struct bh_fs_config {
+	int server_fd;   /* to a file server (files.h); taken over */
+	const char *tag; /* the name by which the guest mounts it */
+};
+int bh_fs_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_fs_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);
