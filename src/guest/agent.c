@@ -68,6 +68,16 @@ static void release(struct process *p)
 	p->channel = 0;
 }
 
+void guest_agent_clear(void)
+{
+	for (size_t i = 0; i < BH_ARRAY_SIZE(processes); i++)
+		if (processes[i].channel)
+			release(&processes[i]);
+	bh_buf_clear(&out);
+	bh_buf_clear(&in);
+	out_begin = 0;
+}
+
 static struct process *acquire(uint32_t channel)
 {
 	struct process *p = find(channel);
@@ -379,32 +389,37 @@ static void act(const struct bh_agent_frame *f)
 	}
 }
 
+int guest_agent_take(const void *bytes, size_t length, struct bh_error *err)
+{
+	struct bh_agent_frame frame;
+	size_t at = 0, used;
+	int r;
+
+	bh_buf_add(&in, bytes, length);
+	while ((r = bh_agent_take(BH_AGENT_HOST, in.data + at, in.length - at, &frame, &used, err)) > 0) {
+		act(&frame);
+		at += used;
+	}
+	memmove(in.data, in.data + at, in.length - at);
+	in.length -= at;
+	return r;
+}
+
 static void read_host(void)
 {
 	char bytes[65536];
 	ssize_t n = read(host_fd, bytes, sizeof bytes);
 	struct bh_error err = BH_ERROR_INIT;
-	struct bh_agent_frame frame;
-	size_t at = 0, used;
-	int r = 0;
 
-	if (n <= 0) {
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0)
 		guest_say("the host is gone");
-		guest_machine_power_off();
-	}
-	bh_buf_add(&in, bytes, (size_t)n);
-	while ((r = bh_agent_take(BH_AGENT_HOST, in.data + at, in.length - at, &frame, &used, &err)) > 0) {
-		act(&frame);
-		at += used;
-	}
-	if (r < 0) {
+	else if (guest_agent_take(bytes, (size_t)n, &err) < 0)
 		guest_say("%s", err.message);
-		guest_machine_power_off();
-	}
-	memmove(in.data, in.data + at, in.length - at);
-	in.length -= at;
+	else
+		return;
+	guest_machine_power_off();
 }
 
 /* --- the loop ------------------------------------------------------------------------------------------------------- */

@@ -14,6 +14,10 @@
 
 /* The agent. `transport` is "vport" or "vsock". Does not return: it powers the machine off. */
 _Noreturn void guest_agent_main(const char *transport);
+/* Takes bytes that the host has sent. Negative with words: they are no frames. */
+int guest_agent_take(const void *bytes, size_t length, struct bh_error *err);
+/* Forgets all processes, and what waits (for tests/fuzz/agent-guest.c). */
+void guest_agent_clear(void);
 
 /* File systems, kernel modules, loopback. Each failure is told on the console; what really is missing shows soon enough. */
 void guest_machine_prepare(void);

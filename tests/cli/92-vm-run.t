@@ -65,7 +65,7 @@ is "$(bh exec -i ship cat <"$WORK/big" | sha256sum)" "$(sha256sum <"$WORK/big")"
 bh exec ship sleep 1 &
 is "$(bh exec ship echo quick)" quick "two at once"
 wait
-is "$(script -qec "$BULKHEAD exec -it ship sh -c 'stty rows 30 cols 90; stty size; tty; exit 5'" /dev/null </dev/null | tr -d '\r\000' | head -n 1)" "30 90" "exec -it has a terminal"
+is "$(script -qec "$BULKHEAD exec -it ship sh -c 'stty rows 30 cols 90; stty size; tty; exit 5'" /dev/null </dev/null | tr -d '\r' | head -n 1 | sed 's,^\^@,,')" "30 90" "exec -it has a terminal"
 is "$(bh exec ship ps | grep -c bulkhead)" 0 "nothing of ours is in the container's list of processes"
 run_is 0 "a signal" bh kill -s USR1 ship
 within 10 eval '"$BULKHEAD" logs ship | grep -q usr1'
