@@ -68,7 +68,7 @@ struct bh_agent_hello {
 	unsigned char entropy[32]; /* the host's */
 };
 
-enum bh_agent_kind { BH_AGENT_START, BH_AGENT_EXEC };
+enum bh_agent_kind { BH_AGENT_START, BH_AGENT_EXEC, BH_AGENT_LIST /* of processes, on its standard output */ };
 
 struct bh_agent_size {
 	uint16_t rows, columns;

@@ -9,6 +9,7 @@
 #include "agent/message.h"
 #include "base/file.h"
 #include "cli/cli.h"
+#include "cli/containers.h"
 #include "container/container.h"
 #include "linux/mount.h"
 #include "linux/path.h"
@@ -238,6 +239,22 @@ static int further(struct job *job, struct bh_container_process *ret_process, st
 	return r < 0 ? r : bh_isolation_container.exec(BH_PLACE(CGROUP), &request, ret_process, err);
 }
 
+/* `top`: this process itself is the one that the agent waits for. */
+static int list(struct job *job, struct bh_container_process *ret_process, struct bh_error *err)
+{
+	bh_auto_free pid_t *pids = NULL;
+	size_t count = 0;
+	int r = bh_isolation_container.pids(BH_PLACE(CGROUP), &pids, &count, err);
+
+	if (r < 0)
+		return r;
+	ret_process->pid = getpid();
+	if (job->stdio.stdout_fd >= 0 && dup2(job->stdio.stdout_fd, STDOUT_FILENO) < 0)
+		return bh_error_set(err, errno, "write the list");
+	bh_cli_print_processes(pids, count);
+	return 0;
+}
+
 static int tell(const struct bh_agent_result *result, int terminal_fd)
 {
 	union {
@@ -259,6 +276,10 @@ static int tell(const struct bh_agent_result *result, int terminal_fd)
 
 static int guest_process_main(void *options, int argc, char **argv)
 {
+	static const struct {
+		const char *name;
+		int (*make)(struct job *job, struct bh_container_process *ret_process, struct bh_error *err);
+	} kinds[] = { { "start", start }, { "exec", further }, { "list", list } };
 	struct job job = { .root_fd = -1 };
 	struct bh_container_process process = { .pid = -1, .pidfd = -1, .sync_fd = -1 };
 	struct bh_agent_result result = { .pid = 0 };
@@ -272,8 +293,9 @@ static int guest_process_main(void *options, int argc, char **argv)
 	}
 	job.stdio = (struct bh_container_stdio){ take_stream(0), take_stream(1), take_stream(2), -1, false };
 	r = read_request(&job, &err);
-	if (r == 0)
-		r = bh_streq(argv[0], "exec") ? further(&job, &process, &err) : start(&job, &process, &err);
+	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(kinds); i++)
+		if (bh_streq(argv[0], kinds[i].name))
+			r = kinds[i].make(&job, &process, &err);
 	if (r == 0) {
 		result.pid = process.pid;
 		return tell(&result, job.spec.process.terminal ? job.stdio.ret_terminal_fd : -1);
@@ -287,7 +309,7 @@ static int guest_process_main(void *options, int argc, char **argv)
 const struct bh_command bh_command_guest_process = {
 	.name = "guest-process",
 	.group = "Internal",
-	.synopsis = "start|exec",
+	.synopsis = "start|exec|list",
 	.summary = "Make a process inside a microVM",
 	.hidden = true,
 	.min_arguments = 1,

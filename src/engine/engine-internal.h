@@ -41,7 +41,7 @@ struct bh_engine_microvm {
 	struct bh_engine *engine;
 	struct bh_container *container;
 	char *folder;
-	char key[BH_DIGEST_MAX];
+	char key[BH_DIGEST_HEX_LENGTH + 1];
 	struct bh_strv groups;
 	struct bh_container_file etc[3];
 	struct bh_microvm_file files[3];

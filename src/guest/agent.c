@@ -113,11 +113,11 @@ static void fail(struct process *p, const char *what, int errnum)
 /* --- making a process ----------------------------------------------------------------------------------------------- */
 
 /* The ends that the runner gets, at their numbers; all of ours are close-on-exec. */
-static _Noreturn void run_runner(const struct process *p, int result, const int streams[BH_AGENT_STREAMS], bool further)
+static _Noreturn void run_runner(const struct process *p, int result, const int streams[BH_AGENT_STREAMS], unsigned kind)
 {
 	static char *const environment[] = { NULL };
-	char name[] = "bulkhead", verb[] = "guest-process", start[] = "start", exec[] = "exec";
-	char *const argv[] = { name, verb, further ? exec : start, NULL };
+	char name[] = "bulkhead", verb[] = "guest-process", start[] = "start", exec[] = "exec", list[] = "list";
+	char *const argv[] = { name, verb, kind == BH_AGENT_START ? start : kind == BH_AGENT_EXEC ? exec : list, NULL };
 	int high[2 + BH_AGENT_STREAMS];
 	sigset_t none;
 
@@ -173,7 +173,7 @@ static void run_process(struct process *p, const struct bh_agent_run *run)
 	if (r == 0) {
 		p->runner = fork();
 		if (p->runner == 0)
-			run_runner(p, pair[1], theirs, run->kind == BH_AGENT_EXEC);
+			run_runner(p, pair[1], theirs, run->kind);
 		if (p->runner < 0)
 			r = -errno;
 	}

@@ -160,7 +160,7 @@ static int make_request(const struct bh_microvm_exec *x, struct bh_error *err)
 static int start(int connection, const struct bh_microvm_exec *x, int request_fd, int slave, struct bh_error *err)
 {
 	const int streams[] = { request_fd, slave >= 0 ? slave : x->stdin_fd, slave >= 0 ? -1 : x->stdout_fd, slave >= 0 ? -1 : x->stderr_fd };
-	struct bh_session_question q = { .ask = BH_ASK_EXEC, .terminal = slave >= 0 };
+	struct bh_session_question q = { .ask = x->list ? BH_ASK_LIST : BH_ASK_EXEC, .terminal = slave >= 0 };
 	struct bh_session_answer answer;
 	int fds[BH_ASK_FDS], r;
 	size_t count = 0;

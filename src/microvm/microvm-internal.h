@@ -93,7 +93,7 @@ int bh_microvm_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *r
 int bh_microvm_connect(const char *state, struct bh_error *err);
 
 /* agent.sock: SOCK_SEQPACKET, one struct each way; peers are of one build, and only root can enter the folder. */
-enum bh_session_ask { BH_ASK_EXEC, BH_ASK_SIGNAL, BH_ASK_RESIZE, BH_ASK_PAUSE, BH_ASK_RESUME };
+enum bh_session_ask { BH_ASK_EXEC, BH_ASK_LIST, BH_ASK_SIGNAL, BH_ASK_RESIZE, BH_ASK_PAUSE, BH_ASK_RESUME };
 #define BH_ASK_FDS 4 /* request, stdin, stdout, stderr; with a terminal: request, terminal */
 struct bh_session_question {
 	uint32_t ask;

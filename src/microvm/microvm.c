@@ -166,6 +166,11 @@ int bh_microvm_connect(const char *state, struct bh_error *err)
 
 /* --- the session's birth -------------------------------------------------------------------------------------------------- */
 
+static int64_t memory_of(const struct bh_microvm *vm)
+{
+	return vm->memory > 0 ? vm->memory : BH_MICROVM_MEMORY_DEFAULT;
+}
+
 static int64_t cpus_of(const struct bh_microvm *vm)
 {
 	int64_t cpus = (vm->cpus_nano + 999999999) / 1000000000;
@@ -179,7 +184,7 @@ static _Noreturn void session(struct preparation *p)
 	const struct bh_session_setup setup = {
 		.start = start,
 		.monitor = p->monitor,
-		.machine = { .memory = start->vm->memory > 0 ? start->vm->memory : BH_MICROVM_MEMORY_DEFAULT,
+		.machine = { .memory = memory_of(start->vm),
 			     .cpus = cpus_of(start->vm),
 			     .kernel_fd = p->kernel_fd,
 			     .initrd_fd = p->initrd_fd,
@@ -207,9 +212,8 @@ static void explain_machine(const struct preparation *p)
 	char memory[32], cpus[16];
 
 	snprintf(cpus, sizeof cpus, "%lld", (long long)cpus_of(vm));
-	bh_explain("machine", "accelerator", p->monitor->name, "memory",
-		   bh_format_bytes_binary((uint64_t)(vm->memory > 0 ? vm->memory : BH_MICROVM_MEMORY_DEFAULT), memory), "cpus", cpus, "devices",
-		   "serial,agent,rng,disk:image,disk:writable", "command-line", p->command_line);
+	bh_explain("machine", "accelerator", p->monitor->name, "memory", bh_format_bytes_binary((uint64_t)memory_of(vm), memory), "cpus", cpus,
+		   "devices", "serial,agent,rng,disk:image,disk:writable", "command-line", p->command_line);
 }
 
 static int clone_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err)
@@ -233,6 +237,21 @@ static int clone_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, 
 	*ret_pid = pid;
 	*ret_pidfd = pidfd;
 	return 0;
+}
+
+/* What it runs on is on record before it runs. */
+static int write_record(const struct preparation *p, struct bh_error *err)
+{
+	const struct bh_microvm *vm = p->start->vm;
+	bh_auto_close int folder = bh_open_dir(AT_FDCWD, p->start->state, 0, err);
+	bh_auto_buf struct bh_buf text = { 0 };
+
+	if (folder < 0)
+		return folder;
+	bh_buf_addf(&text, "{\"Accelerator\":\"%s\",\"Kernel\":", p->monitor->name);
+	bh_buf_add_json(&text, p->kernel.version);
+	bh_buf_addf(&text, ",\"Memory\":%lld,\"Cpus\":%lld}\n", (long long)memory_of(vm), (long long)cpus_of(vm));
+	return bh_write_file_at(folder, BH_MICROVM_RECORD, text.data, text.length, 0600, 0, err);
 }
 
 static int hear_report(int fd, struct bh_error *err)
@@ -261,7 +280,9 @@ static int start_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, 
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p->report) < 0)
 		return bh_error_set(err, errno, "make a socket");
-	r = clone_session(p, &pid, &pidfd, err);
+	r = write_record(p, err);
+	if (r == 0)
+		r = clone_session(p, &pid, &pidfd, err);
 	if (r < 0)
 		return r;
 	if (p->start->cloned)

@@ -118,7 +118,9 @@ static void start_exec(struct session *s, struct session_client *client, const s
 	struct session_channel *c;
 	int r = fds[0] < 0 || client->channel || !s->is_started ? -EINVAL : bh_read_fd(fds[0], BH_AGENT_REQUEST_MAX, &request);
 
-	c = r < 0 || !request.length ? NULL : session_open(s, BH_AGENT_EXEC, q->terminal, fds + 1, request.data, request.length);
+	c = r < 0 || !request.length ?
+		    NULL :
+		    session_open(s, q->ask == BH_ASK_LIST ? BH_AGENT_LIST : BH_AGENT_EXEC, q->terminal, fds + 1, request.data, request.length);
 	if (c)
 		client->channel = c->id;
 	else
@@ -131,6 +133,7 @@ static void act_on_client(struct session *s, struct session_client *client, cons
 
 	switch (q->ask) {
 	case BH_ASK_EXEC:
+	case BH_ASK_LIST:
 		start_exec(s, client, q, fds);
 		break;
 	case BH_ASK_SIGNAL:

@@ -53,6 +53,9 @@ run_is 0 "run -d" bh run -d --name ship -i --isolation vm --accel "$accelerator"
 	'trap "echo ending; exit 3" TERM; trap "echo usr1" USR1; echo beginning; echo to-stderr >&2; while :; do sleep 0.1; done'
 like "$(bh ps --format '{{.Names}} {{.Status}}')" "ship Up" "ps has it"
 is "$(bh inspect --format '{{.HostConfig.Isolation}}' ship)" vm "inspect tells the isolation"
+is "$(bh inspect --format '{{.MicroVM.Accelerator}} {{.MicroVM.Kernel}}' ship)" "$accelerator $kernel" "... and what the machine runs on"
+like "$(bh info)" "MicroVM Accelerator: $accelerator" "so does info, for machines to come"
+like "$(bh top ship)" 'root +[0-9]+ .* sh -c trap' "top lists the guest's processes"
 run_is 0 "exec" bh exec ship uname -r
 is "$out" "$kernel" "... in the same machine"
 run_is 9 "exec's exit code" bh exec ship sh -c 'exit 9'
