@@ -183,6 +183,24 @@ static int record_pid(pid_t pid, struct bh_error *err)
 	return bh_write_file_at(AT_FDCWD, BH_AGENT_PID_FILE, text, (size_t)length, 0600, 0, err);
 }
 
+/* Where the machine has virtio-fs; else the agent has mounted them. */
+static int mount_shares(const struct job *job, struct bh_error *err)
+{
+	int64_t count = bh_json_int(job->request, "virtio_shares", 0);
+
+	if (count > BH_AGENT_SHARES_MAX)
+		return bh_error_text(err, E2BIG, "more than %u shared folders", BH_AGENT_SHARES_MAX);
+	mkdir(BH_AGENT_SHARES, 0700);
+	for (int64_t i = 0; i < count; i++) {
+		bh_auto_free char *tag = bh_printf("share%lld", (long long)i), *path = bh_printf(BH_AGENT_SHARES "/%lld", (long long)i);
+
+		mkdir(path, 0700);
+		if (mount(tag, path, "virtiofs", MS_NODEV, NULL) < 0)
+			return bh_error_set(err, errno, "mount the shared folder %lld", (long long)i);
+	}
+	return 0;
+}
+
 static int start(struct job *job, struct bh_container_process *ret_process, struct bh_error *err)
 {
 	struct bh_compartment compartment = BH_COMPARTMENT_INIT;
@@ -197,6 +215,8 @@ static int start(struct job *job, struct bh_container_process *ret_process, stru
 	};
 	int r = mount_root(job, err);
 
+	if (r == 0)
+		r = mount_shares(job, err);
 	if (r == 0)
 		r = resolve_user(job, err);
 	if (r == 0)

@@ -42,6 +42,7 @@ struct process {
 	struct bh_agent_size size;
 	struct bh_agent_sink input;
 	struct bh_agent_source output[BH_AGENT_STREAMS]; /* stdout, stderr */
+	struct guest_share share;
 };
 
 static struct process processes[BH_AGENT_CHANNELS_MAX];
@@ -65,6 +66,7 @@ static void release(struct process *p)
 	bh_agent_sink_clear(&p->input);
 	bh_agent_source_clear(&p->output[BH_AGENT_STDOUT]);
 	bh_agent_source_clear(&p->output[BH_AGENT_STDERR]);
+	guest_share_clear(&p->share);
 	p->channel = 0;
 }
 
@@ -157,6 +159,16 @@ static int make_streams(struct process *p, const struct bh_agent_run *run, int t
 			p->output[i].fd = fds[0];
 	}
 	return 0;
+}
+
+static void run_share(struct process *p, const struct bh_agent_run *run)
+{
+	int r = p->share.fd ? -EBUSY : guest_share_mount(&p->share, run->share);
+
+	if (r < 0)
+		fail(p, "mount a folder of the host", -r);
+	else
+		bh_agent_put(&out, BH_AGENT_STARTED, p->channel, 0, NULL, 0);
 }
 
 static void run_process(struct process *p, const struct bh_agent_run *run)
@@ -351,10 +363,15 @@ static void act_on_process(const struct bh_agent_frame *f)
 		return;
 	case BH_AGENT_RUN:
 		memcpy(&run, f->payload, sizeof run);
-		run_process(p, &run);
+		if (run.kind == BH_AGENT_SHARE)
+			run_share(p, &run);
+		else
+			run_process(p, &run);
 		return;
 	case BH_AGENT_DATA:
-		bh_agent_sink_receive(&p->input, f->payload, f->length);
+		bh_agent_sink_receive(&p->input, f->payload, f->length); /* of a share: counted only */
+		if (p->share.fd)
+			guest_share_take(&p->share, f->payload, f->length);
 		return;
 	case BH_AGENT_END:
 		if (!p->terminal)
@@ -451,6 +468,8 @@ static void watch_all(int signal_fd)
 		watch(at + 1, p->input.fd, bh_agent_sink_is_empty(&p->input) ? 0 : POLLOUT);
 		for (int stream = BH_AGENT_STDOUT; stream <= BH_AGENT_STDERR; stream++)
 			watch(at + 1 + (size_t)stream, p->output[stream].fd, room && p->output[stream].credit ? POLLIN : 0);
+		if (p->share.fd)
+			watch(at + 1 + BH_AGENT_STDOUT, p->share.fd, p->share.is_busy ? 0 : POLLIN);
 	}
 }
 
@@ -479,6 +498,11 @@ static void serve_processes(void)
 			continue;
 		bh_agent_sink_flush(&p->input);
 		bh_agent_sink_credit(&p->input, p->channel, BH_AGENT_STDIN, &out);
+		if (p->share.fd) {
+			guest_share_read(&p->share);
+			guest_share_send(&p->share, &p->output[BH_AGENT_STDOUT], p->channel, &out);
+			continue;
+		}
 		for (int stream = BH_AGENT_STDOUT; stream <= BH_AGENT_STDERR; stream++)
 			read_stream(p, stream, watched[at + 1 + (size_t)stream].revents != 0);
 	}

@@ -86,16 +86,15 @@ struct bh_agent_size session_terminal_size(int fd)
 }
 
 /* `fds` are taken over; with a terminal only the first, for all three. */
-struct session_channel *session_open(struct session *s, enum bh_agent_kind kind, bool terminal, int fds[BH_AGENT_STREAMS], const char *request,
-				     size_t length)
+struct session_channel *session_open(struct session *s, struct bh_agent_run run, int fds[BH_AGENT_STREAMS], const char *request, size_t length)
 {
-	struct bh_agent_run run = { .kind = (uint8_t)kind, .terminal = terminal, .has_stdin = fds[0] >= 0 };
 	struct session_channel *c = session_find(s, 0);
 
 	if (!c)
 		return NULL;
 	*c = (struct session_channel){ .id = s->next_channel++, .terminal_fd = -1 };
-	if (terminal) {
+	run.has_stdin = fds[0] >= 0;
+	if (run.terminal) {
 		c->terminal_fd = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
 		fds[1] = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
 		run.size = session_terminal_size(fds[0]);
@@ -206,6 +205,18 @@ static void take_failed(struct session *s, struct session_channel *c, const stru
 	close_channel(c);
 }
 
+/* They have to be there before the workload: the agent takes one frame after the other. */
+static void open_shares(struct session *s)
+{
+	s->next_channel = BH_AGENT_WORKLOAD + 1;
+	for (size_t i = 0; i < s->share_count; i++) {
+		int fds[BH_AGENT_STREAMS] = { s->share_fds[i], fcntl(s->share_fds[i], F_DUPFD_CLOEXEC, 3), -1 };
+
+		session_open(s, (struct bh_agent_run){ .kind = BH_AGENT_SHARE, .share = (uint8_t)i }, fds, "{}", 2);
+	}
+	s->share_count = 0;
+}
+
 static int take_hello(struct session *s, const struct bh_agent_frame *f)
 {
 	struct bh_agent_hello hello, own = { .version = BH_AGENT_VERSION, .now_ns = bh_now_ns() };
@@ -223,8 +234,11 @@ static int take_hello(struct session *s, const struct bh_agent_frame *f)
 	bh_agent_put(&s->out, BH_AGENT_HELLO, 0, 0, &own, sizeof own);
 	if (s->setup->terminal_fd >= 0)
 		fds[0] = s->setup->terminal_fd;
+	open_shares(s);
 	s->next_channel = BH_AGENT_WORKLOAD;
-	session_open(s, BH_AGENT_START, s->setup->terminal_fd >= 0, fds, s->setup->request->data, s->setup->request->length);
+	session_open(s, (struct bh_agent_run){ .kind = BH_AGENT_START, .terminal = s->setup->terminal_fd >= 0 }, fds, s->setup->request->data,
+		     s->setup->request->length);
+	s->next_channel = BH_AGENT_WORKLOAD + 1 + BH_AGENT_SHARES_MAX;
 	return 0;
 }
 

@@ -142,15 +142,18 @@ static int clone_stand_in(int connection, int terminal_fd, pid_t *ret_pid, int *
 
 static int make_request(const struct bh_microvm_exec *x, struct bh_error *err)
 {
+	const struct bh_microvm_request request = {
+		.spec = x->spec, .process = x->process, .id = x->id, .user = x->user, .groups = x->groups, .privileged = x->privileged
+	};
 	bh_auto_buf struct bh_buf text = { 0 };
 	bh_auto_close int fd = memfd_create("request", MFD_CLOEXEC);
 	int r;
 
-	bh_microvm_request_write(x->spec, x->process, x->id, x->user, x->groups, NULL, x->privileged, &text);
 	if (fd < 0)
 		return bh_error_set(err, errno, "memfd_create");
-	if (text.length > BH_AGENT_REQUEST_MAX)
-		return bh_error_text(err, E2BIG, "the configuration is too long for a microVM");
+	r = bh_microvm_request_write(&request, &text, err);
+	if (r < 0)
+		return r;
 	r = bh_write_all(fd, text.data, text.length);
 	if (r < 0 || lseek(fd, 0, SEEK_SET) < 0)
 		return bh_error_set(err, r < 0 ? -r : errno, "write the request");

@@ -33,6 +33,8 @@ struct preparation {
 	struct bh_guest_kernel kernel;
 	char *command_line;
 	struct bh_buf request;
+	struct bh_microvm_share shares[BH_AGENT_SHARES_MAX];
+	size_t share_count;
 	int kernel_fd, initrd_fd, image_fd, writable_fd, listen_fd, terminal_fd, slave_fd, report[2];
 };
 
@@ -41,6 +43,8 @@ static void preparation_clear(struct preparation *p)
 	bh_guest_kernel_clear(&p->kernel);
 	bh_free_ptr(&p->command_line);
 	bh_buf_clear(&p->request);
+	for (size_t i = 0; i < p->share_count; i++)
+		bh_close_fd(&p->shares[i].folder_fd);
 	bh_close_fd(&p->kernel_fd);
 	bh_close_fd(&p->initrd_fd);
 	bh_close_fd(&p->image_fd);
@@ -88,11 +92,43 @@ static int open_disks(struct preparation *p, struct bh_error *err)
 static int make_request(struct preparation *p, struct bh_error *err)
 {
 	const struct bh_microvm *vm = p->start->vm;
+	const struct bh_microvm_request request = {
+		.spec = p->start->spec,
+		.id = p->start->id,
+		.user = vm->user,
+		.groups = vm->groups,
+		.vm = vm,
+		.virtio_shares = p->monitor->has_virtio_fs,
+	};
 
-	bh_microvm_request_write(p->start->spec, NULL, p->start->id, vm->user, vm->groups, vm, false, &p->request);
 	p->command_line = bh_printf(COMMAND_LINE, p->monitor->transport);
-	if (p->request.length > BH_AGENT_REQUEST_MAX)
-		return bh_error_text(err, E2BIG, "the configuration is too long for a microVM");
+	return bh_microvm_request_write(&request, &p->request, err);
+}
+
+/* In the order of the mounts, which names them (request.c). */
+static int open_shares(struct preparation *p, struct bh_error *err)
+{
+	const struct bh_spec *spec = p->start->spec;
+
+	for (size_t i = 0; i < spec->mount_count; i++) {
+		const struct bh_spec_mount *m = &spec->mounts[i];
+		struct bh_microvm_share *share = &p->shares[p->share_count];
+
+		if (!bh_microvm_is_share(m))
+			continue;
+		if (p->share_count == BH_AGENT_SHARES_MAX)
+			return bh_error_text(err, E2BIG, "a microVM can share %u folders at most", BH_AGENT_SHARES_MAX);
+		share->readonly = bh_strv_contains(&m->options, "ro");
+		share->folder_fd = open(m->source, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (share->folder_fd < 0 && errno == ENOTDIR)
+			return bh_error_text(err, ENOTDIR, "mount %s: only folders can be shared with a microVM, and %s is a file", m->destination,
+					     m->source);
+		if (share->folder_fd < 0)
+			return bh_error_set(err, errno, "mount %s: open %s", m->destination, m->source);
+		p->share_count++;
+		bh_explain("share", "source", m->source, "target", m->destination, "by", p->monitor->has_virtio_fs ? "virtio-fs" : "agent", "mode",
+			   share->readonly ? "ro" : "rw");
+	}
 	return 0;
 }
 
@@ -192,6 +228,8 @@ static _Noreturn void session(struct preparation *p)
 			     .writable_fd = p->writable_fd,
 			     .command_line = p->command_line },
 		.request = &p->request,
+		.shares = p->shares,
+		.share_count = p->share_count,
 		.listen_fd = p->listen_fd,
 		.terminal_fd = p->slave_fd,
 		.report_fd = p->report[1],
@@ -303,7 +341,7 @@ static int start_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, 
 int bh_microvm_start(const struct bh_microvm_start *start, pid_t *ret_pid, int *ret_pidfd, int *ret_terminal_fd, struct bh_error *err)
 {
 	static int (*const steps[])(struct preparation *, struct bh_error *) = {
-		find_monitor, open_kernel, open_disks, make_request, make_terminal, listen_for_clients,
+		find_monitor, open_kernel, open_disks, make_request, open_shares, make_terminal, listen_for_clients,
 	};
 	bh_auto(preparation_clear) struct preparation p = {
 		.start = start,

@@ -26,6 +26,8 @@ struct session_client {
 struct session {
 	const struct bh_session_setup *setup;
 	int guest_fd, console_fd, control_fd, signal_fd, monitor_pidfd;
+	int share_fds[BH_AGENT_SHARES_MAX]; /* the file servers', until channels have them */
+	size_t share_count;
 	bool is_greeted, is_started;
 	int64_t begin_ns;
 	uint64_t early_signals; /* that came before there was a workload */
@@ -55,8 +57,7 @@ void session_report(struct session *s, const struct bh_error *error);
 
 struct session_channel *session_find(struct session *s, uint32_t id);
 /* A process to be made. `fds` are taken over; with a terminal only the first, for all three. NULL: no room. */
-struct session_channel *session_open(struct session *s, enum bh_agent_kind kind, bool terminal, int fds[BH_AGENT_STREAMS], const char *request,
-				     size_t length);
+struct session_channel *session_open(struct session *s, struct bh_agent_run run, int fds[BH_AGENT_STREAMS], const char *request, size_t length);
 void session_put_signal(struct session *s, const struct session_channel *c, uint32_t number);
 void session_put_size(struct session *s, const struct session_channel *c, struct bh_agent_size size);
 struct bh_agent_size session_terminal_size(int fd);

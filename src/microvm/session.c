@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "linux/syscall.h"
+#include "vmm/files.h"
 #include "vmm/jail.h"
 
 #include <errno.h>
@@ -114,13 +115,12 @@ static void control(struct session *s, const char *text)
 static void start_exec(struct session *s, struct session_client *client, const struct bh_session_question *q, int fds[BH_ASK_FDS])
 {
 	struct bh_agent_failure failure = { .errnum = EBUSY, .exit_code = 125, .text = "the microVM has no room for a further process" };
+	const struct bh_agent_run run = { .kind = q->ask == BH_ASK_LIST ? BH_AGENT_LIST : BH_AGENT_EXEC, .terminal = q->terminal };
 	bh_auto_buf struct bh_buf request = { 0 };
 	struct session_channel *c;
 	int r = fds[0] < 0 || client->channel || !s->is_started ? -EINVAL : bh_read_fd(fds[0], BH_AGENT_REQUEST_MAX, &request);
 
-	c = r < 0 || !request.length ?
-		    NULL :
-		    session_open(s, q->ask == BH_ASK_LIST ? BH_AGENT_LIST : BH_AGENT_EXEC, q->terminal, fds + 1, request.data, request.length);
+	c = r < 0 || !request.length ? NULL : session_open(s, run, fds + 1, request.data, request.length);
 	if (c)
 		client->channel = c->id;
 	else
@@ -366,6 +366,19 @@ static int make_pair(int *ret_ours, int *ret_theirs, struct bh_error *err)
 	return 0;
 }
 
+/* Processes of their own, since they keep rights that this one gives up. */
+static int start_file_servers(struct session *s, struct bh_error *err)
+{
+	int r = 0;
+	pid_t pid;
+
+	for (size_t i = 0; r == 0 && i < s->setup->share_count; i++) {
+		r = bh_files_spawn(s->setup->shares[i].folder_fd, s->setup->shares[i].readonly, &s->share_fds[i], &pid, err);
+		s->share_count += r == 0;
+	}
+	return r;
+}
+
 static int start_monitor(struct session *s, struct bh_error *err)
 {
 	struct bh_monitor_request machine = s->setup->machine;
@@ -376,11 +389,16 @@ static int start_monitor(struct session *s, struct bh_error *err)
 		r = make_pair(&s->console_fd, &machine.console_fd, err);
 	if (r == 0)
 		r = make_pair(&s->control_fd, &machine.control_fd, err);
+	machine.share_fds = s->share_fds;
+	machine.share_count = s->share_count;
 	if (r == 0)
 		r = s->setup->monitor->spawn(&machine, &pid, &s->monitor_pidfd, err);
 	bh_close_fd(&machine.agent_fd);
 	bh_close_fd(&machine.console_fd);
 	bh_close_fd(&machine.control_fd);
+	if (s->setup->monitor->has_virtio_fs) /* it has them */
+		while (s->share_count)
+			bh_close_fd(&s->share_fds[--s->share_count]);
 	if (r == 0)
 		control(s, s->setup->monitor->greeting);
 	return r;
@@ -407,21 +425,22 @@ static int compare_ints(const void *a, const void *b)
 
 static void close_others(const struct session *s)
 {
-	int keep[] = { 2,
-		       s->guest_fd,
-		       s->console_fd,
-		       s->control_fd,
-		       s->monitor_pidfd,
-		       s->signal_fd,
-		       s->setup->listen_fd,
-		       s->setup->terminal_fd,
-		       s->setup->report_fd,
-		       s->setup->start->stdin_fd,
-		       s->setup->start->stdout_fd,
-		       s->setup->start->stderr_fd,
-		       bh_explain_fd() };
-	int from = 3;
+	int keep[13 + BH_AGENT_SHARES_MAX] = { STDERR_FILENO,
+					       s->guest_fd,
+					       s->console_fd,
+					       s->control_fd,
+					       s->monitor_pidfd,
+					       s->signal_fd,
+					       s->setup->listen_fd,
+					       s->setup->terminal_fd,
+					       s->setup->report_fd,
+					       s->setup->start->stdin_fd,
+					       s->setup->start->stdout_fd,
+					       s->setup->start->stderr_fd,
+					       bh_explain_fd() };
+	int from = STDERR_FILENO + 1;
 
+	memcpy(keep + 13, s->share_fds, s->share_count * sizeof *keep);
 	qsort(keep, BH_ARRAY_SIZE(keep), sizeof *keep, compare_ints);
 	for (size_t i = 0; i < BH_ARRAY_SIZE(keep); i++) {
 		if (keep[i] < from)
@@ -484,6 +503,8 @@ void bh_session_main(const struct bh_session_setup *setup)
 	r = setup_signals(s, &err);
 	if (r == 0)
 		r = take_terminal(s, &err);
+	if (r == 0)
+		r = start_file_servers(s, &err);
 	if (r == 0)
 		r = start_monitor(s, &err);
 	if (r == 0) {

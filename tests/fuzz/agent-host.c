@@ -22,7 +22,7 @@ static void add_exec(struct session *s)
 
 	if (!s->is_greeted)
 		s->next_channel = BH_AGENT_WORKLOAD + 1;
-	c = session_open(s, BH_AGENT_EXEC, false, fds, "{}", 2);
+	c = session_open(s, (struct bh_agent_run){ .kind = BH_AGENT_EXEC }, fds, "{}", 2);
 	for (int i = 0; i < BH_AGENT_STREAMS && !c; i++)
 		close(fds[i]);
 	if (c) {

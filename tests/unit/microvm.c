@@ -101,13 +101,19 @@ static void test_the_request_has_the_containers_part(void **state)
 	bh_strv_add(&spec.process.args, "sh");
 	spec.resources.memory.limit = (struct bh_opt_i64)BH_SOME(1);
 	spec.resources.pids_limit = (struct bh_opt_i64)BH_SOME(7);
-	bh_microvm_request_write(&spec, NULL, "an-id", "us\"er", NULL, &vm, false, &text);
+	bh_spec_add_mount(&spec, "/data", "bind", "/srv/data", "rbind,ro");
+	assert_int_equal(bh_microvm_request_write(&(struct bh_microvm_request){ .spec = &spec, .id = "an-id", .user = "us\"er", .vm = &vm, .virtio_shares = true },
+						  &text, NULL),
+			 0);
 	request = json_tokener_parse(text.data);
 	assert_non_null(request);
 	assert_string_equal(bh_json_text(request, "user", ""), "us\"er");
 	assert_true(bh_json_bool(request, "init", false));
 	assert_int_equal(bh_json_int(request, "config.linux.resources.pids.limit", 0), 7);
 	assert_null(bh_json_at(request, "config.linux.resources.memory.limit"));
+	assert_int_equal(bh_json_int(request, "virtio_shares", 0), 1);
+	assert_non_null(strstr(text.data, BH_AGENT_SHARES "/0"));
+	assert_null(strstr(text.data, "/srv/data"));
 	json_object_put(request);
 	bh_spec_clear(&spec);
 }
