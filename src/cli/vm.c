@@ -4,6 +4,7 @@
 #include "linux/socket.h"
 #include "linux/syscall.h"
 #include "vmm/broker.h"
+#include "vmm/inflate.h"
 #include "vmm/spawn.h"
 
 #include <errno.h>
@@ -20,7 +21,7 @@ struct vm_run_options {
 	int64_t memory, cpus;
 	const char *kernel, *initrd, *append, *explain;
 	const char *control, *incoming, *vsock;
-	bool multiboot, hugepages, lazy, paused;
+	bool multiboot, hugepages, lazy, paused, no_inflate;
 	struct bh_strv disk, restore;
 };
 
@@ -31,6 +32,8 @@ static const struct bh_option run_options[] = {
 	{ 'k', "kernel", BH_OPTION_STRING, offsetof(struct vm_run_options, kernel), "FILE", "The kernel to start", NULL, false },
 	{ 0, "multiboot", BH_OPTION_BOOL, offsetof(struct vm_run_options, multiboot), NULL,
 	  "It is a multiboot kernel; what it writes to port 0xf4 is the exit code", NULL, false },
+	{ 0, "no-inflate", BH_OPTION_BOOL, offsetof(struct vm_run_options, no_inflate), NULL,
+	  "Let a bzImage inflate itself in the guest, which gives it a random address", NULL, false },
 	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct vm_run_options, initrd), "FILE", "A file beside it: initial RAM disk, or multiboot module",
 	  NULL, false },
 	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk), "FILE[,readonly][,serial=TEXT]",
@@ -237,6 +240,17 @@ static int accept_machine(const char *path, struct bh_error *err)
 	return listener < 0 ? listener : fd < 0 ? bh_error_set(err, errno, "wait for a machine at %s", path) : fd;
 }
 
+/* A bzImage without its wrapping; a multiboot kernel as it is. */
+static int open_kernel(const struct vm_run_options *o, struct bh_error *err)
+{
+	bh_auto_free char *folder = bh_printf("%s/kernels/inflated", bh_cli.root);
+	bh_auto_close int fd = open_file(o->kernel, err);
+
+	if (fd < 0 || o->multiboot || o->no_inflate)
+		return BH_TAKE_FD(fd);
+	return bh_vmm_inflate(fd, folder, err);
+}
+
 static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_error *err)
 {
 	int r = fill_standard_streams(err);
@@ -244,7 +258,7 @@ static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_
 	if (r == 0 && !o->kernel && !o->restore.count && !o->incoming)
 		return bh_error_text(err, EINVAL, "vm run: which kernel? (--kernel FILE)");
 	if (r == 0 && o->kernel)
-		r = f->kernel_fd = open_file(o->kernel, err);
+		r = f->kernel_fd = open_kernel(o, err);
 	if (r >= 0 && o->initrd)
 		r = f->initrd_fd = open_file(o->initrd, err);
 	for (size_t i = 0; r >= 0 && i < o->restore.count; i++)

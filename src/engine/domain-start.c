@@ -14,6 +14,7 @@
 #include "linux/process.h"
 #include "linux/socket.h"
 #include "shim/shim.h"
+#include "vmm/inflate.h"
 #include "vmm/spawn.h"
 
 #include <errno.h>
@@ -76,6 +77,16 @@ static int make_sockets(struct stage *s, struct bh_error *err)
 	return 0;
 }
 
+static int open_kernel(struct stage *s, struct bh_error *err)
+{
+	bh_auto_free char *folder = bh_printf("%s/kernels/inflated", s->d->root);
+	bh_auto_close int fd = open(s->d->definition.kernel, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+	if (fd < 0)
+		return bh_error_set(err, errno, "open the kernel %s", s->d->definition.kernel);
+	return s->d->definition.multiboot ? BH_TAKE_FD(fd) : bh_vmm_inflate(fd, folder, err);
+}
+
 static int open_what_boots(struct stage *s, struct bh_error *err)
 {
 	const struct bh_domain_definition *definition = &s->d->definition;
@@ -86,9 +97,9 @@ static int open_what_boots(struct stage *s, struct bh_error *err)
 		return bh_domain_snapshot_open(s->d, s->start->snapshot, &s->snapshot.state_fd, &s->snapshot.memory_fd, err);
 	if (!definition->kernel)
 		return bh_error_text(err, EINVAL, "the virtual machine %s has no kernel: vm set %s --kernel FILE", s->d->name, s->d->name);
-	s->kernel_fd = open(definition->kernel, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	s->kernel_fd = open_kernel(s, err);
 	if (s->kernel_fd < 0)
-		return bh_error_set(err, errno, "open the kernel %s", definition->kernel);
+		return s->kernel_fd;
 	s->initrd_fd = definition->initrd ? open(definition->initrd, O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
 	if (definition->initrd && s->initrd_fd < 0)
 		return bh_error_set(err, errno, "open the initial RAM disk %s", definition->initrd);

@@ -2,6 +2,8 @@
 /* Starting a microVM: what is made before the session, and the session's birth. microvm.h has the theory. */
 #include "microvm/microvm-internal.h"
 
+#include "vmm/inflate.h"
+
 #include "base/file.h"
 #include "base/log.h"
 #include "linux/syscall.h"
@@ -68,13 +70,18 @@ static int find_monitor(struct preparation *p, struct bh_error *err)
 
 static int open_kernel(struct preparation *p, struct bh_error *err)
 {
+	bh_auto_free char *folder = bh_printf("%s/kernels/inflated", p->start->vm->root);
+	bh_auto_close int image_fd = -1;
 	int r = bh_guest_kernel_find(p->start->vm->root, p->start->vm->kernel, &p->kernel, err);
 
 	if (r < 0)
 		return r;
-	p->kernel_fd = open(p->kernel.image, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	if (p->kernel_fd < 0)
+	image_fd = open(p->kernel.image, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (image_fd < 0)
 		return bh_error_set(err, errno, "open the kernel %s", p->kernel.image);
+	p->kernel_fd = bh_vmm_inflate(image_fd, folder, err);
+	if (p->kernel_fd < 0)
+		return p->kernel_fd;
 	bh_explain("kernel", "version", p->kernel.version, "path", p->kernel.image, "modules", p->kernel.modules);
 	p->initrd_fd = bh_initramfs_open(p->start->vm->root, &p->kernel, err);
 	return p->initrd_fd < 0 ? p->initrd_fd : 0;

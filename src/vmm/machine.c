@@ -46,7 +46,7 @@ static int add_device(struct bh_machine *m, const char *words, struct bh_error *
 
 static int make_virtio(struct bh_machine *m, struct bh_error *err)
 {
-	int r = bh_pci_make(&m->vm, &m->pci, err);
+	int r = bh_pci_make(&m->vm, m->config->protocol != BH_BOOT_LINUX, &m->pci, err);
 
 	if (r == 0)
 		r = bh_loop_make("devices", &m->loops[0], err);

@@ -57,3 +57,8 @@ int helper_load(struct helper *h, struct bh_error *err);
 int helper_import(struct helper *h, struct bh_error *err);
 int helper_save(struct helper *h, struct bh_error *err);
 int helper_unpack(struct helper *h, struct bh_error *err);
+
+/* inflate.c: a program of its own within this one, before any request is read. Returns the exit status. */
+int helper_inflate_main(void);
+/* The executable inside a bzImage. -ENOEXEC without words: it is none, or compressed in an unknown way. */
+int helper_inflate_kernel(const struct bh_buf *image, struct bh_buf *ret_kernel, struct bh_error *err);

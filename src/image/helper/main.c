@@ -69,6 +69,8 @@ int main(int argc, char **argv)
 	const char *text;
 	int r;
 
+	if (argc == 2 && bh_streq(argv[1], "inflate"))
+		return helper_inflate_main();
 	if (argc != 3 || fcntl(BH_HELPER_RESULT_FD, F_GETFD) < 0 || fcntl(BH_HELPER_ROOT_FD, F_GETFD) < 0) {
 		dprintf(STDERR_FILENO, "bulkhead-image: a part of bulkhead, not to be started by hand; see 'bulkhead load --help'\n");
 		return 125;

@@ -55,8 +55,9 @@ struct bh_pci_function {
 	void (*after_config_write)(void *device, unsigned offset, unsigned size);
 };
 
-/* Takes the ports, ECAM and the window; the bridge itself is in slot 0. */
-int bh_pci_make(struct bh_vm *vm, struct bh_pci **ret_pci, struct bh_error *err);
+/* Takes the ports, ECAM and the window; the bridge itself is in slot 0. `method_1`: by ports too. A kernel that finds both uses the ports, which cost two
+ * exits an access: one that is sure to know ECAM (by ACPI's MCFG) is better off without. */
+int bh_pci_make(struct bh_vm *vm, bool method_1, struct bh_pci **ret_pci, struct bh_error *err);
 /* The functions stay their makers'. NULL is nothing. */
 void bh_pci_free(struct bh_pci *pci);
 
