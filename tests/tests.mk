@@ -17,6 +17,9 @@ FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitiz
 # The command line is the program itself, without its main.
 $(BUILD)/fuzz/command-line: FUZZ_EXTRA := -Dmain=bh_cli_main $(CLI_SRC)
 $(BUILD)/fuzz/command-line: $(CLI_SRC)
+# The guest's agent: its program's file, without the machine around it, and without processes.
+$(BUILD)/fuzz/agent-guest: FUZZ_EXTRA := -Dfork=fuzz_fork -Dmount=fuzz_mount -Dmkdir=fuzz_mkdir src/guest/agent.c src/guest/share.c
+$(BUILD)/fuzz/agent-guest: src/guest/agent.c src/guest/share.c
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(GENERATED)
 	@mkdir -p $(@D)
 	@echo "  FUZZ  $@"

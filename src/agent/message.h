@@ -68,7 +68,12 @@ struct bh_agent_hello {
 	unsigned char entropy[32]; /* the host's */
 };
 
-enum bh_agent_kind { BH_AGENT_START, BH_AGENT_EXEC };
+enum bh_agent_kind {
+	BH_AGENT_START,
+	BH_AGENT_EXEC,
+	BH_AGENT_LIST,  /* of processes, on its standard output */
+	BH_AGENT_SHARE, /* no process: a folder of the host, whose requests are its output, and the answers its input (guest/share.c) */
+};
 
 struct bh_agent_size {
 	uint16_t rows, columns;
@@ -78,7 +83,7 @@ struct bh_agent_run {
 	uint8_t kind;
 	uint8_t terminal;
 	uint8_t has_stdin; /* else it reads nothing */
-	uint8_t reserved;
+	uint8_t share;     /* which one: it is mounted on BH_AGENT_SHARES "/<share>" */
 	struct bh_agent_size size;
 };
 
@@ -102,6 +107,8 @@ struct bh_agent_result {
 /* In the guest: where the image's and the writable disk are mounted, and the first process's pid on record. */
 #define BH_AGENT_IMAGE "/run/image"
 #define BH_AGENT_WRITABLE "/run/writable"
+#define BH_AGENT_SHARES "/run/shares"
+#define BH_AGENT_SHARES_MAX 16u
 #define BH_AGENT_PID_FILE "/run/pid"
 
 struct bh_agent_frame {

@@ -14,3 +14,5 @@ int bh_cli_for_each(int argc, char **argv, bool locked, bh_cli_action action, vo
 int bh_cli_watch(struct bh_engine *engine, struct bh_container *container, const struct bh_stream *stream, int fd, pid_t shim);
 /* --explain[=json] */
 int bh_cli_enable_explain(const char *mode, struct bh_error *err);
+/* The processes with these pids as `top` shows them. */
+void bh_cli_print_processes(const pid_t *pids, size_t count);

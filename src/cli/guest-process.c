@@ -9,6 +9,7 @@
 #include "agent/message.h"
 #include "base/file.h"
 #include "cli/cli.h"
+#include "cli/containers.h"
 #include "container/container.h"
 #include "linux/mount.h"
 #include "linux/path.h"
@@ -182,6 +183,24 @@ static int record_pid(pid_t pid, struct bh_error *err)
 	return bh_write_file_at(AT_FDCWD, BH_AGENT_PID_FILE, text, (size_t)length, 0600, 0, err);
 }
 
+/* Where the machine has virtio-fs; else the agent has mounted them. */
+static int mount_shares(const struct job *job, struct bh_error *err)
+{
+	int64_t count = bh_json_int(job->request, "virtio_shares", 0);
+
+	if (count > BH_AGENT_SHARES_MAX)
+		return bh_error_text(err, E2BIG, "more than %u shared folders", BH_AGENT_SHARES_MAX);
+	mkdir(BH_AGENT_SHARES, 0700);
+	for (int64_t i = 0; i < count; i++) {
+		bh_auto_free char *tag = bh_printf("share%lld", (long long)i), *path = bh_printf(BH_AGENT_SHARES "/%lld", (long long)i);
+
+		mkdir(path, 0700);
+		if (mount(tag, path, "virtiofs", MS_NODEV, NULL) < 0)
+			return bh_error_set(err, errno, "mount the shared folder %lld", (long long)i);
+	}
+	return 0;
+}
+
 static int start(struct job *job, struct bh_container_process *ret_process, struct bh_error *err)
 {
 	struct bh_compartment compartment = BH_COMPARTMENT_INIT;
@@ -196,6 +215,8 @@ static int start(struct job *job, struct bh_container_process *ret_process, stru
 	};
 	int r = mount_root(job, err);
 
+	if (r == 0)
+		r = mount_shares(job, err);
 	if (r == 0)
 		r = resolve_user(job, err);
 	if (r == 0)
@@ -238,6 +259,22 @@ static int further(struct job *job, struct bh_container_process *ret_process, st
 	return r < 0 ? r : bh_isolation_container.exec(BH_PLACE(CGROUP), &request, ret_process, err);
 }
 
+/* `top`: this process itself is the one that the agent waits for. */
+static int list(struct job *job, struct bh_container_process *ret_process, struct bh_error *err)
+{
+	bh_auto_free pid_t *pids = NULL;
+	size_t count = 0;
+	int r = bh_isolation_container.pids(BH_PLACE(CGROUP), &pids, &count, err);
+
+	if (r < 0)
+		return r;
+	ret_process->pid = getpid();
+	if (job->stdio.stdout_fd >= 0 && dup2(job->stdio.stdout_fd, STDOUT_FILENO) < 0)
+		return bh_error_set(err, errno, "write the list");
+	bh_cli_print_processes(pids, count);
+	return 0;
+}
+
 static int tell(const struct bh_agent_result *result, int terminal_fd)
 {
 	union {
@@ -259,6 +296,10 @@ static int tell(const struct bh_agent_result *result, int terminal_fd)
 
 static int guest_process_main(void *options, int argc, char **argv)
 {
+	static const struct {
+		const char *name;
+		int (*make)(struct job *job, struct bh_container_process *ret_process, struct bh_error *err);
+	} kinds[] = { { "start", start }, { "exec", further }, { "list", list } };
 	struct job job = { .root_fd = -1 };
 	struct bh_container_process process = { .pid = -1, .pidfd = -1, .sync_fd = -1 };
 	struct bh_agent_result result = { .pid = 0 };
@@ -272,8 +313,9 @@ static int guest_process_main(void *options, int argc, char **argv)
 	}
 	job.stdio = (struct bh_container_stdio){ take_stream(0), take_stream(1), take_stream(2), -1, false };
 	r = read_request(&job, &err);
-	if (r == 0)
-		r = bh_streq(argv[0], "exec") ? further(&job, &process, &err) : start(&job, &process, &err);
+	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(kinds); i++)
+		if (bh_streq(argv[0], kinds[i].name))
+			r = kinds[i].make(&job, &process, &err);
 	if (r == 0) {
 		result.pid = process.pid;
 		return tell(&result, job.spec.process.terminal ? job.stdio.ret_terminal_fd : -1);
@@ -287,7 +329,7 @@ static int guest_process_main(void *options, int argc, char **argv)
 const struct bh_command bh_command_guest_process = {
 	.name = "guest-process",
 	.group = "Internal",
-	.synopsis = "start|exec",
+	.synopsis = "start|exec|list",
 	.summary = "Make a process inside a microVM",
 	.hidden = true,
 	.min_arguments = 1,

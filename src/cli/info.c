@@ -101,6 +101,25 @@ static void namespace_features(json_object *features)
 	add_feature(features, "namespace time", try_time_namespace(), "no --time-offset");
 }
 
+/* How `--isolation vm` can run here, and which of the ways it would take. */
+static void microvm_info(json_object *info, json_object *features)
+{
+	static const char *const accelerators[] = { "kvm", "tcg" };
+	bh_auto_free char *why = NULL;
+	const char *name;
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(accelerators); i++) {
+		bh_auto_free char *feature = bh_printf("microVM by %s", accelerators[i]), *none = NULL;
+		struct bh_error err = BH_ERROR_INIT;
+		int r = bh_microvm_accelerator(accelerators[i], &name, &none, &err);
+
+		add_feature(features, feature, -r, err.message);
+	}
+	name = NULL;
+	bh_microvm_accelerator("auto", &name, &why, NULL);
+	json_object_object_add(info, "Accelerator", name ? json_object_new_string(name) : NULL);
+}
+
 static void kernel_features(json_object *features)
 {
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -193,6 +212,7 @@ static void print_text(json_object *info)
 	printf("Kernel Version: %s\nArchitecture: %s\nCPUs: %lld\nTotal Memory: %s\n", bh_json_text(info, "KernelVersion", ""),
 	       bh_json_text(info, "Architecture", ""), (long long)bh_json_int(info, "NCPU", 0),
 	       bh_format_bytes_binary((uint64_t)bh_json_int(info, "MemTotal", 0), bytes));
+	printf("MicroVM Accelerator: %s\n", bh_json_text(info, "Accelerator", "none"));
 	printf("Isolation:\n");
 	for (size_t i = 0; i < json_object_array_length(features); i++) {
 		json_object *feature = json_object_array_get_idx(features, i);
@@ -218,6 +238,7 @@ static json_object *collect(struct bh_engine *engine, struct bh_error *err)
 	host_info(info);
 	namespace_features(features);
 	kernel_features(features);
+	microvm_info(info, features);
 	json_object_object_add(info, "Isolation", features);
 	return info;
 }

@@ -118,7 +118,7 @@ static void add_row(struct bh_table *table, const struct process *p)
 	bh_table_add(table, command);
 }
 
-static void print_own(const pid_t *pids, size_t count)
+void bh_cli_print_processes(const pid_t *pids, size_t count)
 {
 	static const char *const headings[] = { "UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD", NULL };
 	bh_auto_buf struct bh_buf out = { 0 };
@@ -206,7 +206,29 @@ static int print_ps(char **arguments, int argument_count, const pid_t *pids, siz
 	return 0;
 }
 
-static int print_top(struct bh_container *c, char **arguments, int argument_count, struct bh_error *err)
+/* Behind a kernel of its own: it has to be asked. */
+static int print_guest(struct bh_engine *engine, struct bh_container *c, struct bh_error *err)
+{
+	char *const command[] = { NULL };
+	const struct bh_exec_options options = { .list = true };
+	bh_auto_buf struct bh_buf output = { 0 };
+	struct bh_exec exec;
+	int r = bh_engine_exec(engine, c, &options, command, &exec, err);
+
+	if (r < 0)
+		return r;
+	r = bh_read_fd(exec.stdout_fd, 16u << 20, &output);
+	waitpid(exec.pid, NULL, 0);
+	bh_close_fd(&exec.pidfd);
+	bh_close_fd(&exec.stdout_fd);
+	bh_close_fd(&exec.stderr_fd);
+	if (r < 0)
+		return bh_error_set(err, -r, "read the list of processes");
+	fwrite(output.data, 1, output.length, stdout);
+	return 0;
+}
+
+static int print_top(struct bh_engine *engine, struct bh_container *c, char **arguments, int argument_count, struct bh_error *err)
 {
 	bh_auto_free char *path = bh_container_compartment_path(c);
 	const struct bh_isolation_driver *driver;
@@ -217,13 +239,17 @@ static int print_top(struct bh_container *c, char **arguments, int argument_coun
 	if (c->status != BH_STATUS_RUNNING && c->status != BH_STATUS_PAUSED)
 		return bh_error_text(err, ESRCH, "container %s is not running", c->id);
 	r = bh_container_isolation(c, &driver, err);
+	if (r == 0 && driver->has_own_kernel && argument_count)
+		return bh_error_text(err, EINVAL, "a microVM's processes aren't the host's: its ps can be run by exec");
+	if (r == 0 && driver->has_own_kernel)
+		return print_guest(engine, c, err);
 	if (r == 0)
 		r = driver->pids(BH_PLACE(path), &pids, &count, err);
 	if (r < 0)
 		return r;
 	if (argument_count)
 		return print_ps(arguments, argument_count, pids, count, err);
-	print_own(pids, count);
+	bh_cli_print_processes(pids, count);
 	return 0;
 }
 
@@ -239,7 +265,7 @@ static int run(void *options, int argc, char **argv)
 		return bh_cli_fail(&err, BH_EXIT_FAILURE);
 	r = bh_engine_find(&engine, argv[0], &container, &err);
 	if (r == 0) {
-		r = print_top(&container, argv + 1, argc - 1, &err);
+		r = print_top(&engine, &container, argv + 1, argc - 1, &err);
 		bh_container_clear(&container);
 	}
 	bh_engine_close(&engine);

@@ -41,7 +41,7 @@ struct bh_engine_microvm {
 	struct bh_engine *engine;
 	struct bh_container *container;
 	char *folder;
-	char key[BH_DIGEST_MAX];
+	char key[BH_DIGEST_HEX_LENGTH + 1];
 	struct bh_strv groups;
 	struct bh_container_file etc[3];
 	struct bh_microvm_file files[3];
@@ -81,6 +81,7 @@ int bh_engine_parse_mounts(const struct bh_create_options *options, const struct
 int bh_engine_apply_mounts(struct bh_engine *engine, const struct bh_mount_list *list, struct bh_spec *spec, json_object *ret_mounts, struct bh_error *err);
 /* First use of a volume: the image's content at that place is copied into it. `root_fd` is the container's root. */
 int bh_engine_fill_volumes(struct bh_engine *engine, struct bh_container *container, int root_fd, struct bh_error *err);
+bool bh_engine_has_volumes_to_fill(struct bh_container *container);
 int bh_engine_remove_volumes(struct bh_engine *engine, struct bh_container *container, struct bh_error *err);
 
 /* Options that only touch the spec: resources, capabilities, security, namespaces, devices, ulimits, sysctls. */

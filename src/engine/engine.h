@@ -119,6 +119,7 @@ int bh_engine_attach(struct bh_container *container, struct bh_error *err);
 
 struct bh_exec_options {
 	bool detach, interactive, tty, privileged;
+	bool list; /* a microVM's: the list of its processes, as top shows it, instead of a command */
 	struct bh_strv env, env_file;
 	const char *user, *workdir, *detach_keys;
 	const char *explain;

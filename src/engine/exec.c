@@ -117,6 +117,7 @@ static int run_by_driver(struct bh_engine *engine, struct bh_container *c, const
 	}
 	bh_engine_microvm_init(engine, c, &microvm);
 	microvm.vm.user = user_of(c, o);
+	microvm.vm.list = o->list;
 	place.place.microvm = &microvm.vm;
 	r = driver->exec(&place.place, request, ret_process, err);
 	bh_engine_microvm_clear(&microvm);

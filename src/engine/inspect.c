@@ -194,6 +194,8 @@ json_object *bh_engine_inspect(struct bh_engine *engine, struct bh_container *c,
 	json_object_object_add(o, "Mounts", mounts_array(c));
 	json_object_object_add(o, "Config", json_object_get(bh_json_at(c->record, "config")));
 	json_object_object_add(o, "NetworkSettings", network_object(c));
+	if (bh_streq(bh_json_text(c->record, "host_config.Isolation", "container"), "vm")) /* null while it doesn't run */
+		json_object_object_add(o, "MicroVM", c->state_fd < 0 ? NULL : bh_engine_read_json(c->state_fd, BH_MICROVM_RECORD));
 	return o;
 }
 

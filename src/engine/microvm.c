@@ -2,7 +2,7 @@
 /* Containers whose compartment is a microVM: what of the record and the image the driver is told. */
 #include "engine/engine-internal.h"
 
-#include "oci/digest.h"
+#include "image/store.h"
 
 _Static_assert(BH_ETC_FILES_MAX == BH_ARRAY_SIZE(((struct bh_engine_microvm *)NULL)->etc), "all files of /etc have a place");
 
@@ -20,16 +20,12 @@ void bh_engine_place_clear(struct bh_engine_place *place)
 }
 
 /* The layers are named by their content, so their list names the image's. */
-static void image_key(struct bh_container *c, char ret_key[BH_DIGEST_MAX])
+static void image_key(struct bh_container *c, char ret_key[BH_DIGEST_HEX_LENGTH + 1])
 {
 	bh_auto_strv struct bh_strv layers = { 0 };
-	bh_auto_free char *text = NULL;
-	char digest[BH_DIGEST_MAX];
 
 	bh_json_strv(c->record, "snapshot.layers", &layers);
-	text = bh_strv_join(&layers, " ");
-	bh_digest_of(text, strlen(text), digest);
-	snprintf(ret_key, BH_DIGEST_MAX, "%s", bh_digest_hex(digest));
+	bh_image_disk_key(&layers, ret_key);
 }
 
 static int mount_image(void *context, struct bh_error *err)
@@ -63,7 +59,6 @@ void bh_engine_microvm_init(struct bh_engine *engine, struct bh_container *c, st
 		.user = bh_json_text(c->record, "config.User", ""),
 		.groups = &m->groups,
 		.init = bh_json_bool(host, "Init", false),
-		.has_stdin = c->stdin_open,
 		.kernel = bh_json_text(host, "Kernel", NULL),
 		.accelerator = bh_json_text(host, "Accelerator", NULL),
 		.memory = bh_json_int(host, "Memory", 0),

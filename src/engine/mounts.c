@@ -376,6 +376,16 @@ static bool is_empty_folder(int fd)
 	return dir != NULL;
 }
 
+bool bh_engine_has_volumes_to_fill(struct bh_container *c)
+{
+	json_object *mounts = bh_json_at(c->record, "mounts");
+
+	for (size_t i = 0; mounts && i < json_object_array_length(mounts); i++)
+		if (bh_json_bool(json_object_array_get_idx(mounts, i), "copy", false))
+			return true;
+	return false;
+}
+
 int bh_engine_fill_volumes(struct bh_engine *engine, struct bh_container *c, int root_fd, struct bh_error *err)
 {
 	json_object *mounts = bh_json_at(c->record, "mounts");

@@ -311,6 +311,22 @@ static int run_process(struct stage *s, struct bh_error *err)
 	return r;
 }
 
+/* First use of a volume: the image's content goes into it, from here also when the root file system is mounted elsewhere. */
+static int fill_volumes(struct stage *s, struct bh_error *err)
+{
+	int r;
+
+	if (!s->driver->has_own_kernel)
+		return bh_engine_fill_volumes(s->engine, s->c, s->root_fd, err);
+	if (!bh_engine_has_volumes_to_fill(s->c))
+		return 0;
+	r = mount_root(s, err);
+	if (r == 0)
+		r = bh_engine_fill_volumes(s->engine, s->c, s->root_fd, err);
+	bh_close_fd(&s->root_fd);
+	return r;
+}
+
 static int run_stage(struct stage *s, struct bh_error *err)
 {
 	/* With a kernel of its own the root, its users and folders are inside. */
@@ -326,8 +342,8 @@ static int run_stage(struct stage *s, struct bh_error *err)
 	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(steps); i++)
 		if (!steps[i].on_this_kernel || !s->driver->has_own_kernel)
 			r = steps[i].run(s, err);
-	if (r == 0 && !s->driver->has_own_kernel)
-		r = bh_engine_fill_volumes(s->engine, s->c, s->root_fd, err);
+	if (r == 0)
+		r = fill_volumes(s, err);
 	if (r == 0)
 		r = write_health(s, err);
 	if (r == 0)

@@ -42,6 +42,7 @@ struct process {
 	struct bh_agent_size size;
 	struct bh_agent_sink input;
 	struct bh_agent_source output[BH_AGENT_STREAMS]; /* stdout, stderr */
+	struct guest_share share;
 };
 
 static struct process processes[BH_AGENT_CHANNELS_MAX];
@@ -65,7 +66,18 @@ static void release(struct process *p)
 	bh_agent_sink_clear(&p->input);
 	bh_agent_source_clear(&p->output[BH_AGENT_STDOUT]);
 	bh_agent_source_clear(&p->output[BH_AGENT_STDERR]);
+	guest_share_clear(&p->share);
 	p->channel = 0;
+}
+
+void guest_agent_clear(void)
+{
+	for (size_t i = 0; i < BH_ARRAY_SIZE(processes); i++)
+		if (processes[i].channel)
+			release(&processes[i]);
+	bh_buf_clear(&out);
+	bh_buf_clear(&in);
+	out_begin = 0;
 }
 
 static struct process *acquire(uint32_t channel)
@@ -103,11 +115,11 @@ static void fail(struct process *p, const char *what, int errnum)
 /* --- making a process ----------------------------------------------------------------------------------------------- */
 
 /* The ends that the runner gets, at their numbers; all of ours are close-on-exec. */
-static _Noreturn void run_runner(const struct process *p, int result, const int streams[BH_AGENT_STREAMS], bool further)
+static _Noreturn void run_runner(const struct process *p, int result, const int streams[BH_AGENT_STREAMS], unsigned kind)
 {
 	static char *const environment[] = { NULL };
-	char name[] = "bulkhead", verb[] = "guest-process", start[] = "start", exec[] = "exec";
-	char *const argv[] = { name, verb, further ? exec : start, NULL };
+	char name[] = "bulkhead", verb[] = "guest-process", start[] = "start", exec[] = "exec", list[] = "list";
+	char *const argv[] = { name, verb, kind == BH_AGENT_START ? start : kind == BH_AGENT_EXEC ? exec : list, NULL };
 	int high[2 + BH_AGENT_STREAMS];
 	sigset_t none;
 
@@ -149,6 +161,16 @@ static int make_streams(struct process *p, const struct bh_agent_run *run, int t
 	return 0;
 }
 
+static void run_share(struct process *p, const struct bh_agent_run *run)
+{
+	int r = p->share.fd ? -EBUSY : guest_share_mount(&p->share, run->share);
+
+	if (r < 0)
+		fail(p, "mount a folder of the host", -r);
+	else
+		bh_agent_put(&out, BH_AGENT_STARTED, p->channel, 0, NULL, 0);
+}
+
 static void run_process(struct process *p, const struct bh_agent_run *run)
 {
 	int theirs[BH_AGENT_STREAMS] = { -1, -1, -1 }, pair[2] = { -1, -1 }, r;
@@ -163,7 +185,7 @@ static void run_process(struct process *p, const struct bh_agent_run *run)
 	if (r == 0) {
 		p->runner = fork();
 		if (p->runner == 0)
-			run_runner(p, pair[1], theirs, run->kind == BH_AGENT_EXEC);
+			run_runner(p, pair[1], theirs, run->kind);
 		if (p->runner < 0)
 			r = -errno;
 	}
@@ -341,10 +363,15 @@ static void act_on_process(const struct bh_agent_frame *f)
 		return;
 	case BH_AGENT_RUN:
 		memcpy(&run, f->payload, sizeof run);
-		run_process(p, &run);
+		if (run.kind == BH_AGENT_SHARE)
+			run_share(p, &run);
+		else
+			run_process(p, &run);
 		return;
 	case BH_AGENT_DATA:
-		bh_agent_sink_receive(&p->input, f->payload, f->length);
+		bh_agent_sink_receive(&p->input, f->payload, f->length); /* of a share: counted only */
+		if (p->share.fd)
+			guest_share_take(&p->share, f->payload, f->length);
 		return;
 	case BH_AGENT_END:
 		if (!p->terminal)
@@ -379,32 +406,37 @@ static void act(const struct bh_agent_frame *f)
 	}
 }
 
+int guest_agent_take(const void *bytes, size_t length, struct bh_error *err)
+{
+	struct bh_agent_frame frame;
+	size_t at = 0, used;
+	int r;
+
+	bh_buf_add(&in, bytes, length);
+	while ((r = bh_agent_take(BH_AGENT_HOST, in.data + at, in.length - at, &frame, &used, err)) > 0) {
+		act(&frame);
+		at += used;
+	}
+	memmove(in.data, in.data + at, in.length - at);
+	in.length -= at;
+	return r;
+}
+
 static void read_host(void)
 {
 	char bytes[65536];
 	ssize_t n = read(host_fd, bytes, sizeof bytes);
 	struct bh_error err = BH_ERROR_INIT;
-	struct bh_agent_frame frame;
-	size_t at = 0, used;
-	int r = 0;
 
-	if (n <= 0) {
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0)
 		guest_say("the host is gone");
-		guest_machine_power_off();
-	}
-	bh_buf_add(&in, bytes, (size_t)n);
-	while ((r = bh_agent_take(BH_AGENT_HOST, in.data + at, in.length - at, &frame, &used, &err)) > 0) {
-		act(&frame);
-		at += used;
-	}
-	if (r < 0) {
+	else if (guest_agent_take(bytes, (size_t)n, &err) < 0)
 		guest_say("%s", err.message);
-		guest_machine_power_off();
-	}
-	memmove(in.data, in.data + at, in.length - at);
-	in.length -= at;
+	else
+		return;
+	guest_machine_power_off();
 }
 
 /* --- the loop ------------------------------------------------------------------------------------------------------- */
@@ -436,6 +468,8 @@ static void watch_all(int signal_fd)
 		watch(at + 1, p->input.fd, bh_agent_sink_is_empty(&p->input) ? 0 : POLLOUT);
 		for (int stream = BH_AGENT_STDOUT; stream <= BH_AGENT_STDERR; stream++)
 			watch(at + 1 + (size_t)stream, p->output[stream].fd, room && p->output[stream].credit ? POLLIN : 0);
+		if (p->share.fd)
+			watch(at + 1 + BH_AGENT_STDOUT, p->share.fd, p->share.is_busy ? 0 : POLLIN);
 	}
 }
 
@@ -464,6 +498,11 @@ static void serve_processes(void)
 			continue;
 		bh_agent_sink_flush(&p->input);
 		bh_agent_sink_credit(&p->input, p->channel, BH_AGENT_STDIN, &out);
+		if (p->share.fd) {
+			guest_share_read(&p->share);
+			guest_share_send(&p->share, &p->output[BH_AGENT_STDOUT], p->channel, &out);
+			continue;
+		}
 		for (int stream = BH_AGENT_STDOUT; stream <= BH_AGENT_STDERR; stream++)
 			read_stream(p, stream, watched[at + 1 + (size_t)stream].revents != 0);
 	}

@@ -2,7 +2,7 @@
 /* bulkhead-guest's two lives: the init of a container (main.c), and the first process of a microVM (agent.c, machine.c). */
 #pragma once
 
-#include "agent/message.h"
+#include "agent/flow.h"
 
 #include <stdint.h>
 
@@ -14,6 +14,26 @@
 
 /* The agent. `transport` is "vport" or "vsock". Does not return: it powers the machine off. */
 _Noreturn void guest_agent_main(const char *transport);
+/* Takes bytes that the host has sent. Negative with words: they are no frames. */
+int guest_agent_take(const void *bytes, size_t length, struct bh_error *err);
+/* Forgets all processes, and what waits (for tests/fuzz/agent-guest.c). */
+void guest_agent_clear(void);
+
+/* A folder of the host (share.c). All zero: none. */
+struct guest_share {
+	int fd;                        /* /dev/fuse */
+	bool is_busy;                  /* a request waits for its answer */
+	struct bh_buf request, reply;
+	size_t sent;
+};
+int guest_share_mount(struct guest_share *share, unsigned index);
+void guest_share_clear(struct guest_share *share);
+/* Takes a request of the kernel's if none is under way. */
+void guest_share_read(struct guest_share *share);
+/* Sends of it what the credit allows. */
+void guest_share_send(struct guest_share *share, struct bh_agent_source *source, uint32_t channel, struct bh_buf *out);
+/* Takes the next bytes of the answer. -EPROTO: nobody asked. */
+int guest_share_take(struct guest_share *share, const void *bytes, size_t length);
 
 /* File systems, kernel modules, loopback. Each failure is told on the console; what really is missing shows soon enough. */
 void guest_machine_prepare(void);

@@ -194,8 +194,27 @@ int bh_image_users(struct bh_image_store *store, const char *image_id, struct bh
 
 struct marks {
 	struct bh_image_store *store;
-	struct bh_strv blobs, layers; /* hex */
+	struct bh_strv blobs, layers, disks; /* hex */
 };
+
+void bh_image_disk_key(const struct bh_strv *layer_paths, char ret_key[BH_DIGEST_HEX_LENGTH + 1])
+{
+	char digest[BH_DIGEST_MAX];
+	struct bh_sha256 hash;
+
+	bh_sha256_init(&hash);
+	for (size_t i = 0; i < layer_paths->count; i++) {
+		const char *path = layer_paths->items[i], *end = path + strlen(path) - (bh_has_suffix(path, "/diff") ? strlen("/diff") : 0),
+			   *begin = end;
+
+		while (begin > path && begin[-1] != '/')
+			begin--;
+		bh_sha256_update(&hash, begin, (size_t)(end - begin));
+		bh_sha256_update(&hash, " ", 1);
+	}
+	bh_sha256_digest(&hash, digest);
+	memcpy(ret_key, bh_digest_hex(digest), BH_DIGEST_HEX_LENGTH + 1);
+}
 
 static void mark(struct bh_strv *set, const char *digest)
 {
@@ -206,6 +225,7 @@ static void mark(struct bh_strv *set, const char *digest)
 static void mark_config(struct marks *marks, const char *digest)
 {
 	bh_auto_buf struct bh_buf content = { 0 };
+	char key[BH_DIGEST_HEX_LENGTH + 1];
 	struct bh_image image = { 0 };
 
 	mark(&marks->blobs, digest);
@@ -214,6 +234,9 @@ static void mark_config(struct marks *marks, const char *digest)
 		return;
 	for (size_t i = 0; i < image.diff_ids.count; i++)
 		mark(&marks->layers, image.diff_ids.items[i]);
+	bh_image_layer_paths(marks->store, &image);
+	bh_image_disk_key(&image.layer_paths, key);
+	bh_strv_add(&marks->disks, key);
 	bh_image_clear(&image);
 }
 
@@ -280,6 +303,14 @@ static int sweep(struct bh_image_store *store, int folder_fd, const struct bh_st
 	return 0;
 }
 
+/* Machines that run have theirs open. */
+static int sweep_disks(struct bh_image_store *store, const struct bh_strv *marked, struct bh_error *err)
+{
+	bh_auto_close int disks = openat(store->root_fd, "disks", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return disks < 0 ? 0 : sweep(store, disks, marked, NULL, err);
+}
+
 int bh_image_collect(struct bh_image_store *store, struct json_object *index, struct bh_strv *deleted, struct bh_error *err)
 {
 	struct marks marks = { .store = store };
@@ -298,6 +329,9 @@ int bh_image_collect(struct bh_image_store *store, struct json_object *index, st
 	r = sweep(store, blobs, &marks.blobs, deleted, err);
 	if (r == 0)
 		r = sweep(store, store->layers_fd, &marks.layers, deleted, err);
+	if (r == 0)
+		r = sweep_disks(store, &marks.disks, err);
+	bh_strv_clear(&marks.disks);
 	bh_strv_clear(&marks.blobs);
 	bh_strv_clear(&marks.layers);
 	return r;

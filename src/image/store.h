@@ -61,8 +61,11 @@ void bh_staging_remove(struct bh_image_store *store, struct bh_staging *staging)
 /* Removes what dead processes left. */
 void bh_staging_sweep(struct bh_image_store *store);
 
+/* The name of the disk that microVMs have of the image with these layers (folders ".../<diff-id>/diff"): ROOT/disks/<key>. */
+void bh_image_disk_key(const struct bh_strv *layer_paths, char ret_key[BH_DIGEST_HEX_LENGTH + 1]);
+
 /*
- * Removes every blob and layer that no image and no container refers to. Skipped (0) while somebody is loading or
+ * Removes every blob, layer and disk that no image and no container refers to. Skipped (0) while somebody is loading or
  * starting from an image; the next call does it. Digests of deleted blobs and layers are added to `deleted` (may be
  * NULL). The caller holds the writer lock.
  */

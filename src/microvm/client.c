@@ -142,15 +142,18 @@ static int clone_stand_in(int connection, int terminal_fd, pid_t *ret_pid, int *
 
 static int make_request(const struct bh_microvm_exec *x, struct bh_error *err)
 {
+	const struct bh_microvm_request request = {
+		.spec = x->spec, .process = x->process, .id = x->id, .user = x->user, .groups = x->groups, .privileged = x->privileged
+	};
 	bh_auto_buf struct bh_buf text = { 0 };
 	bh_auto_close int fd = memfd_create("request", MFD_CLOEXEC);
 	int r;
 
-	bh_microvm_request_write(x->spec, x->process, x->id, x->user, x->groups, NULL, x->privileged, &text);
 	if (fd < 0)
 		return bh_error_set(err, errno, "memfd_create");
-	if (text.length > BH_AGENT_REQUEST_MAX)
-		return bh_error_text(err, E2BIG, "the configuration is too long for a microVM");
+	r = bh_microvm_request_write(&request, &text, err);
+	if (r < 0)
+		return r;
 	r = bh_write_all(fd, text.data, text.length);
 	if (r < 0 || lseek(fd, 0, SEEK_SET) < 0)
 		return bh_error_set(err, r < 0 ? -r : errno, "write the request");
@@ -160,7 +163,7 @@ static int make_request(const struct bh_microvm_exec *x, struct bh_error *err)
 static int start(int connection, const struct bh_microvm_exec *x, int request_fd, int slave, struct bh_error *err)
 {
 	const int streams[] = { request_fd, slave >= 0 ? slave : x->stdin_fd, slave >= 0 ? -1 : x->stdout_fd, slave >= 0 ? -1 : x->stderr_fd };
-	struct bh_session_question q = { .ask = BH_ASK_EXEC, .terminal = slave >= 0 };
+	struct bh_session_question q = { .ask = x->list ? BH_ASK_LIST : BH_ASK_EXEC, .terminal = slave >= 0 };
 	struct bh_session_answer answer;
 	int fds[BH_ASK_FDS], r;
 	size_t count = 0;

@@ -147,7 +147,7 @@ static int content_key(const struct content *c, char ret_key[KEY_LENGTH + 1], st
 
 static int add_folders(struct bh_cpio *cpio)
 {
-	static const char *const folders[] = { "dev", "proc", "sys", "run", "tmp", "mnt", "modules" };
+	static const char *const folders[] = { "dev", "etc", "proc", "sys", "run", "tmp", "mnt", "modules" };
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(folders); i++)
@@ -176,8 +176,11 @@ static int add_modules(struct bh_cpio *cpio, const struct content *c, struct bh_
 static int write_archive(int fd, const struct content *c, struct bh_error *err)
 {
 	struct bh_cpio cpio = { .fd = fd, .next_inode = 1 };
+	static const char users[] = "root:x:0:0:root:/:/bin/false\n"; /* for lists of processes */
 	int r = add_folders(&cpio);
 
+	if (r == 0)
+		r = bh_cpio_add(&cpio, "etc/passwd", S_IFREG | 0444, 0, users, strlen(users));
 	if (r == 0)
 		r = bh_cpio_add_file(&cpio, "bulkhead-guest", S_IFREG | 0555, c->agent, err);
 	if (r == 0)

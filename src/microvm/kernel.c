@@ -202,7 +202,8 @@ static void add_line(const char *text, const char *line, unsigned depth, struct 
 		if (*needed.items[i - 1] && below)
 			add_line(text, below, depth + 1, files);
 	}
-	bh_strv_add(files, file);
+	if (!bh_strv_contains(files, file)) /* a circle has added it */
+		bh_strv_add(files, file);
 }
 
 void bh_modules_order(const char *text, const char *const *names, struct bh_strv *ret_files)

@@ -37,14 +37,26 @@ int bh_microvm_writable_disk(const struct bh_microvm *vm, struct bh_error *err);
 #define BH_MICROVM_IMAGE_TYPE "erofs"
 
 /* What the guest's program is asked to make (src/cli/guest-process.c reads it). `process` NULL: that of the configuration. */
-void bh_microvm_request_write(const struct bh_spec *spec, const struct bh_spec_process *process, const char *id, const char *user,
-			      const struct bh_strv *groups, const struct bh_microvm *vm, bool privileged, struct bh_buf *out);
+struct bh_microvm_request {
+	const struct bh_spec *spec;
+	const struct bh_spec_process *process;
+	const char *id, *user;
+	const struct bh_strv *groups;
+	const struct bh_microvm *vm; /* of a start */
+	bool privileged;
+	bool virtio_shares;          /* shared folders come by virtio-fs, "share0" ..., in the order of the mounts */
+};
+int bh_microvm_request_write(const struct bh_microvm_request *request, struct bh_buf *out, struct bh_error *err);
+/* A mount of the configuration that is a folder of the host. */
+bool bh_microvm_is_share(const struct bh_spec_mount *mount);
 
 /* --- monitors ------------------------------------------------------------------------------------------------------- */
 
 struct bh_monitor_request {
 	int64_t memory, cpus;
 	int kernel_fd, initrd_fd, image_fd, writable_fd; /* writable_fd -1: none */
+	const int *share_fds; /* file servers (vmm/files.h), if it has virtio-fs */
+	size_t share_count;
 	const char *command_line;
 	int agent_fd;   /* the monitor's end of the stream to the agent */
 	int console_fd; /* serial port, and its messages */
@@ -55,6 +67,7 @@ struct bh_monitor_request {
 struct bh_monitor {
 	const char *name;      /* of the accelerator */
 	const char *transport; /* how the agent finds the stream: an argument of bulkhead-guest */
+	bool has_virtio_fs; /* else shared folders come over the agent's stream */
 	int64_t boot_timeout_ms;
 	/* Bytes for the control stream: once after the start, to stop the machine, and to let it go on. What comes back isn't needed. */
 	const char *greeting, *pause, *resume;
@@ -71,11 +84,19 @@ int bh_monitor_find(const char *wanted, const struct bh_monitor **ret_monitor, c
 
 /* --- session -------------------------------------------------------------------------------------------------------- */
 
+/* A folder of the host. */
+struct bh_microvm_share {
+	int folder_fd;
+	bool readonly;
+};
+
 struct bh_session_setup {
 	const struct bh_microvm_start *start;
 	const struct bh_monitor *monitor;
 	struct bh_monitor_request machine; /* its agent_fd, console_fd and control_fd are the session's to make */
 	const struct bh_buf *request;      /* the workload's JSON */
+	const struct bh_microvm_share *shares;
+	size_t share_count;
 	int listen_fd;  /* agent.sock */
 	int terminal_fd; /* the terminal's slave, or -1 */
 	int report_fd;  /* struct bh_session_report, once */
@@ -93,7 +114,7 @@ int bh_microvm_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *r
 int bh_microvm_connect(const char *state, struct bh_error *err);
 
 /* agent.sock: SOCK_SEQPACKET, one struct each way; peers are of one build, and only root can enter the folder. */
-enum bh_session_ask { BH_ASK_EXEC, BH_ASK_SIGNAL, BH_ASK_RESIZE, BH_ASK_PAUSE, BH_ASK_RESUME };
+enum bh_session_ask { BH_ASK_EXEC, BH_ASK_LIST, BH_ASK_SIGNAL, BH_ASK_RESIZE, BH_ASK_PAUSE, BH_ASK_RESUME };
 #define BH_ASK_FDS 4 /* request, stdin, stdout, stderr; with a terminal: request, terminal */
 struct bh_session_question {
 	uint32_t ask;

@@ -35,6 +35,8 @@ struct preparation {
 	struct bh_guest_kernel kernel;
 	char *command_line;
 	struct bh_buf request;
+	struct bh_microvm_share shares[BH_AGENT_SHARES_MAX];
+	size_t share_count;
 	int kernel_fd, initrd_fd, image_fd, writable_fd, listen_fd, terminal_fd, slave_fd, report[2];
 };
 
@@ -43,6 +45,8 @@ static void preparation_clear(struct preparation *p)
 	bh_guest_kernel_clear(&p->kernel);
 	bh_free_ptr(&p->command_line);
 	bh_buf_clear(&p->request);
+	for (size_t i = 0; i < p->share_count; i++)
+		bh_close_fd(&p->shares[i].folder_fd);
 	bh_close_fd(&p->kernel_fd);
 	bh_close_fd(&p->initrd_fd);
 	bh_close_fd(&p->image_fd);
@@ -95,11 +99,43 @@ static int open_disks(struct preparation *p, struct bh_error *err)
 static int make_request(struct preparation *p, struct bh_error *err)
 {
 	const struct bh_microvm *vm = p->start->vm;
+	const struct bh_microvm_request request = {
+		.spec = p->start->spec,
+		.id = p->start->id,
+		.user = vm->user,
+		.groups = vm->groups,
+		.vm = vm,
+		.virtio_shares = p->monitor->has_virtio_fs,
+	};
 
-	bh_microvm_request_write(p->start->spec, NULL, p->start->id, vm->user, vm->groups, vm, false, &p->request);
 	p->command_line = bh_printf(COMMAND_LINE, p->monitor->transport);
-	if (p->request.length > BH_AGENT_REQUEST_MAX)
-		return bh_error_text(err, E2BIG, "the configuration is too long for a microVM");
+	return bh_microvm_request_write(&request, &p->request, err);
+}
+
+/* In the order of the mounts, which names them (request.c). */
+static int open_shares(struct preparation *p, struct bh_error *err)
+{
+	const struct bh_spec *spec = p->start->spec;
+
+	for (size_t i = 0; i < spec->mount_count; i++) {
+		const struct bh_spec_mount *m = &spec->mounts[i];
+		struct bh_microvm_share *share = &p->shares[p->share_count];
+
+		if (!bh_microvm_is_share(m))
+			continue;
+		if (p->share_count == BH_AGENT_SHARES_MAX)
+			return bh_error_text(err, E2BIG, "a microVM can share %u folders at most", BH_AGENT_SHARES_MAX);
+		share->readonly = bh_strv_contains(&m->options, "ro");
+		share->folder_fd = open(m->source, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (share->folder_fd < 0 && errno == ENOTDIR)
+			return bh_error_text(err, ENOTDIR, "mount %s: only folders can be shared with a microVM, and %s is a file", m->destination,
+					     m->source);
+		if (share->folder_fd < 0)
+			return bh_error_set(err, errno, "mount %s: open %s", m->destination, m->source);
+		p->share_count++;
+		bh_explain("share", "source", m->source, "target", m->destination, "by", p->monitor->has_virtio_fs ? "virtio-fs" : "agent", "mode",
+			   share->readonly ? "ro" : "rw");
+	}
 	return 0;
 }
 
@@ -173,6 +209,11 @@ int bh_microvm_connect(const char *state, struct bh_error *err)
 
 /* --- the session's birth -------------------------------------------------------------------------------------------------- */
 
+static int64_t memory_of(const struct bh_microvm *vm)
+{
+	return vm->memory > 0 ? vm->memory : BH_MICROVM_MEMORY_DEFAULT;
+}
+
 static int64_t cpus_of(const struct bh_microvm *vm)
 {
 	int64_t cpus = (vm->cpus_nano + 999999999) / 1000000000;
@@ -186,7 +227,7 @@ static _Noreturn void session(struct preparation *p)
 	const struct bh_session_setup setup = {
 		.start = start,
 		.monitor = p->monitor,
-		.machine = { .memory = start->vm->memory > 0 ? start->vm->memory : BH_MICROVM_MEMORY_DEFAULT,
+		.machine = { .memory = memory_of(start->vm),
 			     .cpus = cpus_of(start->vm),
 			     .kernel_fd = p->kernel_fd,
 			     .initrd_fd = p->initrd_fd,
@@ -194,6 +235,8 @@ static _Noreturn void session(struct preparation *p)
 			     .writable_fd = p->writable_fd,
 			     .command_line = p->command_line },
 		.request = &p->request,
+		.shares = p->shares,
+		.share_count = p->share_count,
 		.listen_fd = p->listen_fd,
 		.terminal_fd = p->slave_fd,
 		.report_fd = p->report[1],
@@ -214,9 +257,8 @@ static void explain_machine(const struct preparation *p)
 	char memory[32], cpus[16];
 
 	snprintf(cpus, sizeof cpus, "%lld", (long long)cpus_of(vm));
-	bh_explain("machine", "accelerator", p->monitor->name, "memory",
-		   bh_format_bytes_binary((uint64_t)(vm->memory > 0 ? vm->memory : BH_MICROVM_MEMORY_DEFAULT), memory), "cpus", cpus, "devices",
-		   "serial,agent,rng,disk:image,disk:writable", "command-line", p->command_line);
+	bh_explain("machine", "accelerator", p->monitor->name, "memory", bh_format_bytes_binary((uint64_t)memory_of(vm), memory), "cpus", cpus,
+		   "devices", "serial,agent,rng,disk:image,disk:writable", "command-line", p->command_line);
 }
 
 static int clone_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err)
@@ -240,6 +282,21 @@ static int clone_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, 
 	*ret_pid = pid;
 	*ret_pidfd = pidfd;
 	return 0;
+}
+
+/* What it runs on is on record before it runs. */
+static int write_record(const struct preparation *p, struct bh_error *err)
+{
+	const struct bh_microvm *vm = p->start->vm;
+	bh_auto_close int folder = bh_open_dir(AT_FDCWD, p->start->state, 0, err);
+	bh_auto_buf struct bh_buf text = { 0 };
+
+	if (folder < 0)
+		return folder;
+	bh_buf_addf(&text, "{\"Accelerator\":\"%s\",\"Kernel\":", p->monitor->name);
+	bh_buf_add_json(&text, p->kernel.version);
+	bh_buf_addf(&text, ",\"Memory\":%lld,\"Cpus\":%lld}\n", (long long)memory_of(vm), (long long)cpus_of(vm));
+	return bh_write_file_at(folder, BH_MICROVM_RECORD, text.data, text.length, 0600, 0, err);
 }
 
 static int hear_report(int fd, struct bh_error *err)
@@ -268,7 +325,9 @@ static int start_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, 
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p->report) < 0)
 		return bh_error_set(err, errno, "make a socket");
-	r = clone_session(p, &pid, &pidfd, err);
+	r = write_record(p, err);
+	if (r == 0)
+		r = clone_session(p, &pid, &pidfd, err);
 	if (r < 0)
 		return r;
 	if (p->start->cloned)
@@ -289,7 +348,7 @@ static int start_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, 
 int bh_microvm_start(const struct bh_microvm_start *start, pid_t *ret_pid, int *ret_pidfd, int *ret_terminal_fd, struct bh_error *err)
 {
 	static int (*const steps[])(struct preparation *, struct bh_error *) = {
-		find_monitor, open_kernel, open_disks, make_request, make_terminal, listen_for_clients,
+		find_monitor, open_kernel, open_disks, make_request, open_shares, make_terminal, listen_for_clients,
 	};
 	bh_auto(preparation_clear) struct preparation p = {
 		.start = start,

@@ -50,7 +50,7 @@ struct bh_microvm {
 	const struct bh_microvm_file *files;
 	size_t file_count;
 	bool init;                 /* --init */
-	bool has_stdin;
+	bool list;                 /* exec: not a process, but the list of those there are, on its standard output */
 	const char *kernel;        /* a file; NULL: see bh_microvm_kernel_find */
 	const char *accelerator;   /* "kvm", "tcg", "auto" (NULL) */
 	int64_t memory;            /* bytes; 0: the default */
@@ -79,7 +79,7 @@ struct bh_microvm_exec {
 	const struct bh_spec_process *process;
 	const char *user;          /* as above */
 	const struct bh_strv *groups;
-	bool privileged;
+	bool privileged, list;
 	int stdin_fd, stdout_fd, stderr_fd;
 };
 /* A further process; the child that stands for it passes signals on and ends with its exit code. */
@@ -90,6 +90,9 @@ int bh_microvm_pause(const char *state, bool pause, struct bh_error *err);
 
 /* The cgroup's limits for a microVM with this configuration: those of the machine, not of what runs in it. `ret_resources` borrows. */
 int bh_microvm_resources(const struct bh_microvm *vm, const struct bh_spec *spec, struct bh_spec_resources *ret_resources, struct bh_error *err);
+
+/* In the run-time folder of one that runs: an object with Accelerator, Kernel, Memory, Cpus. */
+#define BH_MICROVM_RECORD "microvm.json"
 
 /* The accelerator that would be used, by name, and why not a better one (NULL: it is the best). -ENODEV with what to do. */
 int bh_microvm_accelerator(const char *wanted, const char **ret_name, char **ret_why, struct bh_error *err);

@@ -31,7 +31,26 @@ int bh_microvm_resources(const struct bh_microvm *vm, const struct bh_spec *spec
 	return 0;
 }
 
-/* The container's part of the configuration; borrows all of it. */
+bool bh_microvm_is_share(const struct bh_spec_mount *m)
+{
+	return bh_streq(m->type, "bind") || bh_strv_contains(&m->options, "bind") || bh_strv_contains(&m->options, "rbind");
+}
+
+/* The mounts with folders of the host where the guest has them. The array and the sources of shares are the caller's. */
+static struct bh_spec_mount *mounts_of_guest(const struct bh_spec *spec)
+{
+	struct bh_spec_mount *mounts = bh_calloc(spec->mount_count + 1, sizeof *mounts);
+	unsigned share = 0;
+
+	for (size_t i = 0; i < spec->mount_count; i++) {
+		mounts[i] = spec->mounts[i];
+		if (bh_microvm_is_share(&mounts[i]))
+			mounts[i].source = bh_printf(BH_AGENT_SHARES "/%u", share++);
+	}
+	return mounts;
+}
+
+/* The container's part of the configuration; borrows all but the mounts. */
 static struct bh_spec of_guest(const struct bh_spec *spec, const struct bh_spec_process *process)
 {
 	static const struct bh_spec_resources none;
@@ -42,6 +61,7 @@ static struct bh_spec of_guest(const struct bh_spec *spec, const struct bh_spec_
 	resources.device_count = spec->resources.device_count;
 	resources.pids_limit = spec->resources.pids_limit;
 	guest.resources = resources;
+	guest.mounts = mounts_of_guest(spec);
 	if (process)
 		guest.process = *process;
 	return guest;
@@ -57,20 +77,9 @@ static void add_list(struct bh_buf *out, const char *key, const struct bh_strv *
 	bh_buf_adds(out, "]");
 }
 
-void bh_microvm_request_write(const struct bh_spec *spec, const struct bh_spec_process *process, const char *id, const char *user,
-			      const struct bh_strv *groups, const struct bh_microvm *vm, bool privileged, struct bh_buf *out)
+static void add_files(struct bh_buf *out, const struct bh_microvm *vm)
 {
-	const struct bh_spec guest = of_guest(spec, process);
-
-	bh_buf_adds(out, "{\"id\":");
-	bh_buf_add_json(out, id);
-	if (user) {
-		bh_buf_adds(out, ",\"user\":");
-		bh_buf_add_json(out, user);
-	}
-	add_list(out, "groups", groups);
-	bh_buf_addf(out, ",\"privileged\":%s,\"init\":%s,\"image\":\"" BH_MICROVM_IMAGE_TYPE "\",\"files\":[", privileged ? "true" : "false",
-		    vm && vm->init ? "true" : "false");
+	bh_buf_adds(out, ",\"files\":[");
 	for (size_t i = 0; vm && i < vm->file_count; i++) {
 		bh_buf_addf(out, "%s{\"target\":", i ? "," : "");
 		bh_buf_add_json(out, vm->files[i].target);
@@ -78,9 +87,36 @@ void bh_microvm_request_write(const struct bh_spec *spec, const struct bh_spec_p
 		bh_buf_add_json(out, vm->files[i].content);
 		bh_buf_adds(out, "}");
 	}
-	bh_buf_adds(out, "],\"config\":");
+	bh_buf_adds(out, "]");
+}
+
+int bh_microvm_request_write(const struct bh_microvm_request *q, struct bh_buf *out, struct bh_error *err)
+{
+	struct bh_spec guest = of_guest(q->spec, q->process);
+	unsigned shares = 0;
+
+	bh_buf_adds(out, "{\"id\":");
+	bh_buf_add_json(out, q->id);
+	if (q->user) {
+		bh_buf_adds(out, ",\"user\":");
+		bh_buf_add_json(out, q->user);
+	}
+	add_list(out, "groups", q->groups);
+	bh_buf_addf(out, ",\"privileged\":%s,\"init\":%s,\"image\":\"" BH_MICROVM_IMAGE_TYPE "\"", q->privileged ? "true" : "false",
+		    q->vm && q->vm->init ? "true" : "false");
+	add_files(out, q->vm);
+	for (size_t i = 0; i < guest.mount_count; i++)
+		shares += bh_microvm_is_share(&guest.mounts[i]);
+	bh_buf_addf(out, ",\"virtio_shares\":%u,\"config\":", q->virtio_shares ? shares : 0);
 	bh_spec_write(&guest, out);
 	bh_buf_adds(out, "}");
+	for (size_t i = 0; i < guest.mount_count; i++)
+		if (bh_microvm_is_share(&guest.mounts[i]))
+			free(guest.mounts[i].source);
+	free(guest.mounts);
+	if (out->length > BH_AGENT_REQUEST_MAX)
+		return bh_error_text(err, E2BIG, "the configuration is too long for a microVM");
+	return 0;
 }
 
 int bh_microvm_check(const struct bh_spec *spec, struct bh_error *err)
@@ -97,10 +133,6 @@ int bh_microvm_check(const struct bh_spec *spec, struct bh_error *err)
 		return bh_error_text(err, EINVAL, "--network host: a microVM has a network of its own");
 	if (spec->namespaces[BH_NS_USER].present)
 		return bh_error_text(err, EINVAL, "--userns: a microVM's users are its own already");
-	for (size_t i = 0; i < spec->mount_count; i++)
-		if (spec->mounts[i].type && bh_streq(spec->mounts[i].type, "bind"))
-			return bh_error_text(err, EINVAL, "mount %s: folders of the host can't be shared with a microVM yet",
-					     spec->mounts[i].destination);
 	for (size_t i = 0; i < spec->device_count; i++)
 		return bh_error_text(err, EINVAL, "--device %s: a microVM has devices of its own", spec->devices[i].path);
 	return 0;

@@ -73,6 +73,7 @@ static int exec(const struct bh_compartment_place *place, struct bh_container_ex
 		.user = place->microvm ? place->microvm->user : NULL,
 		.groups = place->microvm ? place->microvm->groups : NULL,
 		.privileged = request->privileged,
+		.list = place->microvm && place->microvm->list,
 		.stdin_fd = request->stdio->stdin_fd,
 		.stdout_fd = request->stdio->stdout_fd,
 		.stderr_fd = request->stdio->stderr_fd,

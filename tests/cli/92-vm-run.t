@@ -53,6 +53,9 @@ run_is 0 "run -d" bh run -d --name ship -i --isolation vm --accel "$accelerator"
 	'trap "echo ending; exit 3" TERM; trap "echo usr1" USR1; echo beginning; echo to-stderr >&2; while :; do sleep 0.1; done'
 like "$(bh ps --format '{{.Names}} {{.Status}}')" "ship Up" "ps has it"
 is "$(bh inspect --format '{{.HostConfig.Isolation}}' ship)" vm "inspect tells the isolation"
+is "$(bh inspect --format '{{.MicroVM.Accelerator}} {{.MicroVM.Kernel}}' ship)" "$accelerator $kernel" "... and what the machine runs on"
+like "$(bh info)" "MicroVM Accelerator: $accelerator" "so does info, for machines to come"
+like "$(bh top ship)" 'root +[0-9]+ .* sh -c trap' "top lists the guest's processes"
 run_is 0 "exec" bh exec ship uname -r
 is "$out" "$kernel" "... in the same machine"
 run_is 9 "exec's exit code" bh exec ship sh -c 'exit 9'
@@ -65,7 +68,7 @@ is "$(bh exec -i ship cat <"$WORK/big" | sha256sum)" "$(sha256sum <"$WORK/big")"
 bh exec ship sleep 1 &
 is "$(bh exec ship echo quick)" quick "two at once"
 wait
-is "$(script -qec "$BULKHEAD exec -it ship sh -c 'stty rows 30 cols 90; stty size; tty; exit 5'" /dev/null </dev/null | tr -d '\r\000' | head -n 1)" "30 90" "exec -it has a terminal"
+is "$(script -qec "$BULKHEAD exec -it ship sh -c 'stty rows 30 cols 90; stty size; tty; exit 5'" /dev/null </dev/null | tr -d '\r' | head -n 1 | sed 's,^\^@,,')" "30 90" "exec -it has a terminal"
 is "$(bh exec ship ps | grep -c bulkhead)" 0 "nothing of ours is in the container's list of processes"
 run_is 0 "a signal" bh kill -s USR1 ship
 within 10 eval '"$BULKHEAD" logs ship | grep -q usr1'
