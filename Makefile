@@ -28,7 +28,7 @@ STATIC :=
 endif
 
 # Every folder of src but those that hold a program's own `main` goes into one archive; the linker takes what is used.
-LIB_DIRS := base linux oci agent cgroup storage net image container microvm runtime bundle engine vmm vmm/boot vmm/devices vmm/virtio vmm/fuse
+LIB_DIRS := base linux oci agent cgroup storage net image container microvm runtime bundle engine vmm vmm/boot vmm/devices vmm/virtio vmm/fuse vmm/disk
 LIB_SRC := $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c))
 CLI_SRC := $(wildcard src/cli/*.c src/cli/oci/*.c)
 SHIM_SRC := $(wildcard src/shim/*.c)
@@ -83,7 +83,7 @@ $(BUILD)/bulkhead: $(call obj,$(CLI_SRC)) $(LIB)
 
 $(BUILD)/bulkhead-vmm: $(call obj,$(VMM_SRC)) $(LIB)
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC_PIE) -o $@ $^ -lzstd -lz
 
 # The one program with heavy libraries: reads and writes archives, verifies and unpacks layers.
 $(BUILD)/bulkhead-image: $(call obj,$(HELPER_SRC)) $(LIB)

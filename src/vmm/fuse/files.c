@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Open files. Data goes between the pieces of the message and the file by one system call. */
+#include "base/iov.h"
 #include "base/memory.h"
 #include "vmm/fuse/fuse-internal.h"
 
@@ -40,7 +41,7 @@ int bh_fuse_read(struct bh_fuse_request *request)
 	struct fuse_read_in in;
 	struct bh_fuse_handle *handle;
 	bh_auto_free struct iovec *pieces = NULL;
-	size_t count;
+	unsigned count;
 	ssize_t n;
 
 	memcpy(&in, request->arguments, sizeof in);
@@ -48,7 +49,7 @@ int bh_fuse_read(struct bh_fuse_request *request)
 	if (!handle)
 		return -EBADF;
 	pieces = bh_malloc((request->out_count + 1) * sizeof *pieces);
-	count = bh_fuse_slice(request->out, request->out_count, sizeof(struct fuse_out_header), BH_MIN(in.size, request->room), pieces);
+	count = bh_iov_slice(request->out, (unsigned)request->out_count, sizeof(struct fuse_out_header), BH_MIN(in.size, request->room), pieces);
 	do
 		n = count ? preadv(handle->fd, pieces, (int)count, (off_t)in.offset) : 0;
 	while (n < 0 && errno == EINTR);
@@ -65,7 +66,7 @@ int bh_fuse_write(struct bh_fuse_request *request)
 	struct fuse_write_out out = { 0 };
 	struct bh_fuse_handle *handle;
 	bh_auto_free struct iovec *pieces = NULL;
-	size_t count;
+	unsigned count;
 	ssize_t n;
 
 	memcpy(&in, request->arguments, sizeof in);
@@ -75,7 +76,7 @@ int bh_fuse_write(struct bh_fuse_request *request)
 	if (!handle)
 		return -EBADF;
 	pieces = bh_malloc((request->in_count + 1) * sizeof *pieces);
-	count = bh_fuse_slice(request->in, request->in_count, sizeof request->header + sizeof in, in.size, pieces);
+	count = bh_iov_slice(request->in, (unsigned)request->in_count, sizeof request->header + sizeof in, in.size, pieces);
 	do
 		n = count ? pwritev(handle->fd, pieces, (int)count, (off_t)in.offset) : 0;
 	while (n < 0 && errno == EINTR);

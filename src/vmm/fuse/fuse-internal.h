@@ -92,10 +92,6 @@ struct bh_fuse_request {
 int bh_fuse_reply(struct bh_fuse_request *request, const void *bytes, size_t size);
 /* The arguments from `offset` on as one name of a folder's entry (ret_end: what is behind its NUL), or NULL. */
 const char *bh_fuse_name(const struct bh_fuse_request *request, size_t offset, size_t *ret_end);
-/* The pieces of a message from `offset` on, at most `size` bytes of them. Returns how many; `ret_pieces` has room for `count`. */
-size_t bh_fuse_slice(const struct iovec *pieces, size_t count, size_t offset, size_t size, struct iovec *ret_pieces);
-void bh_fuse_copy_in(const struct iovec *pieces, size_t count, size_t offset, void *bytes, size_t size);
-
 /* Acts as the user who asks, or as ourselves again. */
 int bh_fuse_become_user(const struct bh_fuse_request *request);
 void bh_fuse_become_self(const struct bh_fuse_request *request);

@@ -16,6 +16,7 @@
  *
  * A request's header and arguments are copied before they are looked at. Data is read and written in place, by the kernel.
  */
+#include "base/iov.h"
 #include "base/memory.h"
 #include "linux/credentials.h"
 #include "vmm/fuse/fuse-internal.h"
@@ -56,49 +57,11 @@ static size_t pieces_size(const struct iovec *pieces, size_t count)
 	return size;
 }
 
-size_t bh_fuse_slice(const struct iovec *pieces, size_t count, size_t offset, size_t size, struct iovec *ret_pieces)
-{
-	size_t used = 0;
-
-	for (size_t i = 0; i < count && size; i++) {
-		size_t skip = BH_MIN(offset, pieces[i].iov_len);
-		size_t take = BH_MIN(size, pieces[i].iov_len - skip);
-
-		offset -= skip;
-		size -= take;
-		if (take)
-			ret_pieces[used++] = (struct iovec){ (char *)pieces[i].iov_base + skip, take };
-	}
-	return used;
-}
-
-/* Between the pieces, from `offset` on, and memory; the caller has checked the sizes. */
-static void copy(const struct iovec *pieces, size_t count, size_t offset, char *bytes, size_t size, bool out)
-{
-	for (size_t i = 0; i < count && size; i++) {
-		size_t skip = BH_MIN(offset, pieces[i].iov_len);
-		size_t n = BH_MIN(size, pieces[i].iov_len - skip);
-		char *piece = (char *)pieces[i].iov_base + skip;
-
-		offset -= skip;
-		if (n == 0)
-			continue;
-		memcpy(out ? piece : bytes, out ? bytes : piece, n);
-		bytes += n;
-		size -= n;
-	}
-}
-
-void bh_fuse_copy_in(const struct iovec *pieces, size_t count, size_t offset, void *bytes, size_t size)
-{
-	copy(pieces, count, offset, bytes, size, false);
-}
-
 int bh_fuse_reply(struct bh_fuse_request *request, const void *bytes, size_t size)
 {
 	if (size > request->room - request->replied)
 		return -ERANGE;
-	copy(request->out, request->out_count, sizeof(struct fuse_out_header) + request->replied, (char *)bytes, size, true);
+	bh_iov_copy_to(request->out, (unsigned)request->out_count, sizeof(struct fuse_out_header) + request->replied, bytes, size);
 	request->replied += size;
 	return 0;
 }
@@ -274,7 +237,7 @@ static int forget_batch(struct bh_fuse_request *request)
 	while (left) {
 		size_t n = BH_MIN(left, FORGET_BATCH);
 
-		bh_fuse_copy_in(request->in, request->in_count, offset, some, n * sizeof *some);
+		bh_iov_copy_from(request->in, (unsigned)request->in_count, offset, some, n * sizeof *some);
 		for (size_t i = 0; i < n; i++)
 			bh_fuse_inode_forget(request->fuse, some[i].nodeid, some[i].nlookup);
 		offset += n * sizeof *some;
@@ -375,7 +338,7 @@ static int run_operation(struct bh_fuse_request *request, const struct operation
 			return -ESTALE;
 	}
 	request->arguments = bh_malloc(request->size + 1);
-	bh_fuse_copy_in(request->in, request->in_count, sizeof request->header, request->arguments, request->size);
+	bh_iov_copy_from(request->in, (unsigned)request->in_count, sizeof request->header, request->arguments, request->size);
 	request->arguments[request->size] = '\0';
 	r = operation->run(request);
 	free(request->arguments);
@@ -393,7 +356,7 @@ int bh_fuse_handle(struct bh_fuse *fuse, const struct iovec *in, size_t in_count
 
 	if (in_count > BH_FUSE_PIECES_MAX || out_count > BH_FUSE_PIECES_MAX || size < sizeof request.header)
 		return -EBADMSG;
-	bh_fuse_copy_in(in, in_count, 0, &request.header, sizeof request.header);
+	bh_iov_copy_from(in, (unsigned)in_count, 0, &request.header, sizeof request.header);
 	if (request.header.len < sizeof request.header || request.header.len > size || request.header.len > BH_FUSE_MESSAGE_MAX)
 		return -EBADMSG;
 	if (request.header.opcode < BH_ARRAY_SIZE(operations) && operations[request.header.opcode].run)
@@ -411,7 +374,7 @@ int bh_fuse_handle(struct bh_fuse *fuse, const struct iovec *in, size_t in_count
 	header.error = r;
 	header.len += r < 0 ? 0 : (uint32_t)request.replied;
 	header.unique = request.header.unique;
-	copy(out, out_count, 0, (char *)&header, sizeof header, true);
+	bh_iov_copy_to(out, (unsigned)out_count, 0, &header, sizeof header);
 	*ret_length = header.len;
 	return 0;
 }

@@ -240,53 +240,12 @@ bool bh_virtqueue_listen(struct bh_virtqueue *q)
 
 /* --- bytes ---------------------------------------------------------------------------------------------------------- */
 
-unsigned bh_iov_slice(const struct iovec *iov, unsigned count, size_t offset, size_t length, struct iovec *ret_iov)
-{
-	unsigned made = 0;
-
-	for (unsigned i = 0; i < count && length; i++) {
-		size_t part;
-
-		if (offset >= iov[i].iov_len) {
-			offset -= iov[i].iov_len;
-			continue;
-		}
-		part = BH_MIN(iov[i].iov_len - offset, length);
-		ret_iov[made++] = (struct iovec){ (char *)iov[i].iov_base + offset, part };
-		length -= part;
-		offset = 0;
-	}
-	return made;
-}
-
-static size_t copy(const struct iovec *iov, unsigned count, size_t offset, char *bytes, size_t length, bool to_guest)
-{
-	size_t done = 0;
-
-	for (unsigned i = 0; i < count && done < length; i++) {
-		size_t part;
-
-		if (offset >= iov[i].iov_len) {
-			offset -= iov[i].iov_len;
-			continue;
-		}
-		part = BH_MIN(iov[i].iov_len - offset, length - done);
-		if (to_guest)
-			memcpy((char *)iov[i].iov_base + offset, bytes + done, part);
-		else
-			memcpy(bytes + done, (const char *)iov[i].iov_base + offset, part);
-		done += part;
-		offset = 0;
-	}
-	return done;
-}
-
 size_t bh_chain_read(const struct bh_chain *chain, size_t offset, void *bytes, size_t length)
 {
-	return copy(bh_chain_readable(chain), chain->readable, offset, bytes, length, false);
+	return bh_iov_copy_from(bh_chain_readable(chain), chain->readable, offset, bytes, length);
 }
 
 size_t bh_chain_write(const struct bh_chain *chain, size_t offset, const void *bytes, size_t length)
 {
-	return copy(bh_chain_writable(chain), chain->writable, offset, (char *)(uintptr_t)bytes, length, true);
+	return bh_iov_copy_to(bh_chain_writable(chain), chain->writable, offset, bytes, length);
 }

@@ -16,11 +16,11 @@
  */
 #pragma once
 
+#include "base/iov.h"
 #include "vmm/loop.h"
 #include "vmm/state.h"
 #include "vmm/vm.h"
 
-#include <sys/uio.h>
 
 /* 2.1: bits of the status. */
 #define BH_VIRTIO_ACKNOWLEDGE 1
@@ -92,8 +92,6 @@ static inline const struct iovec *bh_chain_writable(const struct bh_chain *chain
 /* Copies up to `length` bytes from `offset` of the readable part, or to `offset` of the writable part; how many there were. */
 size_t bh_chain_read(const struct bh_chain *chain, size_t offset, void *bytes, size_t length);
 size_t bh_chain_write(const struct bh_chain *chain, size_t offset, const void *bytes, size_t length);
-/* The part of `iov` that begins at `offset`, at most `length` bytes, as elements of ret_iov (room for `count`); returns their number. */
-unsigned bh_iov_slice(const struct iovec *iov, unsigned count, size_t offset, size_t length, struct iovec *ret_iov);
 
 /* --- devices -------------------------------------------------------------------------------------------------------- */
 
