@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "linux/socket.h"
 #include "linux/syscall.h"
+#include "linux/tap.h"
 #include "vmm/broker.h"
 #include "vmm/spawn.h"
 
@@ -21,7 +22,7 @@ struct vm_run_options {
 	const char *kernel, *initrd, *append, *explain;
 	const char *control, *incoming, *vsock;
 	bool multiboot, hugepages, lazy, paused;
-	struct bh_strv disk, restore;
+	struct bh_strv disk, net, restore;
 };
 
 static const struct bh_option run_options[] = {
@@ -33,8 +34,10 @@ static const struct bh_option run_options[] = {
 	  "It is a multiboot kernel; what it writes to port 0xf4 is the exit code", NULL, false },
 	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct vm_run_options, initrd), "FILE", "A file beside it: initial RAM disk, or multiboot module",
 	  NULL, false },
-	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk), "FILE[,readonly][,serial=TEXT]",
-	  "A disk: an image file or a block device", NULL, false },
+	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk), "FILE[,readonly][,serial=TEXT][,LIMIT=N]",
+	  "A disk: an image file or a block device. Limits: bytes-per-second, bytes-burst, operations-per-second, operations-burst", NULL, false },
+	{ 0, "net", BH_OPTION_LIST, offsetof(struct vm_run_options, net), "tap[=NAME][,bridge=NAME][,mac=ADDRESS][,mtu=N][,LIMIT=N]",
+	  "A network card on a tap device: the one of this name, or a new one that goes with the machine; on this bridge", NULL, false },
 	{ 0, "vsock", BH_OPTION_STRING, offsetof(struct vm_run_options, vsock), "CID[,listen=SOCKET][,connect=PREFIX]",
 	  "A vsock device: at SOCKET say \"CONNECT PORT\" to reach the guest; the host's port N is the socket PREFIX_N", NULL, false },
 	{ 0, "append", BH_OPTION_STRING, offsetof(struct vm_run_options, append), "TEXT", "The kernel's command line", NULL, false },
@@ -126,6 +129,33 @@ static void serve_broker(int fd, const char *prefix, int pidfd)
 			return;
 		}
 	}
+}
+
+static int add_net(const char *option, struct devices *d, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
+	bh_auto_buf struct bh_buf device = { 0 };
+	const char *name = bh_has_prefix(words.items[0], "tap=") ? words.items[0] + strlen("tap=") : NULL, *bridge = NULL;
+	char made[BH_TAP_NAME_SIZE];
+	int fd;
+
+	if (!name && !bh_streq(words.items[0], "tap"))
+		return bh_error_text(err, EINVAL, "--net %s: tap[=NAME][,bridge=NAME][,mac=ADDRESS] is expected", option);
+	if (d->count == BH_VMM_DEVICES_MAX)
+		return bh_error_text(err, ENOSPC, "more than %d devices", BH_VMM_DEVICES_MAX);
+	bh_buf_adds(&device, "net");
+	for (size_t i = 1; i < words.count; i++) {
+		if (bh_has_prefix(words.items[i], "bridge="))
+			bridge = words.items[i] + strlen("bridge=");
+		else
+			bh_buf_addf(&device, ",%s", words.items[i]);
+	}
+	fd = bh_tap_open(name, bridge, made, err);
+	if (fd < 0)
+		return fd;
+	bh_strv_add(&d->words, device.data);
+	d->items[d->count++] = (struct bh_vmm_device){ .words = d->words.items[d->words.count - 1], .files = { { "fd", fd } } };
+	return 0;
 }
 
 /* Stays as the parent, so that signals and the terminal are whose they were. */
@@ -251,6 +281,8 @@ static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_
 		r = add_snapshot(o->restore.items[i], f, err);
 	for (size_t i = 0; r >= 0 && i < o->disk.count; i++)
 		r = add_disk(o->disk.items[i], &f->devices, err);
+	for (size_t i = 0; r >= 0 && i < o->net.count; i++)
+		r = add_net(o->net.items[i], &f->devices, err);
 	if (r >= 0 && o->vsock)
 		r = add_vsock(o->vsock, f, err);
 	if (r >= 0 && o->control)

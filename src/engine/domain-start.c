@@ -13,6 +13,7 @@
 #include "base/time.h"
 #include "linux/process.h"
 #include "linux/socket.h"
+#include "linux/tap.h"
 #include "shim/shim.h"
 #include "vmm/spawn.h"
 
@@ -139,6 +140,17 @@ static int add_disk(struct stage *s, const struct bh_domain_disk *disk, struct b
 	return r;
 }
 
+static int add_net(struct stage *s, const struct bh_domain_net *net, struct bh_error *err)
+{
+	char name[BH_TAP_NAME_SIZE];
+	int fd = bh_tap_open(net->tap, net->bridge, name, err);
+
+	if (fd < 0)
+		return fd;
+	add_device(s, net->mac ? bh_printf("net,mac=%s", net->mac) : bh_strdup("net"), "fd", fd);
+	return 0;
+}
+
 static int add_devices(struct stage *s, struct bh_error *err)
 {
 	const struct bh_domain_definition *definition = &s->d->definition;
@@ -146,6 +158,8 @@ static int add_devices(struct stage *s, struct bh_error *err)
 
 	for (size_t i = 0; r == 0 && i < definition->disk_count; i++)
 		r = add_disk(s, &definition->disks[i], err);
+	for (size_t i = 0; r == 0 && i < definition->net_count; i++)
+		r = add_net(s, &definition->nets[i], err);
 	return r;
 }
 

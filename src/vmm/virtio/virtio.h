@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include "vmm/limit.h"
 #include "vmm/loop.h"
 #include "vmm/state.h"
 #include "vmm/vm.h"
@@ -169,8 +170,18 @@ struct bh_block_config {
 	int fd;
 	bool readonly;
 	const char *serial; /* at most 20 bytes, or NULL */
+	struct bh_limits limits;
 };
 int bh_block_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_block_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);
+
+/* net.c (5.1). `fd`: a tap device with virtio headers (linux/tap.h), or a packet socket that speaks the same; taken over. */
+struct bh_net_config {
+	int fd;
+	const uint8_t *mac; /* six bytes; NULL: one is made up */
+	unsigned mtu;       /* told to the guest; 0: nothing is said, packets are of Ethernet's usual size */
+	struct bh_limits receive, transmit; /* to and from the guest */
+};
+int bh_net_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_net_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);
 
 /* vsock.c (5.10). Its descriptors are taken over. */
 #define BH_VSOCK_CID_MIN 3
