@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,8 +21,8 @@
 struct vm_run_options {
 	int64_t memory, cpus;
 	const char *kernel, *initrd, *append, *explain;
-	const char *control, *incoming, *vsock;
-	bool multiboot, hugepages, lazy, paused;
+	const char *control, *incoming, *vsock, *console;
+	bool multiboot, hugepages, lazy, paused, rng;
 	struct bh_strv disk, net, restore;
 };
 
@@ -40,6 +41,10 @@ static const struct bh_option run_options[] = {
 	  "A network card on a tap device: the one of this name, or a new one that goes with the machine; on this bridge", NULL, false },
 	{ 0, "vsock", BH_OPTION_STRING, offsetof(struct vm_run_options, vsock), "CID[,listen=SOCKET][,connect=PREFIX]",
 	  "A vsock device: at SOCKET say \"CONNECT PORT\" to reach the guest; the host's port N is the socket PREFIX_N", NULL, false },
+	{ 0, "rng", BH_OPTION_BOOL, offsetof(struct vm_run_options, rng), NULL, "A device that gives the guest the host's randomness", NULL, false },
+	{ 0, "console", BH_OPTION_STRING, offsetof(struct vm_run_options, console), "serial|virtio",
+	  "What standard input and output are in the guest (default serial). With virtio (hvc0) the serial port goes to standard error",
+	  "serial|virtio", false },
 	{ 0, "append", BH_OPTION_STRING, offsetof(struct vm_run_options, append), "TEXT", "The kernel's command line", NULL, false },
 	{ 0, "restore", BH_OPTION_LIST, offsetof(struct vm_run_options, restore), "STATE,MEMORY",
 	  "Instead of a kernel: a snapshot's two files; incremental ones follow the full one", NULL, false },
@@ -158,6 +163,42 @@ static int add_net(const char *option, struct devices *d, struct bh_error *err)
 	return 0;
 }
 
+/* With an open file of its own, where there can be one: who shares ours isn't to find it non-blocking. */
+static int open_again(int fd, int flags)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))) {
+		bh_auto_free char *path = bh_printf("/proc/self/fd/%d", fd);
+		int again = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+		if (again >= 0)
+			return again;
+	}
+	return fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+}
+
+static int add_console(struct devices *d, struct bh_error *err)
+{
+	int in = open_again(STDIN_FILENO, O_RDONLY), out = open_again(STDOUT_FILENO, O_WRONLY);
+
+	if (in < 0 || out < 0 || d->count == BH_VMM_DEVICES_MAX) {
+		bh_close_fd(&in);
+		bh_close_fd(&out);
+		return bh_error_text(err, ENOSPC, "no room for the console");
+	}
+	d->items[d->count++] = (struct bh_vmm_device){ .words = "console", .files = { { "in", in }, { "out", out } } };
+	return 0;
+}
+
+static int add_rng(struct devices *d, struct bh_error *err)
+{
+	if (d->count == BH_VMM_DEVICES_MAX)
+		return bh_error_text(err, ENOSPC, "more than %d devices", BH_VMM_DEVICES_MAX);
+	d->items[d->count++] = (struct bh_vmm_device){ .words = "rng" };
+	return 0;
+}
+
 /* Stays as the parent, so that signals and the terminal are whose they were. */
 static int wait_for(pid_t pid)
 {
@@ -178,21 +219,22 @@ static void forward(int number)
 
 /* Everything a request borrows. */
 struct opened {
-	int kernel_fd, initrd_fd, incoming_fd, control_fd;
+	int kernel_fd, initrd_fd, incoming_fd, control_fd, null_fd;
 	struct bh_vmm_snapshot snapshots[BH_VMM_SNAPSHOTS_MAX];
 	size_t snapshot_count;
 	struct devices devices;
 	int broker_fd;
 	char *vsock_prefix, *vsock_socket;
 };
-#define OPENED_INIT                                                                                    \
-	{                                                                                              \
-		.kernel_fd = -1, .initrd_fd = -1, .incoming_fd = -1, .control_fd = -1, .broker_fd = -1 \
+#define OPENED_INIT                                                                                                   \
+	{                                                                                                             \
+		.kernel_fd = -1, .initrd_fd = -1, .incoming_fd = -1, .control_fd = -1, .null_fd = -1, .broker_fd = -1 \
 	}
 
 static void opened_clear(struct opened *f)
 {
 	bh_close_fd(&f->kernel_fd);
+	bh_close_fd(&f->null_fd);
 	bh_close_fd(&f->initrd_fd);
 	bh_close_fd(&f->incoming_fd);
 	bh_close_fd(&f->control_fd);
@@ -283,6 +325,12 @@ static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_
 		r = add_disk(o->disk.items[i], &f->devices, err);
 	for (size_t i = 0; r >= 0 && i < o->net.count; i++)
 		r = add_net(o->net.items[i], &f->devices, err);
+	if (r >= 0 && o->rng)
+		r = add_rng(&f->devices, err);
+	if (r >= 0 && bh_streq(o->console, "virtio"))
+		r = add_console(&f->devices, err);
+	if (r >= 0 && bh_streq(o->console, "virtio"))
+		r = f->null_fd = open_file("/dev/null", err);
 	if (r >= 0 && o->vsock)
 		r = add_vsock(o->vsock, f, err);
 	if (r >= 0 && o->control)
@@ -313,6 +361,7 @@ static int spawn(const struct vm_run_options *o, const struct opened *f, pid_t *
 		.control_fd = f->control_fd,
 		.devices = f->devices.items,
 		.device_count = f->devices.count,
+		.streams = f->null_fd >= 0 ? (const int[]){ f->null_fd, STDERR_FILENO, STDERR_FILENO } : NULL,
 		.explain = o->explain,
 	};
 

@@ -109,6 +109,21 @@ static int make_net(struct bh_vm *vm, struct bh_loop *loop, struct words *w, str
 	return finish(w) < 0 ? w->failed : bh_net_make(vm, loop, &config, ret_device, w->err);
 }
 
+static int make_rng(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
+{
+	return finish(w) < 0 ? w->failed : bh_rng_make(vm, loop, ret_device, w->err);
+}
+
+static int make_console(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
+{
+	const struct bh_console_config config = {
+		.input_fd = (int)take_number(w, "in", -1, INT32_MAX),
+		.output_fd = (int)take_number(w, "out", -1, INT32_MAX),
+	};
+
+	return finish(w) < 0 ? w->failed : bh_console_make(vm, loop, &config, ret_device, w->err);
+}
+
 static int make_vsock(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
 {
 	const struct bh_vsock_config config = {
@@ -127,9 +142,8 @@ static const struct {
 	const char *thread; /* its loop's name; NULL: the shared one */
 	int (*make)(struct bh_vm *vm, struct bh_loop *loop, struct words *words, struct bh_virtio_device **ret_device);
 } types[] = {
-	{ "block", "block", make_block },
-	{ "net", "net", make_net },
-	{ "vsock", NULL, make_vsock },
+	{ "block", "block", make_block },  { "net", "net", make_net },    { "rng", NULL, make_rng },
+	{ "console", NULL, make_console }, { "vsock", NULL, make_vsock },
 };
 
 int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *text, struct bh_virtio_device **ret_device, struct bh_loop **ret_loop,

@@ -4,6 +4,8 @@
  *
  *	block,fd=N[,readonly][,serial=TEXT][,LIMIT...]
  *	net,fd=N[,mac=XX:XX:XX:XX:XX:XX][,mtu=N][,LIMIT...]
+ *	rng
+ *	console[,in=N][,out=N]
  *	vsock,cid=N[,listen=N][,broker=N][,stream=N,port=N]
  *
  * A LIMIT is bytes-per-second=N, bytes-burst=N, operations-per-second=N or operations-burst=N (limit.h); of a net device for each direction.

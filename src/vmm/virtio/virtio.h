@@ -183,6 +183,16 @@ struct bh_net_config {
 };
 int bh_net_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_net_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);
 
+/* rng.c (5.4). */
+int bh_rng_make(struct bh_vm *vm, struct bh_loop *loop, struct bh_virtio_device **ret_device, struct bh_error *err);
+
+/* console.c (5.3). Different descriptors, taken over; -1: none. */
+struct bh_console_config {
+	int input_fd, output_fd;
+};
+int bh_console_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_console_config *config, struct bh_virtio_device **ret_device,
+		    struct bh_error *err);
+
 /* vsock.c (5.10). Its descriptors are taken over. */
 #define BH_VSOCK_CID_MIN 3
 struct bh_vsock_config {
