@@ -2,8 +2,8 @@
 /* Machines with a kernel of their own, without an image. */
 #include "cli/cli.h"
 #include "linux/socket.h"
-#include "linux/tap.h"
 #include "linux/syscall.h"
+#include "linux/tap.h"
 #include "vmm/broker.h"
 #include "vmm/files.h"
 #include "vmm/inflate.h"
@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,7 +23,7 @@
 struct vm_run_options {
 	int64_t memory, cpus;
 	const char *kernel, *initrd, *append, *explain;
-	const char *control, *incoming, *vsock;
+	const char *control, *incoming, *vsock, *console;
 	bool multiboot, hugepages, lazy, paused, no_inflate;
 	struct bh_strv disk, net, share, restore;
 };
@@ -38,13 +39,17 @@ static const struct bh_option run_options[] = {
 	  "Let a bzImage inflate itself in the guest, which gives it a random address", NULL, false },
 	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct vm_run_options, initrd), "FILE", "A file beside it: initial RAM disk, or multiboot module",
 	  NULL, false },
-	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk), "FILE[,readonly][,serial=TEXT]",
-	  "A disk: an image file or a block device", NULL, false },
-	{ 0, "net", BH_OPTION_LIST, offsetof(struct vm_run_options, net), "tap[=NAME][,bridge=NAME][,mac=ADDRESS]", "A network card on a tap device", NULL, false },
+	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk), "FILE[,readonly][,serial=TEXT][,LIMIT=N]",
+	  "A disk: an image file or a block device. Limits: bytes-per-second, bytes-burst, operations-per-second, operations-burst", NULL, false },
+	{ 0, "net", BH_OPTION_LIST, offsetof(struct vm_run_options, net), "tap[=NAME][,bridge=NAME][,mac=ADDRESS][,mtu=N][,LIMIT=N]",
+	  "A network card on a tap device: the one of this name, or a new one that goes with the machine; on this bridge", NULL, false },
 	{ 0, "share", BH_OPTION_LIST, offsetof(struct vm_run_options, share), "TAG=FOLDER[,readonly]",
 	  "Share a folder: the guest mounts it by its tag (mount -t virtiofs TAG /mnt)", NULL, false },
 	{ 0, "vsock", BH_OPTION_STRING, offsetof(struct vm_run_options, vsock), "CID[,listen=SOCKET][,connect=PREFIX]",
 	  "A vsock device: at SOCKET say \"CONNECT PORT\" to reach the guest; the host's port N is the socket PREFIX_N", NULL, false },
+	{ 0, "console", BH_OPTION_STRING, offsetof(struct vm_run_options, console), "serial|virtio",
+	  "What standard input and output are in the guest (default serial). With virtio (hvc0) the serial port goes to standard error",
+	  "serial|virtio", false },
 	{ 0, "append", BH_OPTION_STRING, offsetof(struct vm_run_options, append), "TEXT", "The kernel's command line", NULL, false },
 	{ 0, "restore", BH_OPTION_LIST, offsetof(struct vm_run_options, restore), "STATE,MEMORY",
 	  "Instead of a kernel: a snapshot's two files; incremental ones follow the full one", NULL, false },
@@ -122,38 +127,6 @@ static struct bh_vmm_device *new_device(struct devices *d, struct bh_error *err)
 	return &d->items[d->count++];
 }
 
-static int add_net(const char *option, struct devices *d, struct bh_error *err)
-{
-	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
-	const char *name = NULL, *bridge = NULL, *mac = NULL;
-	struct bh_vmm_device *device;
-	int fd;
-
-	for (size_t i = 0; i < words.count; i++) {
-		const char *word = words.items[i];
-
-		if (i == 0 && bh_has_prefix(word, "tap="))
-			name = word + strlen("tap=");
-		else if (i > 0 && bh_has_prefix(word, "bridge="))
-			bridge = word + strlen("bridge=");
-		else if (i > 0 && bh_has_prefix(word, "mac="))
-			mac = word + strlen("mac=");
-		else if (i > 0 || !bh_streq(word, "tap"))
-			return bh_error_text(err, EINVAL, "--net %s: tap[=NAME][,bridge=NAME][,mac=ADDRESS] is expected", option);
-	}
-	fd = bh_tap_open(name, bridge, NULL, err);
-	if (fd < 0)
-		return fd;
-	device = new_device(d, err);
-	if (!device) {
-		close(fd);
-		return -ENOSPC;
-	}
-	bh_strv_addf(&d->words, mac ? "net,mac=%s" : "net", mac);
-	*device = (struct bh_vmm_device){ .words = d->words.items[d->words.count - 1], .files = { { "tap", fd } } };
-	return 0;
-}
-
 static int add_share(const char *option, struct devices *d, struct bh_error *err)
 {
 	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
@@ -183,17 +156,6 @@ static int add_share(const char *option, struct devices *d, struct bh_error *err
 	return 0;
 }
 
-/* Linux asks for it at boot. */
-static int add_rng(struct devices *d, struct bh_error *err)
-{
-	struct bh_vmm_device *device = new_device(d, err);
-
-	if (!device)
-		return -ENOSPC;
-	*device = (struct bh_vmm_device){ .words = "rng" };
-	return 0;
-}
-
 /* The guest's connections to ports of the host, until the monitor has ended. */
 static void serve_broker(int fd, const char *prefix, int pidfd)
 {
@@ -217,6 +179,70 @@ static void serve_broker(int fd, const char *prefix, int pidfd)
 	}
 }
 
+static int add_net(const char *option, struct devices *d, struct bh_error *err)
+{
+	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
+	bh_auto_buf struct bh_buf device = { 0 };
+	const char *name = bh_has_prefix(words.items[0], "tap=") ? words.items[0] + strlen("tap=") : NULL, *bridge = NULL;
+	char made[BH_TAP_NAME_SIZE];
+	int fd;
+
+	if (!name && !bh_streq(words.items[0], "tap"))
+		return bh_error_text(err, EINVAL, "--net %s: tap[=NAME][,bridge=NAME][,mac=ADDRESS] is expected", option);
+	if (d->count == BH_VMM_DEVICES_MAX)
+		return bh_error_text(err, ENOSPC, "more than %d devices", BH_VMM_DEVICES_MAX);
+	bh_buf_adds(&device, "net");
+	for (size_t i = 1; i < words.count; i++) {
+		if (bh_has_prefix(words.items[i], "bridge="))
+			bridge = words.items[i] + strlen("bridge=");
+		else
+			bh_buf_addf(&device, ",%s", words.items[i]);
+	}
+	fd = bh_tap_open(name, bridge, made, err);
+	if (fd < 0)
+		return fd;
+	bh_strv_add(&d->words, device.data);
+	d->items[d->count++] = (struct bh_vmm_device){ .words = d->words.items[d->words.count - 1], .files = { { "fd", fd } } };
+	return 0;
+}
+
+/* With an open file of its own, where there can be one: who shares ours isn't to find it non-blocking. */
+static int open_again(int fd, int flags)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))) {
+		bh_auto_free char *path = bh_printf("/proc/self/fd/%d", fd);
+		int again = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+		if (again >= 0)
+			return again;
+	}
+	return fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+}
+
+static int add_console(struct devices *d, struct bh_error *err)
+{
+	int in = open_again(STDIN_FILENO, O_RDONLY), out = open_again(STDOUT_FILENO, O_WRONLY);
+
+	if (in < 0 || out < 0 || d->count == BH_VMM_DEVICES_MAX) {
+		bh_close_fd(&in);
+		bh_close_fd(&out);
+		return bh_error_text(err, ENOSPC, "no room for the console");
+	}
+	d->items[d->count++] = (struct bh_vmm_device){ .words = "console", .files = { { "in", in }, { "out", out } } };
+	return 0;
+}
+
+/* Linux asks for it at boot. */
+static int add_rng(struct devices *d, struct bh_error *err)
+{
+	if (d->count == BH_VMM_DEVICES_MAX)
+		return bh_error_text(err, ENOSPC, "more than %d devices", BH_VMM_DEVICES_MAX);
+	d->items[d->count++] = (struct bh_vmm_device){ .words = "rng" };
+	return 0;
+}
+
 /* Stays as the parent, so that signals and the terminal are whose they were. */
 static int wait_for(pid_t pid)
 {
@@ -237,21 +263,22 @@ static void forward(int number)
 
 /* Everything a request borrows. */
 struct opened {
-	int kernel_fd, initrd_fd, incoming_fd, control_fd;
+	int kernel_fd, initrd_fd, incoming_fd, control_fd, null_fd;
 	struct bh_vmm_snapshot snapshots[BH_VMM_SNAPSHOTS_MAX];
 	size_t snapshot_count;
 	struct devices devices;
 	int broker_fd;
 	char *vsock_prefix, *vsock_socket;
 };
-#define OPENED_INIT                                                                                    \
-	{                                                                                              \
-		.kernel_fd = -1, .initrd_fd = -1, .incoming_fd = -1, .control_fd = -1, .broker_fd = -1 \
+#define OPENED_INIT                                                                                                   \
+	{                                                                                                             \
+		.kernel_fd = -1, .initrd_fd = -1, .incoming_fd = -1, .control_fd = -1, .null_fd = -1, .broker_fd = -1 \
 	}
 
 static void opened_clear(struct opened *f)
 {
 	bh_close_fd(&f->kernel_fd);
+	bh_close_fd(&f->null_fd);
 	bh_close_fd(&f->initrd_fd);
 	bh_close_fd(&f->incoming_fd);
 	bh_close_fd(&f->control_fd);
@@ -357,6 +384,10 @@ static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_
 		r = add_share(o->share.items[i], &f->devices, err);
 	if (r >= 0 && !o->multiboot)
 		r = add_rng(&f->devices, err);
+	if (r >= 0 && bh_streq(o->console, "virtio"))
+		r = add_console(&f->devices, err);
+	if (r >= 0 && bh_streq(o->console, "virtio"))
+		r = f->null_fd = open_file("/dev/null", err);
 	if (r >= 0 && o->vsock)
 		r = add_vsock(o->vsock, f, err);
 	if (r >= 0 && o->control)
@@ -387,6 +418,7 @@ static int spawn(const struct vm_run_options *o, const struct opened *f, pid_t *
 		.control_fd = f->control_fd,
 		.devices = f->devices.items,
 		.device_count = f->devices.count,
+		.streams = f->null_fd >= 0 ? (const int[]){ f->null_fd, STDERR_FILENO, STDERR_FILENO } : NULL,
 		.explain = o->explain,
 	};
 

@@ -153,11 +153,13 @@ static int add_disk(struct stage *s, const struct bh_domain_disk *disk, struct b
 
 static int add_net(struct stage *s, const struct bh_domain_net *net, struct bh_error *err)
 {
-	int fd = bh_tap_open(net->tap, net->bridge, NULL, err);
+	char name[BH_TAP_NAME_SIZE];
+	int fd = bh_tap_open(net->tap, net->bridge, name, err);
 
-	if (fd >= 0)
-		add_device(s, net->mac ? bh_printf("net,mac=%s", net->mac) : bh_strdup("net"), "tap", fd);
-	return fd < 0 ? fd : 0;
+	if (fd < 0)
+		return fd;
+	add_device(s, net->mac ? bh_printf("net,mac=%s", net->mac) : bh_strdup("net"), "fd", fd);
+	return 0;
 }
 
 static int add_devices(struct stage *s, struct bh_error *err)

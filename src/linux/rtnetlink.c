@@ -138,13 +138,16 @@ static int move_link(int fd, unsigned index, int netns_fd, const char *new_name)
 	return converse(fd, &r, NULL, NULL);
 }
 
-static int set_up(int fd, unsigned index)
+/* `master`: the bridge it is put on, 0: none. */
+static int set_up(int fd, unsigned index, uint32_t master)
 {
 	struct request r;
 	struct ifinfomsg *link = begin(&r, RTM_NEWLINK, NLM_F_ACK, sizeof *link);
 
 	link->ifi_index = (int)index;
 	link->ifi_flags = link->ifi_change = IFF_UP;
+	if (master)
+		add_attribute(&r, IFLA_MASTER, &master, sizeof master);
 	return converse(fd, &r, NULL, NULL);
 }
 
@@ -226,8 +229,25 @@ int bh_net_device_move(const char *name, int netns_fd, const char *new_name, str
 	r = find_link(there_fd, there, &index);
 	/* Up first: a device that is down keeps no IPv6 address. */
 	if (r == 0)
-		r = set_up(there_fd, index);
+		r = set_up(there_fd, index, 0);
 	for (size_t i = 0; r == 0 && i < addresses.count; i++)
 		r = add_address(there_fd, index, &addresses.items[i]);
 	return r < 0 ? bh_error_set(err, -r, "set up the network device %s as %s", name, there) : 0;
+}
+
+int bh_net_device_set_up(const char *name, const char *bridge, struct bh_error *err)
+{
+	bh_auto_close int fd = open_socket();
+	unsigned index, master = 0;
+	int r = fd < 0 ? fd : find_link(fd, name, &index);
+
+	if (r < 0)
+		return bh_error_set(err, -r, "network device %s", name);
+	r = bridge ? find_link(fd, bridge, &master) : 0;
+	if (r < 0)
+		return bh_error_set(err, -r, "bridge %s", bridge);
+	r = set_up(fd, index, master);
+	if (r < 0 && bridge)
+		return bh_error_set(err, -r, "put the network device %s on %s", name, bridge);
+	return r < 0 ? bh_error_set(err, -r, "set the network device %s up", name) : 0;
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tap devices (Linux Documentation/networking/tuntap.rst), for virtual machines. */
+/* Tap devices: network devices whose other end is a file descriptor (linux Documentation/networking/tuntap.rst). */
 #pragma once
 
 #include "base/error.h"
 
-#include <net/if.h>
+#define BH_TAP_NAME_SIZE 16 /* with its NUL: IFNAMSIZ */
 
 /*
- * Opens the tap device `name`, which is made if it isn't there, or a new one (NULL); puts it on a bridge (NULL: none) and brings it up. One that was
- * made here goes with its descriptor. The descriptor doesn't block, and frames have a virtio header. ret_name may be NULL. Needs CAP_NET_ADMIN.
+ * Opens the tap device `name`, which is made if there is none; NULL: a new one with a name of the kernel's choice. It carries whole
+ * frames behind a virtio network header, doesn't block, is put on the bridge `bridge` (NULL: on none), and set up. One that was made goes when
+ * its descriptor is closed. Needs CAP_NET_ADMIN. The descriptor is the caller's.
  */
-int bh_tap_open(const char *name, const char *bridge, char ret_name[IFNAMSIZ], struct bh_error *err);
+int bh_tap_open(const char *name, const char *bridge, char ret_name[BH_TAP_NAME_SIZE], struct bh_error *err);

@@ -8,6 +8,7 @@
 #include "vmm/virtio/virtio.h"
 
 #include "base/memory.h"
+#include "base/time.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +33,7 @@ struct block {
 	uint64_t sectors;
 	bool readonly;
 	char serial[VIRTIO_BLK_ID_BYTES];
+	struct bh_limits limits;
 };
 
 static bool inside(const struct block *b, uint64_t sector, uint64_t bytes)
@@ -130,15 +132,28 @@ static uint8_t serve(struct block *b, const struct bh_chain *chain)
 	}
 }
 
+static void on_limit(void *context, uint32_t events);
+
+/* True if the limits say so; a timer goes on then. */
+static bool must_wait(struct block *b)
+{
+	int64_t until = bh_limits_are_set(&b->limits) ? bh_limits_wait(&b->limits, bh_monotonic_ns()) : 0;
+
+	if (until)
+		bh_loop_set_timer(b->device.loop, until, on_limit, b);
+	return until != 0;
+}
+
 static void notify(struct bh_virtio_device *device, unsigned index)
 {
 	struct block *b = (struct block *)device;
 	struct bh_virtqueue *queue = &device->queues[index];
 	struct bh_chain chain;
+	bool waits;
 
 	do {
 		bh_virtqueue_quiet(queue);
-		while (bh_virtqueue_pop(queue, &chain) > 0) {
+		while (!(waits = must_wait(b)) && bh_virtqueue_pop(queue, &chain) > 0) {
 			uint8_t status;
 
 			if (chain.writable_bytes == 0) {
@@ -146,17 +161,30 @@ static void notify(struct bh_virtio_device *device, unsigned index)
 				return;
 			}
 			status = serve(b, &chain);
+			bh_limits_take(&b->limits, chain.readable_bytes + chain.writable_bytes);
 			bh_chain_write(&chain, chain.writable_bytes - 1, &status, 1);
 			bh_virtqueue_push(queue, &chain, chain.writable_bytes);
 		}
 		bh_virtqueue_interrupt(queue);
-	} while (bh_virtqueue_listen(queue));
+	} while (!waits && bh_virtqueue_listen(queue));
+}
+
+static void on_limit(void *context, uint32_t events)
+{
+	struct block *b = context;
+
+	(void)events;
+	pthread_mutex_lock(&b->device.lock);
+	if (b->device.active)
+		notify(&b->device, 0);
+	pthread_mutex_unlock(&b->device.lock);
 }
 
 static void free_block(struct bh_virtio_device *device)
 {
 	struct block *b = (struct block *)device;
 
+	bh_loop_set_timer(device->loop, 0, on_limit, b);
 	bh_virtio_clear(device);
 	bh_close_fd(&b->fd);
 	free(b);
@@ -214,6 +242,8 @@ int bh_block_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_block_
 	features |= config->readonly ? 1ULL << VIRTIO_BLK_F_RO : 1ULL << VIRTIO_BLK_F_DISCARD | 1ULL << VIRTIO_BLK_F_WRITE_ZEROES;
 	b->fd = config->fd;
 	b->readonly = config->readonly;
+	b->limits = config->limits;
+	bh_limits_init(&b->limits, bh_monotonic_ns());
 	/* Without a NUL if it fills the field. */
 	if (config->serial)
 		memcpy(b->serial, config->serial, BH_MIN(strlen(config->serial), sizeof b->serial));

@@ -1,99 +1,294 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Network device (specification 5.1) on a tap device (Linux Documentation/networking/tuntap.rst).
+ * Network device (specification 5.1): a tap device of the host.
  *
- * Frames go between the tap and the guest's buffers by readv and writev, without a copy of ours: both sides have the same header in
- * front (virtio_net_hdr_v1, TUNSETVNETHDRSZ). What the guest can take or leave to us (checksums, large segments) is the tap's own
- * offload. While the guest has no buffer the tap isn't read: then the kernel drops what its queue can't hold, as a card does.
+ *	guest --tx--> writev(tap)      readv(tap) --rx--> guest
  *
- * The tap may be told its offloads by whoever owns it: a call that is refused leaves them off on both sides.
+ * The header that the specification puts before each packet is the one the tap device speaks, so a packet goes between the kernel and
+ * the guest's buffers without a copy of ours, and the kernel checks what the guest says in the header. Offloads that the guest takes are
+ * told to the tap device (TUNSETOFFLOAD): it then hands over packets of up to 64 KiB and without checksums.
+ *
+ * Reception with mergeable buffers: a packet is read over as many chains as the largest one needs, and those it didn't fill are kept
+ * for the next one; at the end of a turn the rest goes back into the queue, so between turns no buffer is in our hands. Without
+ * room the tap device isn't looked at: packets wait in its queue, and the guest's notification begins it again.
  */
 #include "vmm/virtio/virtio.h"
 
+#include "base/file.h"
 #include "base/memory.h"
+#include "base/time.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <unistd.h>
 
-#define PCI_CLASS_ETHERNET 0x020000
-#define HEADER_SIZE sizeof(struct virtio_net_hdr_v1)
-#define FRAME_MAX 65562 /* of a large segment, with its header (5.1.6.3.1) */
-#define FEATURE(name) (1ULL << VIRTIO_NET_F_##name)
+#define PCI_CLASS_NETWORK 0x020000
+#define ETHERNET_SIZE 18 /* header with a VLAN's tag */
+#define MTU_MIN 68
+#define MTU_MAX 65535
+#define MTU_DEFAULT 1500
+#define SEGMENTED_MAX 65550u /* Ethernet header and the largest IP packet */
+/* Packets in one turn; then the other direction, and whoever wants to pause the loop. */
+#define TURN_PACKETS 128
+/* Of the largest packet in the smallest buffers a driver has. */
+#define HELD_MAX 64
 
 enum { RX, TX, QUEUES };
 
-struct net {
-	struct bh_virtio_device device;
-	int tap_fd;
-	bool reading; /* the tap is in the loop for reading */
+#define BIT(feature) (1ULL << (feature))
+#define GUEST_OFFLOADS                                                                                                              \
+	(BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_ECN) | \
+	 BIT(VIRTIO_NET_F_GUEST_UFO))
+#define HOST_OFFLOADS \
+	(BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_HOST_TSO4) | BIT(VIRTIO_NET_F_HOST_TSO6) | BIT(VIRTIO_NET_F_HOST_ECN) | BIT(VIRTIO_NET_F_HOST_UFO))
+
+/* A chain for packets that come: its elements of `iov`. */
+struct held {
+	uint16_t head;
+	unsigned first, count;
+	size_t bytes;
 };
 
-static void watch(struct net *n, bool reading)
+struct net {
+	struct bh_virtio_device device;
+	int fd;
+	unsigned mtu;
+	bool watched;    /* the tap device is in the loop */
+	uint32_t events; /* that it is waited for */
+	bool rx_starved; /* no buffers for what comes */
+	bool tx_blocked; /* the tap device takes no more at the moment */
+	struct bh_limits limits[QUEUES];
+	bool limited[QUEUES]; /* waits for its timer */
+	/* reception: what has been taken out of the queue and not used */
+	struct held held[HELD_MAX];
+	unsigned held_first, held_count; /* [first, count) */
+	size_t held_bytes;
+	unsigned iov_count;
+	struct iovec iov[IOV_MAX];
+	struct bh_chain chain;
+};
+
+static void on_receive_limit(void *context, uint32_t events);
+static void on_transmit_limit(void *context, uint32_t events);
+
+/* On the loop only. */
+static void watch(struct net *n)
 {
-	if (reading != n->reading)
-		bh_loop_set_events(n->device.loop, n->tap_fd, reading ? EPOLLIN : 0);
-	n->reading = reading;
+	bool receives = n->device.active && n->device.queues[RX].enabled && !n->rx_starved && !n->limited[RX];
+	uint32_t events = (receives ? EPOLLIN : 0u) | (n->device.active && n->tx_blocked ? EPOLLOUT : 0u);
+
+	if (n->watched && events != n->events)
+		bh_loop_set_events(n->device.loop, n->fd, events);
+	n->events = events;
 }
 
-/* One frame into one chain: drivers that take large ones give large buffers (no merging is offered). */
-static int receive_one(struct net *n, const struct bh_chain *chain)
+/* True if the queue must wait; its timer is set then. */
+static bool must_wait(struct net *n, unsigned queue)
 {
-	ssize_t length = readv(n->tap_fd, bh_chain_writable(chain), (int)chain->writable);
+	int64_t until = bh_limits_are_set(&n->limits[queue]) ? bh_limits_wait(&n->limits[queue], bh_monotonic_ns()) : 0;
 
-	if (length < 0)
-		return errno == EINTR ? -EAGAIN : -errno;
-	return (int)length;
+	n->limited[queue] = until != 0;
+	if (until)
+		bh_loop_set_timer(n->device.loop, until, queue == RX ? on_receive_limit : on_transmit_limit, n);
+	return until != 0;
+}
+
+/* --- to the guest ------------------------------------------------------------------------------------------------------- */
+
+static bool merges(const struct net *n)
+{
+	return bh_virtio_has(&n->device, BIT(VIRTIO_NET_F_MRG_RXBUF));
+}
+
+static size_t room_needed(const struct net *n)
+{
+	bool segmented = n->device.features & (BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_UFO));
+
+	return sizeof(struct virtio_net_hdr_v1) + (segmented ? BH_MAX(SEGMENTED_MAX, n->mtu + ETHERNET_SIZE) : n->mtu + ETHERNET_SIZE);
+}
+
+/* Moves what is held to the front of the arrays. */
+static void compact(struct net *n)
+{
+	unsigned first = n->held_first < n->held_count ? n->held[n->held_first].first : n->iov_count;
+
+	memmove(n->iov, n->iov + first, (n->iov_count - first) * sizeof *n->iov);
+	memmove(n->held, n->held + n->held_first, (n->held_count - n->held_first) * sizeof *n->held);
+	n->iov_count -= first;
+	n->held_count -= n->held_first;
+	n->held_first = 0;
+	for (unsigned i = 0; i < n->held_count; i++)
+		n->held[i].first -= first;
+}
+
+/* Takes chains until there is room for a packet, the queue is empty, or no more can be held. */
+static bool hold(struct net *n, size_t needed)
+{
+	struct bh_virtqueue *queue = &n->device.queues[RX];
+
+	compact(n);
+	while (n->held_count < HELD_MAX && n->iov_count + BH_VIRTIO_QUEUE_SIZE <= IOV_MAX &&
+	       (n->held_count == 0 || (merges(n) && n->held_bytes < needed))) {
+		int r = bh_virtqueue_pop(queue, &n->chain);
+
+		if (r == 0)
+			break;
+		if (r > 0 && n->chain.writable_bytes < sizeof(struct virtio_net_hdr_v1))
+			bh_virtio_fail(&n->device);
+		if (!n->device.active)
+			return false;
+		memcpy(n->iov + n->iov_count, bh_chain_writable(&n->chain), n->chain.writable * sizeof *n->iov);
+		n->held[n->held_count++] = (struct held){ n->chain.head, n->iov_count, n->chain.writable, n->chain.writable_bytes };
+		n->iov_count += n->chain.writable;
+		n->held_bytes += n->chain.writable_bytes;
+	}
+	/* A driver whose whole queue is too small gets what fits. */
+	return n->held_count && (!merges(n) || n->held_bytes >= needed || n->held_count == queue->size || n->held_count == HELD_MAX);
+}
+
+static void give_back(struct net *n)
+{
+	for (; n->held_first < n->held_count; n->held_count--)
+		bh_virtqueue_undo_pop(&n->device.queues[RX]);
+	n->held_first = n->held_count = n->iov_count = 0;
+	n->held_bytes = 0;
+}
+
+/* The packet lies in the first chains. */
+static void deliver(struct net *n, size_t length)
+{
+	uint16_t buffers = 0;
+	size_t room = 0;
+
+	for (unsigned i = n->held_first; room < length; i++, buffers++)
+		room += n->held[i].bytes;
+	for (unsigned i = 0; i < buffers; i++) {
+		const struct held *held = &n->held[n->held_first++];
+		size_t part = BH_MIN(length, held->bytes);
+
+		n->chain.head = held->head;
+		n->chain.readable = n->chain.readable_bytes = 0;
+		n->chain.writable = held->count;
+		n->chain.writable_bytes = held->bytes;
+		memcpy(n->chain.iov, n->iov + held->first, held->count * sizeof *n->iov);
+		if (i == 0)
+			bh_chain_write(&n->chain, offsetof(struct virtio_net_hdr_v1, num_buffers), &buffers, sizeof buffers);
+		bh_virtqueue_push(&n->device.queues[RX], &n->chain, part);
+		length -= part;
+		n->held_bytes -= held->bytes;
+	}
+}
+
+/* False if the tap device has no more, or there is no room. */
+static bool receive_one(struct net *n)
+{
+	const size_t needed = room_needed(n);
+	const struct held *first;
+	ssize_t length;
+
+	if (must_wait(n, RX))
+		return false;
+	if (!hold(n, needed)) {
+		n->rx_starved = n->device.active;
+		return false;
+	}
+	first = &n->held[n->held_first];
+	do
+		length = readv(n->fd, n->iov + first->first, (int)(n->iov_count - first->first));
+	while (length < 0 && errno == EINTR);
+	if (length < (ssize_t)sizeof(struct virtio_net_hdr_v1))
+		return length >= 0;
+	/* Too long for all the buffers of a small queue: lost. */
+	if (merges(n) && n->held_bytes < needed && (size_t)length == n->held_bytes)
+		return true;
+	bh_limits_take(&n->limits[RX], (size_t)length);
+	deliver(n, (size_t)length);
+	return true;
 }
 
 static void receive(struct net *n)
 {
 	struct bh_virtqueue *queue = &n->device.queues[RX];
-	struct bh_chain chain;
-	int r = 0;
 
-	while (r >= 0) {
-		r = bh_virtqueue_pop(queue, &chain);
-		if (r == 0 && bh_virtqueue_listen(queue))
+	if (!n->device.active || !queue->enabled)
+		return;
+	n->rx_starved = false;
+	bh_virtqueue_quiet(queue);
+	for (int i = 0; i < TURN_PACKETS; i++) {
+		bool more;
+
+		if (receive_one(n))
 			continue;
-		if (r <= 0)
+		/* The guest is to tell us of buffers behind those that we have seen. What has come in between ends the famine at once. */
+		more = n->rx_starved && bh_virtqueue_listen(queue);
+		give_back(n);
+		if (!more)
 			break;
-		if (chain.writable_bytes < HEADER_SIZE) {
-			bh_virtio_fail(&n->device);
-			break;
-		}
-		r = receive_one(n, &chain);
-		if (r < 0)
-			bh_virtqueue_undo_pop(queue);
-		else
-			bh_virtqueue_push(queue, &chain, (size_t)r);
+		n->rx_starved = false;
 	}
+	give_back(n);
 	bh_virtqueue_interrupt(queue);
-	/* -EAGAIN: the tap is empty; else the guest is, or the tap is gone. */
-	watch(n, r == -EAGAIN);
 }
 
-/* A frame that the tap refuses is lost, as on a wire. */
-static void send_all(struct net *n)
+/* --- from the guest ----------------------------------------------------------------------------------------------------- */
+
+/* False: the tap device takes no more now. A packet it refuses is lost, as on a wire. */
+static bool send_packet(struct net *n, const struct bh_chain *chain)
+{
+	ssize_t sent;
+
+	if (chain->readable_bytes < sizeof(struct virtio_net_hdr_v1) || !n->watched)
+		return true;
+	do
+		sent = writev(n->fd, bh_chain_readable(chain), (int)chain->readable);
+	while (sent < 0 && errno == EINTR);
+	return sent >= 0 || errno != EAGAIN;
+}
+
+static void transmit(struct net *n)
 {
 	struct bh_virtqueue *queue = &n->device.queues[TX];
-	struct bh_chain chain;
+	uint64_t one = 1;
+	int packets = 0;
 
+	if (!n->device.active || !queue->enabled)
+		return;
+	n->tx_blocked = false;
 	do {
 		bh_virtqueue_quiet(queue);
-		while (bh_virtqueue_pop(queue, &chain) > 0) {
-			if (chain.readable_bytes > HEADER_SIZE && chain.readable_bytes <= FRAME_MAX)
-				(void)!writev(n->tap_fd, bh_chain_readable(&chain), (int)chain.readable);
-			bh_virtqueue_push(queue, &chain, 0);
+		while (packets < TURN_PACKETS && !must_wait(n, TX) && bh_virtqueue_pop(queue, &n->chain) > 0) {
+			if (!send_packet(n, &n->chain)) {
+				bh_virtqueue_undo_pop(queue);
+				n->tx_blocked = true;
+				break;
+			}
+			bh_limits_take(&n->limits[TX], n->chain.readable_bytes);
+			bh_virtqueue_push(queue, &n->chain, 0);
+			packets++;
 		}
-		bh_virtqueue_interrupt(queue);
-	} while (bh_virtqueue_listen(queue));
+	} while (packets < TURN_PACKETS && !n->tx_blocked && !n->limited[TX] && bh_virtqueue_listen(queue));
+	bh_virtqueue_interrupt(queue);
+	if (packets == TURN_PACKETS)
+		(void)!write(queue->event_fd, &one, sizeof one);
+}
+
+/* --- events ------------------------------------------------------------------------------------------------------------- */
+
+static void link_down(struct net *n)
+{
+	uint16_t status = 0;
+
+	bh_loop_remove(n->device.loop, n->fd);
+	n->watched = false;
+	memcpy(n->device.config + offsetof(struct virtio_net_config, status), &status, sizeof status);
+	bh_virtio_config_changed(&n->device);
 }
 
 static void on_tap(void *context, uint32_t events)
@@ -101,122 +296,174 @@ static void on_tap(void *context, uint32_t events)
 	struct net *n = context;
 
 	pthread_mutex_lock(&n->device.lock);
-	if (events & (EPOLLERR | EPOLLHUP) && !(events & EPOLLIN))
-		bh_loop_remove(n->device.loop, n->tap_fd);
-	else if (n->device.active)
+	if (events & EPOLLIN)
 		receive(n);
-	else
-		watch(n, false);
+	if (events & EPOLLOUT)
+		transmit(n);
+	/* Somebody has taken the tap device away. It would be told of for ever. */
+	if (events & (EPOLLERR | EPOLLHUP))
+		link_down(n);
+	watch(n);
 	pthread_mutex_unlock(&n->device.lock);
 }
 
-static void notify(struct bh_virtio_device *device, unsigned index)
+static void notify(struct bh_virtio_device *device, unsigned queue)
 {
 	struct net *n = (struct net *)device;
 
-	if (index == RX)
-		receive(n);
-	else
-		send_all(n);
+	if (queue == RX)
+		n->rx_starved = false;
+	else if (!n->limited[TX])
+		transmit(n);
+	watch(n);
 }
 
-/* What the guest can take from the tap. */
-static void activate(struct bh_virtio_device *device)
+static void on_receive_limit(void *context, uint32_t events)
 {
-	struct net *n = (struct net *)device;
-	unsigned offload = 0;
+	struct net *n = context;
 
-	if (bh_virtio_has(device, FEATURE(GUEST_CSUM)))
-		offload |= TUN_F_CSUM;
-	if (bh_virtio_has(device, FEATURE(GUEST_TSO4)))
-		offload |= TUN_F_TSO4;
-	if (bh_virtio_has(device, FEATURE(GUEST_TSO6)))
-		offload |= TUN_F_TSO6;
-	if (bh_virtio_has(device, FEATURE(GUEST_ECN)))
-		offload |= TUN_F_TSO_ECN;
-	ioctl(n->tap_fd, TUNSETOFFLOAD, (unsigned long)offload);
+	(void)events;
+	pthread_mutex_lock(&n->device.lock);
+	n->limited[RX] = false;
+	watch(n);
+	pthread_mutex_unlock(&n->device.lock);
+}
+
+static void on_transmit_limit(void *context, uint32_t events)
+{
+	struct net *n = context;
+
+	(void)events;
+	pthread_mutex_lock(&n->device.lock);
+	n->limited[TX] = false;
+	transmit(n);
+	watch(n);
+	pthread_mutex_unlock(&n->device.lock);
 }
 
 static void reset(struct bh_virtio_device *device)
 {
-	watch((struct net *)device, false);
+	struct net *n = (struct net *)device;
+
+	n->rx_starved = n->tx_blocked = false;
 }
 
-/* Where the machine has been restored or moved to, nobody knows yet where it is: its driver announces it (5.1.6.5.4). */
-static int load(struct bh_virtio_device *device, struct bh_state_reader *in, struct bh_error *err)
+/* 5.1.6.3, 5.1.6.4: what the guest has taken, the tap device may do. */
+static void activate(struct bh_virtio_device *device)
 {
-	(void)in, (void)err;
-	((struct net *)device)->reading = false;
-	return 0;
+	static const struct {
+		uint64_t feature;
+		unsigned offload;
+	} table[] = {
+		{ BIT(VIRTIO_NET_F_GUEST_CSUM), TUN_F_CSUM }, { BIT(VIRTIO_NET_F_GUEST_TSO4), TUN_F_TSO4 },
+		{ BIT(VIRTIO_NET_F_GUEST_TSO6), TUN_F_TSO6 }, { BIT(VIRTIO_NET_F_GUEST_ECN), TUN_F_TSO_ECN },
+		{ BIT(VIRTIO_NET_F_GUEST_UFO), TUN_F_UFO },
+	};
+	struct net *n = (struct net *)device;
+	unsigned offloads = 0;
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(table); i++)
+		if (bh_virtio_has(device, table[i].feature))
+			offloads |= table[i].offload;
+	/* The rest depends on checksums (5.1.3.1). */
+	ioctl(n->fd, TUNSETOFFLOAD, offloads & TUN_F_CSUM ? offloads : 0);
 }
 
 static void free_net(struct bh_virtio_device *device)
 {
 	struct net *n = (struct net *)device;
 
-	bh_loop_remove(device->loop, n->tap_fd);
-	bh_close_fd(&n->tap_fd);
+	if (n->watched)
+		bh_loop_remove(device->loop, n->fd);
+	bh_loop_set_timer(device->loop, 0, on_receive_limit, n);
+	bh_loop_set_timer(device->loop, 0, on_transmit_limit, n);
 	bh_virtio_clear(device);
+	bh_close_fd(&n->fd);
 	free(n);
 }
 
 static const struct bh_virtio_driver driver = {
 	.name = "net",
 	.id = 1,
-	.pci_class = PCI_CLASS_ETHERNET,
+	.pci_class = PCI_CLASS_NETWORK,
 	.activate = activate,
 	.reset = reset,
 	.notify = notify,
-	.load = load,
 	.free = free_net,
 };
 
-static int parse_mac(const char *text, uint8_t mac[6], struct bh_error *err)
-{
-	unsigned b[6];
-	char rest;
+/* --- making it ---------------------------------------------------------------------------------------------------------- */
 
-	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &rest) != 6 || b[0] & 1)
-		return bh_error_text(err, EINVAL, "net: %s is no address of a network card", text);
-	for (int i = 0; i < 6; i++)
-		mac[i] = (uint8_t)b[i];
+static int fill_config(struct net *n, const struct bh_net_config *config, struct bh_error *err)
+{
+	struct virtio_net_config c = { .status = VIRTIO_NET_S_LINK_UP, .max_virtqueue_pairs = 1, .mtu = (uint16_t)n->mtu };
+
+	if (config->mac)
+		memcpy(c.mac, config->mac, sizeof c.mac);
+	else if (getrandom(c.mac, sizeof c.mac, 0) != sizeof c.mac)
+		return bh_error_set(err, errno, "getrandom");
+	/* One of nobody's, for one receiver. */
+	if (!config->mac)
+		c.mac[0] = (uint8_t)((c.mac[0] & ~1) | 2);
+	if (c.mac[0] & 1)
+		return bh_error_text(err, EINVAL, "a network card's address can't be a group's");
+	memcpy(n->device.config, &c, sizeof c);
+	n->device.config_size = offsetof(struct virtio_net_config, mtu) + sizeof c.mtu;
 	return 0;
 }
 
-static int prepare_tap(const struct net *n, struct bh_error *err)
+/* All that this kernel's tap devices can; none for a socket. */
+static uint64_t offloads_of(int fd)
 {
-	int size = HEADER_SIZE;
+	const unsigned most = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 
-	/* The starter has set it, if it is one of its own. */
-	if (ioctl(n->tap_fd, TUNSETVNETHDRSZ, &size) < 0)
-		return bh_error_set(err, errno, "net: set up the tap device");
-	return 0;
+	if (ioctl(fd, TUNSETOFFLOAD, most) < 0)
+		return 0;
+	if (ioctl(fd, TUNSETOFFLOAD, most | TUN_F_UFO) == 0)
+		return GUEST_OFFLOADS | HOST_OFFLOADS;
+	return (GUEST_OFFLOADS | HOST_OFFLOADS) & ~(BIT(VIRTIO_NET_F_GUEST_UFO) | BIT(VIRTIO_NET_F_HOST_UFO));
+}
+
+static int prepare(struct net *n, const struct bh_net_config *config, struct bh_error *err)
+{
+	int size = sizeof(struct virtio_net_hdr_v1), r;
+
+	if (config->mtu && (config->mtu < MTU_MIN || config->mtu > MTU_MAX))
+		return bh_error_text(err, EINVAL, "an MTU of %u: from %d to %d", config->mtu, MTU_MIN, MTU_MAX);
+	r = bh_set_nonblock(n->fd, true);
+	if (r < 0)
+		return bh_error_set(err, -r, "the tap device");
+	if (ioctl(n->fd, TUNSETVNETHDRSZ, &size) < 0 && errno != ENOTTY)
+		return bh_error_set(err, errno, "set the size of the tap device's header");
+	return fill_config(n, config, err);
 }
 
 int bh_net_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_net_config *config, struct bh_virtio_device **ret_device, struct bh_error *err)
 {
-	const uint64_t offload = FEATURE(CSUM) | FEATURE(GUEST_CSUM) | FEATURE(HOST_TSO4) | FEATURE(HOST_TSO6) | FEATURE(HOST_ECN) | FEATURE(GUEST_TSO4) |
-				 FEATURE(GUEST_TSO6) | FEATURE(GUEST_ECN);
-	struct virtio_net_config space = { .status = VIRTIO_NET_S_LINK_UP };
+	uint64_t features = BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) | BIT(VIRTIO_NET_F_MRG_RXBUF) | offloads_of(config->fd);
 	struct net *n = bh_calloc(1, sizeof *n);
-	int r = config->mac ? parse_mac(config->mac, space.mac, err) : 0;
+	int r;
 
-	n->tap_fd = config->tap_fd;
+	n->fd = config->fd;
+	n->mtu = config->mtu ? config->mtu : MTU_DEFAULT;
+	n->limits[RX] = config->receive;
+	n->limits[TX] = config->transmit;
+	for (unsigned i = 0; i < QUEUES; i++)
+		bh_limits_init(&n->limits[i], bh_monotonic_ns());
+	r = prepare(n, config, err);
 	if (r == 0)
-		r = prepare_tap(n, err);
-	if (r == 0)
-		r = bh_virtio_init(&n->device, &driver, vm, loop, QUEUES, offload | FEATURE(STATUS) | (config->mac ? FEATURE(MAC) : 0), err);
+		r = bh_virtio_init(&n->device, &driver, vm, loop, QUEUES, config->mtu ? features | BIT(VIRTIO_NET_F_MTU) : features, err);
 	if (r < 0) {
-		bh_close_fd(&n->tap_fd);
+		bh_close_fd(&n->fd);
 		free(n);
 		return r;
 	}
-	n->device.config_size = offsetof(struct virtio_net_config, max_virtqueue_pairs);
-	memcpy(n->device.config, &space, n->device.config_size);
-	r = bh_loop_add(loop, n->tap_fd, 0, on_tap, n, err);
-	if (r < 0)
+	r = bh_loop_add(loop, n->fd, 0, on_tap, n, err);
+	if (r < 0) {
 		free_net(&n->device);
-	else
-		*ret_device = &n->device;
-	return r;
+		return r;
+	}
+	n->watched = true;
+	*ret_device = &n->device;
+	return 0;
 }

@@ -217,23 +217,30 @@ void bh_virtqueue_interrupt(struct bh_virtqueue *q)
 	q->device->transport->interrupt(q->device, q->index);
 }
 
+/* In the used ring. */
+static void store_for_guest(const struct bh_virtqueue *q, uint64_t offset, uint16_t value)
+{
+	void *to = at(q, q->used, offset, sizeof value);
+
+	store(to, value);
+	bh_guest_mark_dirty(memory_of(q), to, sizeof value);
+}
+
 void bh_virtqueue_quiet(struct bh_virtqueue *q)
 {
 	/* With event indices the guest is quiet until its index passes the one it was told last. */
 	if (ready(q) && !bh_virtio_has(q->device, BH_VIRTIO_F_EVENT_IDX))
-		store(at(q, q->used, RING_FLAGS, 2), VRING_USED_F_NO_NOTIFY);
+		store_for_guest(q, RING_FLAGS, VRING_USED_F_NO_NOTIFY);
 }
 
 bool bh_virtqueue_listen(struct bh_virtqueue *q)
 {
 	if (!ready(q))
 		return false;
-	if (bh_virtio_has(q->device, BH_VIRTIO_F_EVENT_IDX)) {
-		store(at(q, q->used, RING_ENTRIES + sizeof(struct vring_used_elem) * (uint64_t)q->size, 2), q->next_available);
-		bh_guest_mark_dirty(memory_of(q), at(q, q->used, 0, used_size(q)), used_size(q));
-	} else {
-		store(at(q, q->used, RING_FLAGS, 2), 0);
-	}
+	if (bh_virtio_has(q->device, BH_VIRTIO_F_EVENT_IDX))
+		store_for_guest(q, RING_ENTRIES + sizeof(struct vring_used_elem) * (uint64_t)q->size, q->next_available);
+	else
+		store_for_guest(q, RING_FLAGS, 0);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return load(at(q, q->available, RING_INDEX, 2)) != q->next_available;
 }

@@ -6,6 +6,9 @@
 #include <errno.h>
 #include <string.h>
 
+#define MAC_SIZE 6
+#define LIMIT_MAX (1LL << 50)
+
 /* Words of one device; each key is asked for once, and what is left over nobody knows. */
 struct words {
 	const char *type;
@@ -49,6 +52,17 @@ static bool take_flag(struct words *w, const char *key)
 	return text != NULL;
 }
 
+static struct bh_limits take_limits(struct words *w)
+{
+	struct bh_limits limits = { 0 };
+
+	limits.bytes.rate = (uint64_t)take_number(w, "bytes-per-second", 0, LIMIT_MAX);
+	limits.bytes.burst = (uint64_t)take_number(w, "bytes-burst", 0, LIMIT_MAX);
+	limits.operations.rate = (uint64_t)take_number(w, "operations-per-second", 0, LIMIT_MAX);
+	limits.operations.burst = (uint64_t)take_number(w, "operations-burst", 0, LIMIT_MAX);
+	return limits;
+}
+
 /* What was not asked for is a mistake. */
 static int finish(struct words *w)
 {
@@ -63,7 +77,51 @@ static int make_block(struct bh_vm *vm, struct bh_loop *loop, struct words *w, s
 	bh_auto_free char *serial = take(w, "serial");
 
 	config.serial = serial;
+	config.limits = take_limits(w);
 	return finish(w) < 0 ? w->failed : bh_block_make(vm, loop, &config, ret_device, w->err);
+}
+
+static bool parse_mac(const char *text, uint8_t ret_mac[MAC_SIZE])
+{
+	bh_auto_strv struct bh_strv parts = bh_strv_split(text, ':');
+
+	for (size_t i = 0; parts.count == MAC_SIZE && i < MAC_SIZE; i++)
+		if (bh_parse_hex(parts.items[i], &ret_mac[i], 1) < 0)
+			return false;
+	return parts.count == MAC_SIZE;
+}
+
+static int make_net(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
+{
+	struct bh_net_config config = {
+		.fd = (int)take_number(w, "fd", -1, INT32_MAX),
+		.mtu = (unsigned)take_number(w, "mtu", 0, UINT16_MAX),
+		.receive = take_limits(w),
+	};
+	bh_auto_free char *mac = take(w, "mac");
+	uint8_t bytes[MAC_SIZE];
+
+	/* The same for both directions, each of its own. */
+	config.transmit = config.receive;
+	if (mac && !parse_mac(mac, bytes))
+		w->failed = bh_error_text(w->err, EINVAL, "net: mac=%s is no address", mac);
+	config.mac = mac ? bytes : NULL;
+	return finish(w) < 0 ? w->failed : bh_net_make(vm, loop, &config, ret_device, w->err);
+}
+
+static int make_rng(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
+{
+	return finish(w) < 0 ? w->failed : bh_rng_make(vm, loop, ret_device, w->err);
+}
+
+static int make_console(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
+{
+	const struct bh_console_config config = {
+		.input_fd = (int)take_number(w, "in", -1, INT32_MAX),
+		.output_fd = (int)take_number(w, "out", -1, INT32_MAX),
+	};
+
+	return finish(w) < 0 ? w->failed : bh_console_make(vm, loop, &config, ret_device, w->err);
 }
 
 static int make_vsock(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
@@ -79,14 +137,6 @@ static int make_vsock(struct bh_vm *vm, struct bh_loop *loop, struct words *w, s
 	return finish(w) < 0 ? w->failed : bh_vsock_make(vm, loop, &config, ret_device, w->err);
 }
 
-static int make_net(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
-{
-	bh_auto_free char *mac = take(w, "mac");
-	const struct bh_net_config config = { .tap_fd = (int)take_number(w, "tap", -1, INT32_MAX), .mac = mac };
-
-	return finish(w) < 0 ? w->failed : bh_net_make(vm, loop, &config, ret_device, w->err);
-}
-
 static int make_fs(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
 {
 	bh_auto_free char *tag = take(w, "tag");
@@ -95,21 +145,13 @@ static int make_fs(struct bh_vm *vm, struct bh_loop *loop, struct words *w, stru
 	return finish(w) < 0 ? w->failed : bh_fs_make(vm, loop, &config, ret_device, w->err);
 }
 
-static int make_rng(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
-{
-	return finish(w) < 0 ? w->failed : bh_rng_make(vm, loop, ret_device, w->err);
-}
-
 static const struct {
 	const char *type;
 	const char *thread; /* its loop's name; NULL: the shared one */
 	int (*make)(struct bh_vm *vm, struct bh_loop *loop, struct words *words, struct bh_virtio_device **ret_device);
 } types[] = {
-	{ "block", "block", make_block },
-	{ "net", "net", make_net },
-	{ "fs", "fs", make_fs },
-	{ "rng", NULL, make_rng },
-	{ "vsock", NULL, make_vsock },
+	{ "block", "block", make_block }, { "net", "net", make_net },        { "fs", "fs", make_fs },
+	{ "rng", NULL, make_rng },        { "console", NULL, make_console }, { "vsock", NULL, make_vsock },
 };
 
 int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *text, struct bh_virtio_device **ret_device, struct bh_loop **ret_loop,

@@ -2,12 +2,14 @@
 /*
  * Devices by name, as the monitor's command line has them: TYPE[,KEY[=VALUE]]...
  *
- *	block,fd=N[,readonly][,serial=TEXT]
- *	net,tap=N[,mac=ADDRESS]
+ *	block,fd=N[,readonly][,serial=TEXT][,format=raw|qcow2][,LIMIT...]
+ *	net,fd=N[,mac=XX:XX:XX:XX:XX:XX][,mtu=N][,LIMIT...]
  *	fs,server=N,tag=TEXT
  *	rng
+ *	console[,in=N][,out=N]
  *	vsock,cid=N[,listen=N][,broker=N][,stream=N,port=N]
  *
+ * A LIMIT is bytes-per-second=N, bytes-burst=N, operations-per-second=N or operations-burst=N (limit.h); of a net device for each direction.
  * Descriptors are numbers of inherited ones and are taken over.
  */
 #pragma once

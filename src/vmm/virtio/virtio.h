@@ -17,6 +17,7 @@
 #pragma once
 
 #include "base/iov.h"
+#include "vmm/limit.h"
 #include "vmm/loop.h"
 #include "vmm/state.h"
 #include "vmm/vm.h"
@@ -167,8 +168,28 @@ struct bh_block_config {
 	int fd;
 	bool readonly;
 	const char *serial; /* at most 20 bytes, or NULL */
+	struct bh_limits limits;
 };
 int bh_block_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_block_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);
+
+/* net.c (5.1). `fd`: a tap device with virtio headers (linux/tap.h), or a packet socket that speaks the same; taken over. */
+struct bh_net_config {
+	int fd;
+	const uint8_t *mac; /* six bytes; NULL: one is made up */
+	unsigned mtu;       /* told to the guest; 0: nothing is said, packets are of Ethernet's usual size */
+	struct bh_limits receive, transmit; /* to and from the guest */
+};
+int bh_net_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_net_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);
+
+/* rng.c (5.4). */
+int bh_rng_make(struct bh_vm *vm, struct bh_loop *loop, struct bh_virtio_device **ret_device, struct bh_error *err);
+
+/* console.c (5.3). Different descriptors, taken over; -1: none. */
+struct bh_console_config {
+	int input_fd, output_fd;
+};
+int bh_console_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_console_config *config, struct bh_virtio_device **ret_device,
+		    struct bh_error *err);
 
 /* vsock.c (5.10). Its descriptors are taken over. */
 #define BH_VSOCK_CID_MIN 3
@@ -183,16 +204,6 @@ struct bh_vsock_config {
 	uint32_t stream_port;
 };
 int bh_vsock_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_vsock_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);
-
-/* rng.c (5.4) */
-int bh_rng_make(struct bh_vm *vm, struct bh_loop *loop, struct bh_virtio_device **ret_device, struct bh_error *err);
-
-/* net.c (5.1) */
-struct bh_net_config {
-	int tap_fd;      /* IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, not blocking; taken over */
-	const char *mac; /* "52:54:00:12:34:56", or NULL: the guest chooses */
-};
-int bh_net_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_net_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);
 
 /* fs.c (5.11) */
 struct bh_fs_config {
