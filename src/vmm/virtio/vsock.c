@@ -16,6 +16,7 @@
 #include "vmm/virtio/virtio.h"
 
 #include "base/memory.h"
+#include "base/time.h"
 
 #include <errno.h>
 #include <linux/virtio_vsock.h>
@@ -33,6 +34,7 @@
 #define PACKET_MAX (64u << 10) /* of data to the guest */
 #define REFUSALS_MAX 64
 #define HOST_PORT_FIRST 0x40000000u
+#define ACCEPT_AGAIN_NS 100000000
 #define HELLO_MAX 32 /* bytes of "CONNECT <port>\n" */
 #define SHUTDOWN_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 
@@ -62,7 +64,8 @@ struct connection {
 	/* from the host to the guest */
 	uint32_t guest_window, guest_forwarded, sent;
 	bool host_ended, guest_deaf;
-	bool unwatched; /* taken out of the loop, which would tell of its hang-up for ever while nothing can be read */
+	uint32_t watched; /* events that the loop waits for */
+	bool unwatched;   /* taken out of the loop, which would tell of its hang-up for ever while nothing can be read */
 	char hello[HELLO_MAX];
 	size_t hello_length;
 };
@@ -120,6 +123,12 @@ static void drop(struct connection *c)
 	free(c);
 }
 
+static void drop_all(struct vsock *v)
+{
+	while (v->count)
+		drop(v->connections[v->count - 1]);
+}
+
 static uint32_t credit(const struct connection *c)
 {
 	uint32_t used = c->sent - c->guest_forwarded;
@@ -136,10 +145,13 @@ static void watch(struct connection *c)
 {
 	uint32_t events = (c->state == GREETING || can_read(c) ? EPOLLIN : 0u) | (c->pending.length ? EPOLLOUT : 0u);
 
+	if (events == c->watched && !c->unwatched)
+		return;
 	if (!c->unwatched)
 		bh_loop_set_events(c->device->device.loop, c->fd, events);
 	else if (events && bh_loop_add(c->device->device.loop, c->fd, events, on_socket, c, NULL) == 0)
 		c->unwatched = false;
+	c->watched = events;
 }
 
 static bool open_fd(struct connection *c, int fd)
@@ -194,7 +206,8 @@ static bool pop(struct vsock *v, struct bh_chain *chain)
 	/* The guest is to tell of new buffers; some may have come while we asked for that. */
 	if (r == 0 && bh_virtqueue_listen(queue))
 		r = bh_virtqueue_pop(queue, chain);
-	if (r > 0 && chain->writable_bytes < sizeof(struct virtio_vsock_hdr)) {
+	/* Data that never fits would be offered by its socket again and again. */
+	if (r > 0 && chain->writable_bytes <= sizeof(struct virtio_vsock_hdr)) {
 		bh_virtio_fail(&v->device);
 		r = -1;
 	}
@@ -462,8 +475,6 @@ static void serve_guest(struct vsock *v)
 {
 	size_t rounds = v->count;
 
-	if (!v->device.active)
-		return;
 	if (send_refusals(v)) {
 		for (size_t i = 0; i < rounds && !v->starved && v->count; i++) {
 			struct connection *c = v->connections[v->turn++ % v->count];
@@ -474,6 +485,9 @@ static void serve_guest(struct vsock *v)
 	}
 	send_refusals(v);
 	bh_virtqueue_interrupt(&v->device.queues[RX]);
+	/* A broken device: nobody will take what the sockets have, and they would wake us for ever. */
+	if (!v->device.active)
+		drop_all(v);
 	for (size_t i = 0; i < v->count; i++)
 		watch(v->connections[i]);
 }
@@ -532,6 +546,14 @@ static void on_socket(void *context, uint32_t events)
 	pthread_mutex_unlock(&v->device.lock);
 }
 
+static void listen_again(void *context, uint32_t events)
+{
+	struct vsock *v = context;
+
+	(void)events;
+	bh_loop_set_events(v->device.loop, v->listen_fd, EPOLLIN);
+}
+
 static void on_listen(void *context, uint32_t events)
 {
 	struct vsock *v = context;
@@ -539,6 +561,12 @@ static void on_listen(void *context, uint32_t events)
 	struct connection *c;
 
 	(void)events;
+	/* Without a free descriptor the one who waits would wake us for ever. */
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
+		bh_loop_set_events(v->device.loop, v->listen_fd, 0);
+		bh_loop_set_timer(v->device.loop, bh_monotonic_ns() + ACCEPT_AGAIN_NS, listen_again, v);
+		return;
+	}
 	pthread_mutex_lock(&v->device.lock);
 	/* Before the guest's driver is there nobody could be asked. */
 	c = fd >= 0 && v->device.active ? new_connection(v, fd, GREETING) : NULL;
@@ -585,7 +613,7 @@ static void on_broker(void *context, uint32_t events)
 	} control;
 	struct reply reply;
 	struct iovec part = { &reply, sizeof reply };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int)) };
 	ssize_t n = recvmsg(v->broker_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
 	(void)events;
@@ -641,8 +669,7 @@ static void reset(struct bh_virtio_device *device)
 {
 	struct vsock *v = (struct vsock *)device;
 
-	while (v->count)
-		drop(v->connections[v->count - 1]);
+	drop_all(v);
 	v->refusal_count = 0;
 	v->tell_reset = false;
 	v->starved = true;
@@ -661,6 +688,7 @@ static void free_vsock(struct bh_virtio_device *device)
 	struct vsock *v = (struct vsock *)device;
 
 	reset(device);
+	bh_loop_set_timer(device->loop, 0, listen_again, v);
 	bh_loop_remove(device->loop, v->listen_fd);
 	bh_loop_remove(device->loop, v->broker_fd);
 	bh_close_fd(&v->listen_fd);
