@@ -11,6 +11,7 @@
 #include "cli/cli.h"
 #include "cli/containers.h"
 #include "container/container.h"
+#include "linux/inet.h"
 #include "linux/mount.h"
 #include "linux/path.h"
 #include "linux/syscall.h"
@@ -217,6 +218,9 @@ static int start(struct job *job, struct bh_container_process *ret_process, stru
 
 	if (r == 0)
 		r = mount_shares(job, err);
+	if (r == 0 && bh_json_at(job->request, "network"))
+		r = bh_inet_configure("eth0", bh_json_text(job->request, "network.address", NULL),
+				      bh_json_text(job->request, "network.gateway", NULL), err);
 	if (r == 0)
 		r = resolve_user(job, err);
 	if (r == 0)

@@ -84,7 +84,7 @@ static const struct bh_option container_options[] = {
 	OTHER(0, "memory-swappiness", INT, memory_swappiness, "N", "Swappiness, 0 to 100"),
 	LIST(0, "mount", mount, "MOUNT", "Attach a mount: type=bind|volume|tmpfs,src=...,dst=...,readonly"),
 	TEXT(0, "name", name, "NAME", "Name of the container"),
-	TEXT(0, "network", network, "MODE", "Network: none, host or container:NAME"),
+	TEXT(0, "network", network, "MODE", "Network: none, host or container:NAME; of a microVM none or tap[:NAME][,bridge=NAME][,ip=ADDRESS/BITS][,gateway=ADDRESS][,mac=ADDRESS]"),
 	{ 0, "net", BH_OPTION_STRING, FIELD(network), "MODE", "Same as --network", NULL, true },
 	ON(0, "no-healthcheck", no_healthcheck, "Ignore the image's health check"),
 	ON(0, "oom-kill-disable", oom_kill_disable, "Disable the OOM killer for it"),

@@ -271,7 +271,7 @@ int bh_guest_kernel_list(const char *root, struct bh_strv *ret_versions, struct 
 	if (!dir && errno != ENOENT)
 		return bh_error_set(err, errno, "open %s", kernels);
 	while (dir && (entry = readdir(dir)))
-		if (entry->d_name[0] != '.')
+		if (bh_guest_kernel_is_version(entry->d_name))
 			bh_strv_add(ret_versions, entry->d_name);
 	return 0;
 }
