@@ -245,7 +245,7 @@ static int further(struct job *job, struct bh_container_process *ret_process, st
 		.id = bh_json_text(job->request, "id", ""),
 		.privileged = bh_json_bool(job->request, "privileged", false),
 	};
-	int64_t pid;
+	int64_t pid = 0;
 	int r = bh_read_file_at(AT_FDCWD, BH_AGENT_PID_FILE, 16, &text, err);
 
 	if (r == 0 && bh_parse_int(text.data, 1, INT32_MAX, &pid) < 0)
@@ -289,11 +289,12 @@ static int tell(const struct bh_agent_result *result, int terminal_fd)
 	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
 
 	if (terminal_fd >= 0) {
+		struct cmsghdr *c = &control.align;
+
 		message.msg_control = control.bytes;
 		message.msg_controllen = sizeof control.bytes;
-		*CMSG_FIRSTHDR(
-			&message) = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof terminal_fd) };
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), &terminal_fd, sizeof terminal_fd);
+		*c = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof terminal_fd) };
+		memcpy(CMSG_DATA(c), &terminal_fd, sizeof terminal_fd);
 	}
 	return sendmsg(BH_AGENT_RESULT_FD, &message, MSG_NOSIGNAL) < 0;
 }

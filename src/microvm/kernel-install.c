@@ -204,6 +204,8 @@ static int keep(const char *folder, const char *package, char **ret_version, str
 		bh_guest_kernel_clear(&kernel);
 		r = bh_guest_kernel_find("", image, &kernel, err);
 	}
+	if (r == 0 && !kernel.modules)
+		r = bh_error_text(err, ENOENT, "%s has no modules", package);
 	if (r == 0)
 		r = copy_file(image, dir_fd, "vmlinuz", err);
 	if (r == 0)
