@@ -11,6 +11,7 @@
 #include "cli/cli.h"
 #include "cli/containers.h"
 #include "container/container.h"
+#include "linux/inet.h"
 #include "linux/mount.h"
 #include "linux/path.h"
 #include "linux/syscall.h"
@@ -217,6 +218,9 @@ static int start(struct job *job, struct bh_container_process *ret_process, stru
 
 	if (r == 0)
 		r = mount_shares(job, err);
+	if (r == 0 && bh_json_at(job->request, "network"))
+		r = bh_inet_configure("eth0", bh_json_text(job->request, "network.address", NULL),
+				      bh_json_text(job->request, "network.gateway", NULL), err);
 	if (r == 0)
 		r = resolve_user(job, err);
 	if (r == 0)
@@ -241,7 +245,7 @@ static int further(struct job *job, struct bh_container_process *ret_process, st
 		.id = bh_json_text(job->request, "id", ""),
 		.privileged = bh_json_bool(job->request, "privileged", false),
 	};
-	int64_t pid;
+	int64_t pid = 0;
 	int r = bh_read_file_at(AT_FDCWD, BH_AGENT_PID_FILE, 16, &text, err);
 
 	if (r == 0 && bh_parse_int(text.data, 1, INT32_MAX, &pid) < 0)
@@ -285,11 +289,12 @@ static int tell(const struct bh_agent_result *result, int terminal_fd)
 	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
 
 	if (terminal_fd >= 0) {
+		struct cmsghdr *c = &control.align;
+
 		message.msg_control = control.bytes;
 		message.msg_controllen = sizeof control.bytes;
-		*CMSG_FIRSTHDR(
-			&message) = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof terminal_fd) };
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), &terminal_fd, sizeof terminal_fd);
+		*c = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof terminal_fd) };
+		memcpy(CMSG_DATA(c), &terminal_fd, sizeof terminal_fd);
 	}
 	return sendmsg(BH_AGENT_RESULT_FD, &message, MSG_NOSIGNAL) < 0;
 }

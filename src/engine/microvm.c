@@ -62,6 +62,7 @@ void bh_engine_microvm_init(struct bh_engine *engine, struct bh_container *c, st
 		.kernel = bh_json_text(host, "Kernel", NULL),
 		.accelerator = bh_json_text(host, "Accelerator", NULL),
 		.memory = bh_json_int(host, "Memory", 0),
+		.network = bh_json_text(host, "NetworkMode", NULL),
 		.cpus_nano = bh_json_int(host, "NanoCpus", 0),
 	};
 }

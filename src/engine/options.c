@@ -617,9 +617,18 @@ static int apply_shm_size(const struct bh_create_options *o, struct bh_spec *spe
 static int apply_network(struct bh_engine *engine, const struct bh_create_options *o, struct bh_spec *spec, struct bh_error *err)
 {
 	const struct bh_network_driver *driver;
+	struct bh_microvm_network tap = { 0 };
 	const char *argument;
-	int r = bh_network_driver_find(o->network, &driver, &argument, err);
+	int r;
 
+	if (bh_microvm_network_is_tap(o->network)) {
+		if (!bh_streq(o->isolation, "vm"))
+			return bh_error_text(err, EINVAL, "--network tap: only a microVM has a tap device (--isolation vm)");
+		r = bh_microvm_network_parse(o->network, &tap, err);
+		bh_microvm_network_clear(&tap);
+		return r;
+	}
+	r = bh_network_driver_find(o->network, &driver, &argument, err);
 	if (r < 0)
 		return r;
 	if (driver == &bh_network_container)

@@ -31,11 +31,12 @@ static int ask(int connection, const struct bh_session_question *question, const
 	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
 
 	if (count) {
+		struct cmsghdr *c = &control.align;
+
 		message.msg_control = control.bytes;
 		message.msg_controllen = CMSG_SPACE(count * sizeof(int));
-		*CMSG_FIRSTHDR(
-			&message) = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(count * sizeof(int)) };
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), fds, count * sizeof(int));
+		*c = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(count * sizeof(int)) };
+		memcpy(CMSG_DATA(c), fds, count * sizeof(int));
 	}
 	return sendmsg(connection, &message, MSG_NOSIGNAL) < 0 ? bh_error_set(err, errno, "ask the microVM") : 0;
 }

@@ -204,6 +204,8 @@ static int keep(const char *folder, const char *package, char **ret_version, str
 		bh_guest_kernel_clear(&kernel);
 		r = bh_guest_kernel_find("", image, &kernel, err);
 	}
+	if (r == 0 && !kernel.modules)
+		r = bh_error_text(err, ENOENT, "%s has no modules", package);
 	if (r == 0)
 		r = copy_file(image, dir_fd, "vmlinuz", err);
 	if (r == 0)
@@ -271,7 +273,7 @@ int bh_guest_kernel_list(const char *root, struct bh_strv *ret_versions, struct 
 	if (!dir && errno != ENOENT)
 		return bh_error_set(err, errno, "open %s", kernels);
 	while (dir && (entry = readdir(dir)))
-		if (entry->d_name[0] != '.')
+		if (bh_guest_kernel_is_version(entry->d_name))
 			bh_strv_add(ret_versions, entry->d_name);
 	return 0;
 }

@@ -112,7 +112,12 @@ int bh_compare_versions(const char *a, const char *b)
 	return (*a != 0) - (*b != 0);
 }
 
-/* The newest name in the folder with these ends. */
+bool bh_guest_kernel_is_version(const char *name)
+{
+	return isdigit((unsigned char)*name) && !strchr(name, '/');
+}
+
+/* The newest name in the folder with these ends; without a beginning a version. */
 static char *newest(const char *folder, const char *prefix, const char *suffix)
 {
 	bh_auto_closedir DIR *dir = opendir(folder);
@@ -120,7 +125,9 @@ static char *newest(const char *folder, const char *prefix, const char *suffix)
 	char *best = NULL;
 
 	while (dir && (entry = readdir(dir))) {
-		if (entry->d_name[0] == '.' || !bh_has_prefix(entry->d_name, prefix) || !bh_has_suffix(entry->d_name, suffix))
+		if (!bh_has_prefix(entry->d_name, prefix) || !bh_has_suffix(entry->d_name, suffix))
+			continue;
+		if (!*prefix && !bh_guest_kernel_is_version(entry->d_name))
 			continue;
 		if (best && bh_compare_versions(entry->d_name, best) <= 0)
 			continue;

@@ -5,6 +5,8 @@
 #include "base/error.h"
 #include "base/string.h"
 
+#include <stdbool.h>
+
 /* A kernel for guests. */
 struct bh_guest_kernel {
 	char *version; /* "6.12.117+deb12-cloud-amd64" */
@@ -17,6 +19,9 @@ struct bh_guest_kernel {
  */
 int bh_guest_kernel_find(const char *root, const char *path, struct bh_guest_kernel *ret_kernel, struct bh_error *err);
 void bh_guest_kernel_clear(struct bh_guest_kernel *kernel);
+
+/* Could ROOT/kernels/<name> be one? Other things lie there too. */
+bool bh_guest_kernel_is_version(const char *name);
 
 /* Debian's newest cloud kernel of this version ("6.12", "6.12.117+deb12"; NULL: the version that suits microVMs best). */
 int bh_guest_kernel_install(const char *root, const char *version, char **ret_version, struct bh_error *err);

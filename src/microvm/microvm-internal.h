@@ -44,9 +44,12 @@ struct bh_microvm_request {
 	const struct bh_strv *groups;
 	const struct bh_microvm *vm; /* of a start */
 	bool privileged;
+	const struct bh_microvm_network *network;
 	bool virtio_shares;          /* shared folders come by virtio-fs, "share0" ..., in the order of the mounts */
 };
 int bh_microvm_request_write(const struct bh_microvm_request *request, struct bh_buf *out, struct bh_error *err);
+/* The address of its network device; the caller's. */
+char *bh_microvm_network_mac(const struct bh_microvm_network *network, const char *id);
 /* A mount of the configuration that is a folder of the host. */
 bool bh_microvm_is_share(const struct bh_spec_mount *mount);
 
@@ -57,6 +60,8 @@ struct bh_monitor_request {
 	int kernel_fd, initrd_fd, image_fd, writable_fd; /* writable_fd -1: none */
 	const int *share_fds; /* file servers (vmm/files.h), if it has virtio-fs */
 	size_t share_count;
+	int tap_fd; /* -1: no network device */
+	const char *mac;
 	const char *command_line;
 	int agent_fd;   /* the monitor's end of the stream to the agent */
 	int console_fd; /* serial port, and its messages */

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "linux/syscall.h"
+#include "linux/tap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,6 +38,9 @@ struct preparation {
 	struct bh_buf request;
 	struct bh_microvm_share shares[BH_AGENT_SHARES_MAX];
 	size_t share_count;
+	struct bh_microvm_network network;
+	char *mac;
+	int tap_fd;
 	int kernel_fd, initrd_fd, image_fd, writable_fd, listen_fd, terminal_fd, slave_fd, report[2];
 };
 
@@ -47,6 +51,9 @@ static void preparation_clear(struct preparation *p)
 	bh_buf_clear(&p->request);
 	for (size_t i = 0; i < p->share_count; i++)
 		bh_close_fd(&p->shares[i].folder_fd);
+	bh_microvm_network_clear(&p->network);
+	bh_free_ptr(&p->mac);
+	bh_close_fd(&p->tap_fd);
 	bh_close_fd(&p->kernel_fd);
 	bh_close_fd(&p->initrd_fd);
 	bh_close_fd(&p->image_fd);
@@ -105,6 +112,7 @@ static int make_request(struct preparation *p, struct bh_error *err)
 		.user = vm->user,
 		.groups = vm->groups,
 		.vm = vm,
+		.network = &p->network,
 		.virtio_shares = p->monitor->has_virtio_fs,
 	};
 
@@ -154,6 +162,24 @@ int bh_microvm_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *r
 		ioctl(master, TIOCSWINSZ, &size);
 	*ret_master = BH_TAKE_FD(master);
 	*ret_slave = slave;
+	return 0;
+}
+
+static int open_network(struct preparation *p, struct bh_error *err)
+{
+	char name[IFNAMSIZ];
+	int r;
+
+	if (!bh_microvm_network_is_tap(p->start->vm->network))
+		return 0;
+	r = bh_microvm_network_parse(p->start->vm->network, &p->network, err);
+	if (r < 0)
+		return r;
+	p->tap_fd = bh_tap_open(p->network.tap, p->network.bridge, name, err);
+	if (p->tap_fd < 0)
+		return p->tap_fd;
+	p->mac = bh_microvm_network_mac(&p->network, p->start->id);
+	bh_explain("network", "tap", name, "bridge", p->network.bridge, "mac", p->mac, "ip", p->network.address, "gateway", p->network.gateway);
 	return 0;
 }
 
@@ -233,6 +259,8 @@ static _Noreturn void session(struct preparation *p)
 			     .initrd_fd = p->initrd_fd,
 			     .image_fd = p->image_fd,
 			     .writable_fd = p->writable_fd,
+			     .tap_fd = p->tap_fd,
+			     .mac = p->mac,
 			     .command_line = p->command_line },
 		.request = &p->request,
 		.shares = p->shares,
@@ -258,7 +286,8 @@ static void explain_machine(const struct preparation *p)
 
 	snprintf(cpus, sizeof cpus, "%lld", (long long)cpus_of(vm));
 	bh_explain("machine", "accelerator", p->monitor->name, "memory", bh_format_bytes_binary((uint64_t)memory_of(vm), memory), "cpus", cpus,
-		   "devices", "serial,agent,rng,disk:image,disk:writable", "command-line", p->command_line);
+		   "devices", p->tap_fd < 0 ? "serial,agent,rng,disk:image,disk:writable" : "serial,agent,rng,disk:image,disk:writable,net",
+		   "command-line", p->command_line);
 }
 
 static int clone_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err)
@@ -348,10 +377,11 @@ static int start_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, 
 int bh_microvm_start(const struct bh_microvm_start *start, pid_t *ret_pid, int *ret_pidfd, int *ret_terminal_fd, struct bh_error *err)
 {
 	static int (*const steps[])(struct preparation *, struct bh_error *) = {
-		find_monitor, open_kernel, open_disks, make_request, open_shares, make_terminal, listen_for_clients,
+		find_monitor, open_kernel, open_disks, open_network, make_request, open_shares, make_terminal, listen_for_clients,
 	};
 	bh_auto(preparation_clear) struct preparation p = {
 		.start = start,
+		.tap_fd = -1,
 		.kernel_fd = -1,
 		.initrd_fd = -1,
 		.image_fd = -1,

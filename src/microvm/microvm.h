@@ -37,6 +37,15 @@ struct bh_microvm_file {
 	const char *target, *content; /* as of struct bh_container_file */
 };
 
+/* `--network tap...` (network.c): its device, made on a bridge or handed in by name, and what the guest is told. */
+struct bh_microvm_network {
+	bool is_set;
+	char *tap, *bridge, *address, *gateway, *mac; /* NULL: none, or chosen */
+};
+bool bh_microvm_network_is_tap(const char *mode);
+int bh_microvm_network_parse(const char *mode, struct bh_microvm_network *ret_network, struct bh_error *err);
+void bh_microvm_network_clear(struct bh_microvm_network *network);
+
 /* What a microVM needs beside its OCI configuration. */
 struct bh_microvm {
 	const char *root;          /* --root: kernels/, initramfs/, disks/ below it */
@@ -55,6 +64,7 @@ struct bh_microvm {
 	const char *accelerator;   /* "kvm", "tcg", "auto" (NULL) */
 	int64_t memory;            /* bytes; 0: the default */
 	int64_t cpus_nano;         /* 0: one */
+	const char *network;       /* "tap..."; else it has none but the loopback device */
 };
 
 struct bh_microvm_start {

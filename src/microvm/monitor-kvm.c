@@ -12,7 +12,7 @@
 
 #define BOOT_TIMEOUT_MS 120000
 #define CID "3" /* each machine has a host of its own: addresses needn't differ */
-#define DEVICES_MAX 4
+#define DEVICES_MAX (5 + BH_AGENT_SHARES_MAX)
 
 static int check(struct bh_error *err)
 {
@@ -31,15 +31,16 @@ static int check(struct bh_error *err)
 		       bh_error_text(err, ENOTSUP, "/dev/kvm speaks version %d of its interface, not %d", version, KVM_API_VERSION);
 }
 
+/* Its words are the caller's to free. */
+static void add(struct bh_vmm_request *request, struct bh_vmm_device *devices, char *words, const char *key, int fd)
+{
+	devices[request->device_count++] = (struct bh_vmm_device){ .words = words, .files = { { key, fd } } };
+}
+
 static int spawn(const struct bh_monitor_request *q, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err)
 {
-	/* In the order in which they are named in the guest: image, then the container's own. */
-	struct bh_vmm_device devices[DEVICES_MAX] = {
-		{ .words = "vsock,cid=" CID ",port=" BH_STRINGIFY(BH_AGENT_VSOCK_PORT), .files = { { "stream", q->agent_fd } } },
-		{ .words = "block,readonly,serial=image", .files = { { "fd", q->image_fd } } },
-		{ .words = "block,serial=writable", .files = { { "fd", q->writable_fd } } },
-	};
-	const struct bh_vmm_request request = {
+	struct bh_vmm_device devices[DEVICES_MAX];
+	struct bh_vmm_request request = {
 		.memory = q->memory,
 		.cpus = q->cpus,
 		.kernel_fd = q->kernel_fd,
@@ -48,16 +49,28 @@ static int spawn(const struct bh_monitor_request *q, pid_t *ret_pid, int *ret_pi
 		.control_fd = q->control_fd,
 		.command_line = q->command_line,
 		.devices = devices,
-		.device_count = q->writable_fd >= 0 ? 3 : 2,
 		.streams = (const int[]){ q->console_fd, q->console_fd, q->console_fd },
 	};
+	int r;
 
-	return bh_vmm_spawn(&request, ret_pid, ret_pidfd, err);
+	add(&request, devices, bh_strdup("vsock,cid=" CID ",port=" BH_STRINGIFY(BH_AGENT_VSOCK_PORT)), "stream", q->agent_fd);
+	add(&request, devices, bh_strdup("block,readonly,serial=image"), "fd", q->image_fd);
+	if (q->writable_fd >= 0)
+		add(&request, devices, bh_strdup("block,serial=writable"), "fd", q->writable_fd);
+	if (q->tap_fd >= 0)
+		add(&request, devices, bh_printf("net,mac=%s", q->mac), "tap", q->tap_fd);
+	for (size_t i = 0; i < q->share_count; i++)
+		add(&request, devices, bh_printf("fs,tag=share%zu", i), "server", q->share_fds[i]);
+	r = bh_vmm_spawn(&request, ret_pid, ret_pidfd, err);
+	for (size_t i = 0; i < request.device_count; i++)
+		free((char *)devices[i].words);
+	return r;
 }
 
 const struct bh_monitor bh_monitor_kvm = {
 	.name = "kvm",
 	.transport = "vsock",
+	.has_virtio_fs = true,
 	.boot_timeout_ms = BOOT_TIMEOUT_MS,
 	.greeting = "",
 	.pause = "{\"command\":\"pause\"}\n",

@@ -31,7 +31,7 @@
 #define BOOT_TIMEOUT_MS 180000
 #define MONITOR_ID "monitor"
 
-enum { AGENT_FD = 3, CONTROL_FD, IMAGE_FD, WRITABLE_FD, FDS_END };
+enum { AGENT_FD = 3, CONTROL_FD, IMAGE_FD, WRITABLE_FD, TAP_FD, FDS_END };
 
 struct spawn {
 	const struct bh_monitor_request *request;
@@ -97,6 +97,12 @@ static void build_arguments(const struct bh_monitor_request *q, struct bh_strv *
 	add_disk(args, "image", IMAGE_FD, true);
 	if (q->writable_fd >= 0)
 		add_disk(args, "writable", WRITABLE_FD, false);
+	if (q->tap_fd >= 0) {
+		bh_strv_add(args, "-netdev");
+		bh_strv_addf(args, "tap,id=net,fd=%d", TAP_FD);
+		bh_strv_add(args, "-device");
+		bh_strv_addf(args, "virtio-net-pci,netdev=net,mac=%s,romfile=", q->mac);
+	}
 }
 
 /* --- the jail, in the child --------------------------------------------------------------------------------------------- */
@@ -193,7 +199,7 @@ static int give_up_rights(struct bh_error *err)
 
 static bool place_fds(const struct bh_monitor_request *q)
 {
-	const int from[] = { q->console_fd, q->console_fd, q->console_fd, q->agent_fd, q->control_fd, q->image_fd, q->writable_fd };
+	const int from[] = { q->console_fd, q->console_fd, q->console_fd, q->agent_fd, q->control_fd, q->image_fd, q->writable_fd, q->tap_fd };
 	int high[BH_ARRAY_SIZE(from)];
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(from); i++) {
@@ -204,7 +210,11 @@ static bool place_fds(const struct bh_monitor_request *q)
 	for (size_t i = 0; i < BH_ARRAY_SIZE(from); i++)
 		if (high[i] >= 0 && dup2(high[i], (int)i) < 0)
 			return false;
-	return bh_close_range(q->writable_fd >= 0 ? FDS_END : WRITABLE_FD, ~0u, 0) == 0;
+	/* Those that it doesn't have are other files of ours. */
+	for (size_t i = 0; i < BH_ARRAY_SIZE(from); i++)
+		if (high[i] < 0)
+			close((int)i);
+	return bh_close_range(FDS_END, ~0u, 0) == 0;
 }
 
 static _Noreturn void child(const struct spawn *s)

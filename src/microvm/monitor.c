@@ -40,10 +40,10 @@ int bh_monitor_find(const char *wanted, const struct bh_monitor **ret_monitor, c
 
 int bh_microvm_accelerator(const char *wanted, const char **ret_name, char **ret_why, struct bh_error *err)
 {
-	const struct bh_monitor *monitor;
+	const struct bh_monitor *monitor = NULL;
 	int r = bh_monitor_find(wanted, &monitor, ret_why, err);
 
-	if (r == 0)
+	if (monitor)
 		*ret_name = monitor->name;
 	return r;
 }

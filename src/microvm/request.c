@@ -105,6 +105,15 @@ int bh_microvm_request_write(const struct bh_microvm_request *q, struct bh_buf *
 	bh_buf_addf(out, ",\"privileged\":%s,\"init\":%s,\"image\":\"" BH_MICROVM_IMAGE_TYPE "\"", q->privileged ? "true" : "false",
 		    q->vm && q->vm->init ? "true" : "false");
 	add_files(out, q->vm);
+	if (q->network && q->network->is_set) {
+		/* The container's network is the machine's. */
+		guest.namespaces[BH_NS_NETWORK].present = false;
+		bh_buf_adds(out, ",\"network\":{\"address\":");
+		bh_buf_add_json(out, q->network->address);
+		bh_buf_adds(out, ",\"gateway\":");
+		bh_buf_add_json(out, q->network->gateway);
+		bh_buf_adds(out, "}");
+	}
 	for (size_t i = 0; i < guest.mount_count; i++)
 		shares += bh_microvm_is_share(&guest.mounts[i]);
 	bh_buf_addf(out, ",\"virtio_shares\":%u,\"config\":", q->virtio_shares ? shares : 0);

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "linux/seccomp.h"
 #include "linux/syscall.h"
 #include "vmm/files.h"
 #include "vmm/jail.h"
@@ -470,6 +471,31 @@ static int give_up_rights(const struct session *s, struct bh_error *err)
 	return 0;
 }
 
+/* All that the loop needs; anything else ends the process. */
+static int lock(struct bh_error *err)
+{
+	static const char *const calls[] = {
+		"poll",    "read",  "write",           "recvfrom",     "sendto",        "recvmsg",    "sendmsg",    "accept4", "close",
+		"fcntl",   "ioctl", "getrandom",       "getpid",       "clock_gettime", "brk",        "mmap",       "munmap",  "mremap",
+		"madvise", "futex", "restart_syscall", "rt_sigreturn", "exit",          "exit_group", "newfstatat", "fstat",
+	};
+	char kill_process[] = "SCMP_ACT_KILL_PROCESS", allow[] = "SCMP_ACT_ALLOW";
+	bh_auto_strv struct bh_strv names = { 0 };
+	struct bh_spec_seccomp_rule rule = { .action = allow };
+	const struct bh_spec_seccomp rules = { .source = BH_SECCOMP_RULES, .default_action = kill_process, .rules = &rule, .rule_count = 1 };
+	struct bh_seccomp_filter filter = { 0 };
+	int r;
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(calls); i++)
+		bh_strv_add(&names, calls[i]);
+	rule.names = names;
+	r = bh_seccomp_compile(&rules, 0, &filter, err);
+	if (r == 0)
+		r = bh_seccomp_install(&filter, err);
+	bh_seccomp_filter_clear(&filter);
+	return r < 0 ? r : 0;
+}
+
 static int setup_signals(struct session *s, struct bh_error *err)
 {
 	sigset_t all;
@@ -511,6 +537,8 @@ void bh_session_main(const struct bh_session_setup *setup)
 		close_others(s);
 		r = give_up_rights(s, &err);
 	}
+	if (r == 0)
+		r = lock(&err);
 	if (r < 0)
 		fail(s, &err);
 	loop(s);

@@ -49,7 +49,12 @@ is "$err" 'bulkhead: exec: "nowhere": executable file not found in $PATH' "... i
 bh() {
 	timeout $((60 * SCALE)) "$BULKHEAD" "$@"
 }
-run_is 0 "run -d" bh run -d --name ship -i --isolation vm --accel "$accelerator" busybox sh -c \
+mkdir -p "$WORK/shared/below" "$WORK/constant"
+echo outside >"$WORK/shared/file"
+echo constant >"$WORK/constant/file"
+echo secret >"$WORK/secret"
+ln -s ../secret "$WORK/shared/way-out"
+run_is 0 "run -d" bh run -d --name ship -i --isolation vm --accel "$accelerator" -v "$WORK/shared:/shared" -v "$WORK/constant:/constant:ro" -v hold:/home busybox sh -c \
 	'trap "echo ending; exit 3" TERM; trap "echo usr1" USR1; echo beginning; echo to-stderr >&2; while :; do sleep 0.1; done'
 like "$(bh ps --format '{{.Names}} {{.Status}}')" "ship Up" "ps has it"
 is "$(bh inspect --format '{{.HostConfig.Isolation}}' ship)" vm "inspect tells the isolation"
@@ -80,14 +85,33 @@ like "$(bh ps --format '{{.Status}}')" Paused "... is shown"
 run_is 0 "unpause" bh unpause ship
 is "$(bh exec ship echo alive)" alive "... and it goes on"
 
+# --- folders of the host ----------------------------------------------------------------------------------------------------------
+is "$(bh exec ship cat /shared/file)" outside "-v: a file of the host"
+bh exec ship sh -c 'mkdir /shared/inside && echo inside >/shared/inside/file && mv /shared/file /shared/below/ && chown 1000:100 /shared/inside/file && chmod 640 /shared/inside/file'
+is "$(cat "$WORK/shared/inside/file" "$WORK/shared/below/file" | tr '\n' ' ')" "inside outside " "... what is made and moved inside is outside"
+is "$(stat -c '%u:%g %a' "$WORK/shared/inside/file")" "1000:100 640" "... with owner and mode"
+echo changed >"$WORK/shared/inside/file"
+within 10 eval '[ "$(bh exec ship cat /shared/inside/file)" = changed ]'
+is "$(bh exec ship cat /shared/inside/file)" changed "... and what is changed outside is seen inside"
+run_is 1 "a link that leads out of the folder leads nowhere" bh exec ship cat /shared/way-out
+run_is 1 "a read-only folder stays as it is" bh exec ship sh -c 'echo x >/constant/file'
+is "$(bh exec ship cat /constant/file)" constant "... and can be read"
+run_is 0 "a big file goes out" bh exec ship sh -c 'dd if=/dev/urandom of=/shared/big bs=1M count=12 2>/dev/null; cat /shared/big | sha256sum'
+is "$out" "$(sha256sum <"$WORK/shared/big")" "... whole"
+run_is 0 "a named volume" bh exec ship sh -c 'echo kept >/home/file'
+is "$(cat "$BULKHEAD_ROOT/volumes/hold/_data/file")" kept "... is the host's"
+run_is 125 "a file can't be shared" "${vm[@]}" -v "$WORK/secret:/x" busybox true
+like "$err" "only folders" "... and that is said"
+
 # --- nobody but its own can get at the machine -----------------------------------------------------------------------------------
 session=$(bh inspect --format '{{.State.Pid}}' ship)
-monitor=$(pgrep -P "$session")
+monitor=$(pgrep -P "$session" -f -- ' -machine | --jail ')
 for pid in $session $monitor; do
 	name=$(tr -d '\0' <"/proc/$pid/comm")
 	is "$(sed -n 's/^CapEff:\t//p; s/^CapBnd:\t//p; s/^CapPrm:\t//p' "/proc/$pid/status" | sort -u)" 0000000000000000 "$name ($pid) has no capability"
 	isnt "$(awk '/^Uid:/ { print $2 }' "/proc/$pid/status")" 0 "... and isn't root"
 	is "$(awk '/^NoNewPrivs:/ { print $2 }' "/proc/$pid/status")" 1 "... and gets no new rights"
+	is "$(awk '/^Seccomp:/ { print $2 }' "/proc/$pid/status")" 2 "... and has a list of system calls"
 	isnt "$(readlink "/proc/$pid/ns/mnt")" "$(readlink /proc/self/ns/mnt)" "... in a mount namespace of its own"
 	isnt "$(readlink "/proc/$pid/ns/net")" "$(readlink /proc/self/ns/net)" "... and a network namespace of its own"
 done

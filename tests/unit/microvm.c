@@ -102,8 +102,9 @@ static void test_the_request_has_the_containers_part(void **state)
 	spec.resources.memory.limit = (struct bh_opt_i64)BH_SOME(1);
 	spec.resources.pids_limit = (struct bh_opt_i64)BH_SOME(7);
 	bh_spec_add_mount(&spec, "/data", "bind", "/srv/data", "rbind,ro");
-	assert_int_equal(bh_microvm_request_write(&(struct bh_microvm_request){ .spec = &spec, .id = "an-id", .user = "us\"er", .vm = &vm, .virtio_shares = true },
-						  &text, NULL),
+	assert_int_equal(bh_microvm_request_write(
+				 &(struct bh_microvm_request){ .spec = &spec, .id = "an-id", .user = "us\"er", .vm = &vm, .virtio_shares = true },
+				 &text, NULL),
 			 0);
 	request = json_tokener_parse(text.data);
 	assert_non_null(request);
