@@ -167,7 +167,7 @@ int bh_microvm_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *r
 
 static int open_network(struct preparation *p, struct bh_error *err)
 {
-	char name[IFNAMSIZ];
+	char name[BH_TAP_NAME_SIZE];
 	int r;
 
 	if (!bh_microvm_network_is_tap(p->start->vm->network))

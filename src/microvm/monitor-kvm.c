@@ -58,7 +58,7 @@ static int spawn(const struct bh_monitor_request *q, pid_t *ret_pid, int *ret_pi
 	if (q->writable_fd >= 0)
 		add(&request, devices, bh_strdup("block,serial=writable"), "fd", q->writable_fd);
 	if (q->tap_fd >= 0)
-		add(&request, devices, bh_printf("net,mac=%s", q->mac), "tap", q->tap_fd);
+		add(&request, devices, bh_printf("net,mac=%s", q->mac), "fd", q->tap_fd);
 	for (size_t i = 0; i < q->share_count; i++)
 		add(&request, devices, bh_printf("fs,tag=share%zu", i), "server", q->share_fds[i]);
 	r = bh_vmm_spawn(&request, ret_pid, ret_pidfd, err);

@@ -23,7 +23,7 @@ void bh_microvm_network_clear(struct bh_microvm_network *n)
 
 static bool is_device_name(const char *text)
 {
-	return *text && strlen(text) < IFNAMSIZ && !strpbrk(text, "/ \t\n%");
+	return *text && strlen(text) < BH_TAP_NAME_SIZE && !strpbrk(text, "/ \t\n%");
 }
 
 static bool is_address(const char *text)

@@ -130,7 +130,9 @@ static int answer_one(struct bh_fuse *fuse, int fd, uint8_t *in, uint8_t *out)
 int bh_files_serve(int folder_fd, int socket_fd, bool readonly)
 {
 	/* Looked up now: nothing of /proc is there later but this. */
-	struct bh_fuse_options options = { .root_fd = folder_fd, .proc_fds_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC), .readonly = readonly };
+	struct bh_fuse_options options = { .root_fd = folder_fd,
+					   .proc_fds_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC),
+					   .readonly = readonly };
 	bh_auto_free uint8_t *in = bh_malloc(BH_FUSE_MESSAGE_MAX), *out = bh_malloc(BH_FUSE_MESSAGE_MAX);
 	struct bh_error err = BH_ERROR_INIT;
 	bh_auto_fuse struct bh_fuse *fuse = NULL;

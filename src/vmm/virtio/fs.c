@@ -42,7 +42,8 @@ static size_t serve(struct fs *f, const struct bh_chain *chain)
 {
 	size_t length = 0;
 
-	if (f->server_fd < 0 || bh_files_ask(f->server_fd, bh_chain_readable(chain), chain->readable, bh_chain_writable(chain), chain->writable, &length) < 0) {
+	if (f->server_fd < 0 ||
+	    bh_files_ask(f->server_fd, bh_chain_readable(chain), chain->readable, bh_chain_writable(chain), chain->writable, &length) < 0) {
 		bh_close_fd(&f->server_fd);
 		return refuse(chain);
 	}
