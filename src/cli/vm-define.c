@@ -459,6 +459,7 @@ static int import_main(void *arg, int argc, char **argv)
 	bh_auto_strv struct bh_strv warnings = { 0 };
 	bh_auto_buf struct bh_buf text = { 0 };
 	bh_auto_free char *name = NULL;
+	const char *called = "";
 	struct bh_error err = BH_ERROR_INIT;
 	int r = bh_streq(argv[0], "-") ? bh_read_fd(STDIN_FILENO, XML_MAX, &text) : bh_read_file_at(AT_FDCWD, argv[0], XML_MAX, &text, &err);
 
@@ -466,13 +467,13 @@ static int import_main(void *arg, int argc, char **argv)
 	if (r == 0)
 		r = bh_domain_import_xml(text.data, text.length, &name, &d, &warnings, &err);
 	if (r == 0)
-		r = bh_domain_create(bh_cli.root, bh_cli.state, argc > 1 ? argv[1] : name, &d, &err);
+		r = bh_domain_create(bh_cli.root, bh_cli.state, called = argc > 1 ? argv[1] : name, &d, &err);
 	for (size_t i = 0; i < warnings.count; i++)
 		fprintf(stderr, "bulkhead: warning: %s\n", warnings.items[i]);
 	if (r < 0)
 		return bh_cli_fail(&err, BH_EXIT_FAILURE);
 	warn(&d);
-	printf("%s\n", argc > 1 ? argv[1] : name);
+	printf("%s\n", called);
 	return 0;
 }
 
