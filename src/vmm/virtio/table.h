@@ -5,6 +5,7 @@
  *	block,fd=N[,readonly][,serial=TEXT][,LIMIT...]
  *	net,fd=N[,mac=XX:XX:XX:XX:XX:XX][,mtu=N][,LIMIT...]
  *	rng
+ *	balloon[,pages=N]
  *	console[,in=N][,out=N]
  *	vsock,cid=N[,listen=N][,broker=N][,stream=N,port=N]
  *
