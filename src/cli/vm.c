@@ -21,7 +21,7 @@
 #define DEFAULT_MEMORY (128 << 20)
 
 struct vm_run_options {
-	int64_t memory, cpus;
+	int64_t memory, cpus, balloon; /* balloon -1: none */
 	const char *kernel, *initrd, *append, *explain;
 	const char *control, *incoming, *vsock, *console;
 	bool multiboot, hugepages, lazy, paused, no_inflate;
@@ -47,6 +47,8 @@ static const struct bh_option run_options[] = {
 	  "Share a folder: the guest mounts it by its tag (mount -t virtiofs TAG /mnt)", NULL, false },
 	{ 0, "vsock", BH_OPTION_STRING, offsetof(struct vm_run_options, vsock), "CID[,listen=SOCKET][,connect=PREFIX]",
 	  "A vsock device: at SOCKET say \"CONNECT PORT\" to reach the guest; the host's port N is the socket PREFIX_N", NULL, false },
+	{ 0, "balloon", BH_OPTION_BYTES, offsetof(struct vm_run_options, balloon), "BYTES",
+	  "A device through which the guest gives this much memory back, and what it doesn't use; 0: only that", NULL, false },
 	{ 0, "console", BH_OPTION_STRING, offsetof(struct vm_run_options, console), "serial|virtio",
 	  "What standard input and output are in the guest (default serial). With virtio (hvc0) the serial port goes to standard error",
 	  "serial|virtio", false },
@@ -69,6 +71,7 @@ static void preset(void *arg)
 
 	o->memory = DEFAULT_MEMORY;
 	o->cpus = 1;
+	o->balloon = -1;
 }
 
 /* Else a file of ours would be the guest's console. */
@@ -234,12 +237,12 @@ static int add_console(struct devices *d, struct bh_error *err)
 	return 0;
 }
 
-/* Linux asks for it at boot. */
-static int add_rng(struct devices *d, struct bh_error *err)
+/* One without files. */
+static int add_plain(const char *words, struct devices *d, struct bh_error *err)
 {
 	if (d->count == BH_VMM_DEVICES_MAX)
 		return bh_error_text(err, ENOSPC, "more than %d devices", BH_VMM_DEVICES_MAX);
-	d->items[d->count++] = (struct bh_vmm_device){ .words = "rng" };
+	d->items[d->count++] = (struct bh_vmm_device){ .words = words };
 	return 0;
 }
 
@@ -382,8 +385,13 @@ static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_
 		r = add_net(o->net.items[i], &f->devices, err);
 	for (size_t i = 0; r >= 0 && i < o->share.count; i++)
 		r = add_share(o->share.items[i], &f->devices, err);
+	/* Linux asks for it at boot. */
 	if (r >= 0 && !o->multiboot)
-		r = add_rng(&f->devices, err);
+		r = add_plain("rng", &f->devices, err);
+	if (r >= 0 && o->balloon >= 0) {
+		bh_strv_addf(&f->devices.words, "balloon,pages=%lld", (long long)o->balloon / 4096);
+		r = add_plain(f->devices.words.items[f->devices.words.count - 1], &f->devices, err);
+	}
 	if (r >= 0 && bh_streq(o->console, "virtio"))
 		r = add_console(&f->devices, err);
 	if (r >= 0 && bh_streq(o->console, "virtio"))

@@ -210,7 +210,7 @@ static int keep(const char *folder, const char *package, char **ret_version, str
 		r = copy_file(image, dir_fd, "vmlinuz", err);
 	if (r == 0)
 		r = keep_modules(&kernel, dir_fd, err);
-	if (r == 0)
+	if (r == 0 && package)
 		r = bh_write_file_at(dir_fd, "package", package, strlen(package), 0644, BH_WRITE_SYNC, err);
 	if (r == 0)
 		*ret_version = BH_TAKE_PTR(kernel.version);

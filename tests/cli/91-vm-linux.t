@@ -78,14 +78,16 @@ case $(/bin/busybox cat /proc/cmdline) in
 	/bin/busybox ip link set eth0 up
 	echo "card $(/bin/busybox cat /sys/class/net/eth0/address)"
 	/bin/busybox ping -c 2 -W 5 10.77.0.1 | /bin/busybox grep received
-	echo "down $(/bin/busybox nc 10.77.0.1 4000 </dev/null | /bin/busybox sha256sum)"
+	echo "down $(/bin/busybox nc 10.77.0.1 4000 </dev/ttyS0 | /bin/busybox sha256sum)"
 	/bin/busybox dd if=/dev/zero bs=64k count=256 2>/dev/null | /bin/busybox nc 10.77.0.1 4001
 	;;
 *virtio*)
-	echo "random by $(/bin/busybox cat /sys/class/misc/hw_random/rng_current), $(/bin/busybox head -c 4096 /dev/hwrng | /bin/busybox wc -c) bytes" >/dev/hvc0
-	read -r line </dev/hvc0
-	echo "heard $line" >/dev/hvc0
-	/bin/busybox seq 30000 >/dev/hvc0
+	exec 3<>/dev/hvc0
+	echo "random by $(/bin/busybox cat /sys/class/misc/hw_random/rng_current), $(/bin/busybox head -c 4096 /dev/hwrng | /bin/busybox wc -c) bytes" >&3
+	read -r line <&3
+	echo "heard $line" >&3
+	/bin/busybox seq 30000 >&3
+	/bin/busybox sleep 1
 	;;
 *echo*) read -r line </dev/ttyS0; echo "heard $line" ;;
 esac
@@ -187,7 +189,9 @@ is "$(cat "$WORK/echoed")" "$(head -c 300000 /bin/sh | sha256sum)" "the host con
 # --- network ------------------------------------------------------------------------------------------------------------------
 ip link add bhtest type bridge && ip addr add 10.77.0.1/24 dev bhtest && ip link set bhtest up
 busybox nc -l -p 4000 <"$WORK/data" >/dev/null &
-busybox nc -l -p 4001 </dev/null >"$WORK/received" &
+mkfifo "$WORK/nothing"
+exec 6<>"$WORK/nothing" # an input that doesn't end
+busybox nc -l -p 4001 <&6 >"$WORK/received" &
 run linux --net tap=bhtap,bridge=bhtest,mac=52:54:00:11:22:33 --append "console=ttyS0 quiet net" --explain </dev/null
 is "$status" 0 "a guest with a network card"
 like "$out" 'card 52:54:00:11:22:33' "its address"

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Entropy and console devices. */
+/* Entropy, console and balloon devices. */
 #include "virtio-test.h"
 
 #include "base/memory.h"
 
 #include <fcntl.h>
+#include <linux/virtio_balloon.h>
 #include <signal.h>
 
 #include <setjmp.h>
@@ -163,6 +164,88 @@ static void test_no_room(void **state)
 	turn(&d);
 }
 
+/* --- balloon ------------------------------------------------------------------------------------------------------------ */
+
+enum { INFLATE, DEFLATE, STATISTICS, REPORTING };
+
+static void start_balloon(uint64_t features)
+{
+	assert_int_equal(driver_make(&d), 0);
+	assert_int_equal(bh_balloon_make(&d.vm, d.loop, 2, &d.device, NULL), 0);
+	driver_start(&d, features, 8);
+}
+
+static uint8_t first_byte(uint64_t address)
+{
+	return *(uint8_t *)guest(&d, address, 1);
+}
+
+static void test_inflate(void **state)
+{
+	/* The last three aren't the guest's. */
+	const uint32_t pages[] = { 0x300, 0x301, 0x303, MEMORY >> 12, UINT32_MAX, 1 << 31 };
+
+	(void)state;
+	start_balloon(0);
+	assert_int_equal(bh_virtio_read_config(d.device, 0, 4), 2);
+	memset(guest(&d, 0x300000, 0x5000), 'x', 0x5000);
+	bh_guest_write(&d.vm.memory, BUFFERS, pages, sizeof pages);
+	put_descriptor(&d, INFLATE, 0, BUFFERS, sizeof pages, 0, 0);
+	offer(&d, INFLATE, 0);
+	notify_device(&d, INFLATE);
+	assert_int_equal(take_used(&d, INFLATE, NULL), 0);
+	assert_int_equal(first_byte(0x300000), 0);
+	assert_int_equal(first_byte(0x301fff), 0);
+	assert_int_equal(first_byte(0x302000), 'x');
+	assert_int_equal(first_byte(0x303000), 0);
+	assert_int_equal(first_byte(0x304000), 'x');
+	bh_virtio_write_config(d.device, 4, 4, 3);
+	offer(&d, DEFLATE, 0);
+	put_descriptor(&d, DEFLATE, 0, BUFFERS, sizeof pages, 0, 0);
+	notify_device(&d, DEFLATE);
+	assert_int_equal(take_used(&d, DEFLATE, NULL), 0);
+	bh_balloon_set_target(d.device, UINT32_MAX);
+	assert_int_equal(bh_virtio_read_config(d.device, 0, 4), MEMORY >> 12);
+	assert_int_equal(d.interrupts[BH_VIRTIO_QUEUES_MAX], 1);
+}
+
+static void test_statistics(void **state)
+{
+	const struct virtio_balloon_stat entries[] = { { VIRTIO_BALLOON_S_MEMFREE, 1000 }, { 999, 5 }, { VIRTIO_BALLOON_S_MEMTOT, 4000 } };
+	struct bh_balloon_statistics statistics;
+
+	(void)state;
+	start_balloon(1ULL << VIRTIO_BALLOON_F_STATS_VQ);
+	bh_balloon_statistics(d.device, &statistics);
+	assert_int_equal(statistics.updates, 0);
+	bh_guest_write(&d.vm.memory, BUFFERS, entries, sizeof entries);
+	put_descriptor(&d, STATISTICS, 0, BUFFERS, sizeof entries, 0, 0);
+	offer(&d, STATISTICS, 0);
+	notify_device(&d, STATISTICS);
+	assert_int_equal(take_used(&d, STATISTICS, NULL), -1); /* it stays until somebody asks */
+	bh_balloon_statistics(d.device, &statistics);
+	assert_int_equal(statistics.updates, 1);
+	assert_int_equal(statistics.values[VIRTIO_BALLOON_S_MEMFREE], 1000);
+	assert_int_equal(statistics.values[VIRTIO_BALLOON_S_MEMTOT], 4000);
+	assert_int_equal(take_used(&d, STATISTICS, NULL), 0);
+	assert_int_equal(d.interrupts[STATISTICS], 1);
+}
+
+/* Whole pages of the buffers, by the queue that follows those the guest has taken. */
+static void test_reporting(void **state)
+{
+	(void)state;
+	start_balloon(1ULL << VIRTIO_BALLOON_F_REPORTING);
+	memset(guest(&d, 0x300000, 0x5000), 'x', 0x5000);
+	put_descriptor(&d, STATISTICS, 0, 0x300800, 0x2000, VRING_DESC_F_WRITE, 0);
+	offer(&d, STATISTICS, 0);
+	notify_device(&d, STATISTICS);
+	assert_int_equal(take_used(&d, STATISTICS, NULL), 0);
+	assert_int_equal(first_byte(0x300800), 'x');
+	assert_int_equal(first_byte(0x301000), 0);
+	assert_int_equal(first_byte(0x302000), 'x');
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -170,6 +253,9 @@ int main(void)
 		cmocka_unit_test_teardown(test_input, end_console),
 		cmocka_unit_test_teardown(test_output, end_console),
 		cmocka_unit_test_teardown(test_no_room, end_console),
+		cmocka_unit_test_teardown(test_inflate, end),
+		cmocka_unit_test_teardown(test_statistics, end),
+		cmocka_unit_test_teardown(test_reporting, end),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

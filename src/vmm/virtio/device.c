@@ -198,7 +198,8 @@ int bh_virtio_load(struct bh_virtio_device *device, struct bh_state_reader *in, 
 	active = bh_state_get(in, 1) != 0;
 	if (id != device->driver->id || bh_state_get(in, 2) != device->queue_count)
 		return bh_error_text(err, EINVAL, "the saved machine has another device where this one has a %s", device->driver->name);
-	if (device->features & ~device->offered)
+	/* What a guest writes before FEATURES_OK is a wish, and checked then. */
+	if (device->features & ~device->offered && (active || device->status & BH_VIRTIO_FEATURES_OK))
 		return bh_error_text(err, EINVAL, "%s: the guest uses features 0x%llx that this device doesn't have (saved where 0x%llx were offered)",
 				     device->driver->name, (unsigned long long)(device->features & ~device->offered), (unsigned long long)offered);
 	for (unsigned i = 0; r == 0 && i < device->queue_count; i++)

@@ -124,6 +124,13 @@ static int make_console(struct bh_vm *vm, struct bh_loop *loop, struct words *w,
 	return finish(w) < 0 ? w->failed : bh_console_make(vm, loop, &config, ret_device, w->err);
 }
 
+static int make_balloon(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
+{
+	uint32_t pages = (uint32_t)take_number(w, "pages", 0, UINT32_MAX);
+
+	return finish(w) < 0 ? w->failed : bh_balloon_make(vm, loop, pages, ret_device, w->err);
+}
+
 static int make_vsock(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
 {
 	const struct bh_vsock_config config = {
@@ -150,8 +157,8 @@ static const struct {
 	const char *thread; /* its loop's name; NULL: the shared one */
 	int (*make)(struct bh_vm *vm, struct bh_loop *loop, struct words *words, struct bh_virtio_device **ret_device);
 } types[] = {
-	{ "block", "block", make_block }, { "net", "net", make_net },        { "fs", "fs", make_fs },
-	{ "rng", NULL, make_rng },        { "console", NULL, make_console }, { "vsock", NULL, make_vsock },
+	{ "block", "block", make_block },  { "net", "net", make_net },        { "fs", "fs", make_fs },       { "rng", NULL, make_rng },
+	{ "balloon", NULL, make_balloon }, { "console", NULL, make_console }, { "vsock", NULL, make_vsock },
 };
 
 int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *text, struct bh_virtio_device **ret_device, struct bh_loop **ret_loop,

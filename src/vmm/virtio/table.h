@@ -6,6 +6,7 @@
  *	net,fd=N[,mac=XX:XX:XX:XX:XX:XX][,mtu=N][,LIMIT...]
  *	fs,server=N,tag=TEXT
  *	rng
+ *	balloon[,pages=N]
  *	console[,in=N][,out=N]
  *	vsock,cid=N[,listen=N][,broker=N][,stream=N,port=N]
  *

@@ -191,6 +191,19 @@ struct bh_console_config {
 int bh_console_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_console_config *config, struct bh_virtio_device **ret_device,
 		    struct bh_error *err);
 
+/* balloon.c (5.5). `pages` (4 KiB): how many the guest is asked for; it gives what it can. */
+#define BH_BALLOON_STATISTICS 10
+struct bh_balloon_statistics {
+	uint32_t pages;                         /* that the guest has given up */
+	uint32_t updates;                       /* 0: it hasn't said anything yet */
+	uint64_t values[BH_BALLOON_STATISTICS]; /* by VIRTIO_BALLOON_S_...: swapped in and out, faults, free, total, available memory ... */
+};
+int bh_balloon_make(struct bh_vm *vm, struct bh_loop *loop, uint32_t pages, struct bh_virtio_device **ret_device, struct bh_error *err);
+/* Both from any thread; they take the lock. */
+void bh_balloon_set_target(struct bh_virtio_device *device, uint32_t pages);
+/* The last ones; the guest is asked for new ones. */
+void bh_balloon_statistics(struct bh_virtio_device *device, struct bh_balloon_statistics *ret_statistics);
+
 /* vsock.c (5.10). Its descriptors are taken over. */
 #define BH_VSOCK_CID_MIN 3
 struct bh_vsock_config {
