@@ -29,7 +29,9 @@ is "$status" 4 "a disk that is read-only takes no write"
 
 # --- vsock ------------------------------------------------------------------------------------------------------------------
 
-socat "UNIX-LISTEN:$WORK/v_1234" SYSTEM:'read -r line; echo "the host heard $line"' &
+timeout $((30 * SCALE)) socat "UNIX-LISTEN:$WORK/v_1234" SYSTEM:'read -r line; echo "the host heard $line"' &
+# Before it listens the guest would be refused, and nobody would ever connect to it.
+within 10 [ -S "$WORK/v_1234" ]
 run devices vsock --vsock "9,connect=$WORK/v"
 wait
 is "$status:$err" "0:" "a vsock device, driven from ring 0"
