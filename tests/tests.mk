@@ -42,7 +42,7 @@ quickstart:
 GUESTS := $(patsubst tests/guests/%.c,$(BUILD)/tests/guests/%,$(wildcard tests/guests/*.c))
 GUEST_CFLAGS := -m32 -O1 -std=gnu17 -Wall -Wextra -Werror -ffreestanding -fno-pic -fno-stack-protector -fno-asynchronous-unwind-tables \
 	-fcf-protection=none -mgeneral-regs-only -fno-tree-loop-distribute-patterns
-$(BUILD)/tests/guests/%: tests/guests/%.c tests/guests/start.S tests/guests/guest.h
+$(BUILD)/tests/guests/%: tests/guests/%.c tests/guests/start.S tests/guests/guest.h tests/guests/virtio.h
 	@mkdir -p $(@D)
 	@echo "  GUEST $@"
 	$(Q)$(CC) $(GUEST_CFLAGS) -nostdlib -static -no-pie -Wl,-m,elf_i386,-Ttext=0x100000,-z,noexecstack,--build-id=none \
