@@ -3,7 +3,7 @@
 
 UNIT_SRC := $(wildcard tests/unit/*.c)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
-UNIT_LIBS := -lcmocka -ljson-c -lexpat -larchive -lcrypto -lzstd -lisal -lz -lseccomp -lm
+UNIT_LIBS := -lcmocka -ljson-c -lexpat -larchive -lcrypto -lzstd -llzma -lisal -lz -lseccomp -lm
 
 # A unit test links the archive dynamically against Debian's libraries; name = module under test.
 $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
@@ -20,7 +20,7 @@ $(BUILD)/fuzz/command-line: $(CLI_SRC)
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(GENERATED)
 	@mkdir -p $(@D)
 	@echo "  FUZZ  $@"
-	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_EXTRA) $(LIB_SRC) -ljson-c -lexpat -larchive -lcrypto -lzstd -lisal -lz -lm
+	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_EXTRA) $(LIB_SRC) -ljson-c -lexpat -larchive -lcrypto -lzstd -llzma -lisal -lz -lm
 
 unit: $(UNIT)
 test: all $(UNIT) guests

@@ -48,6 +48,11 @@ case $(/bin/busybox cat /proc/cmdline) in
 	/bin/busybox grep -c virtio /proc/interrupts
 	/bin/busybox umount /disk
 	;;
+*qcow2*)
+	/bin/busybox dd if=/dev/vdb of=/dev/vda bs=64k count=40 conv=fsync 2>/dev/null
+	/bin/busybox sha256sum /dev/vda
+	;;
+*behind*) /bin/busybox sha256sum /dev/vda ;;
 *echo*) read -r line </dev/ttyS0; echo "heard $line" ;;
 esac
 /bin/busybox poweroff -f
@@ -65,7 +70,8 @@ like "$out" 'processors 2' "with both processors"
 like "$out" 'clock kvm-clock' "and KVM's clock"
 like "$out" 'words console=ttyS0 quiet' "the command line is the one that was given"
 unlike "$out" 'ACPI.*(Error|Warning)|BUG|WARNING' "it finds nothing wrong with the machine"
-like "$err" 'entry +kernel=kernel address=0x[0-9a-f]+200 mode=long' "--explain: entered in 64-bit mode"
+like "$err" 'kernel-inflated +compression=(xz|zstd|gzip|lz4)' "--explain: what the bzImage carries was inflated here"
+like "$err" 'entry +kernel=kernel address=0x[0-9a-f]+ mode=long' "--explain: entered in 64-bit mode"
 like "$err" 'exits +vcpu=1 reason="io out" count=' "--explain: exits of the second processor"
 run eval 'linux --append "console=ttyS0 quiet echo" <<<"a line for the guest"'
 like "$status:$out" '^0:.*heard a line for the guest' "the console takes input"
@@ -84,6 +90,26 @@ like "$out" 'no write' "a read-only disk takes no write"
 is "$(sha256sum <"$WORK/data" | cut -d ' ' -f 1)" "$sum" "and is as it was"
 is "$(debugfs -R 'cat /copy' "$WORK/disk" 2>/dev/null | sha256sum | cut -d ' ' -f 1)" "$sum" "the file that the guest wrote is in the image"
 like "$err" 'device +type=block pci=1 thread=own' "--explain: devices"
+
+# An image of 8 MiB with nothing in it but its tables; behind it "data", whose name is nowhere in it.
+u32() { printf '%b' "$(printf '\\x%02x' $(($1 >> 24 & 255)) $(($1 >> 16 & 255)) $(($1 >> 8 & 255)) $(($1 & 255)))"; }
+{
+	printf 'QFI\xfb'
+	for word in 2 0 72 1 16 0 8388608 0 1 0 196608 0 65536 1 0 0 0; do u32 "$word"; done
+	printf x
+} >"$WORK/qcow2"
+truncate -s 256k "$WORK/qcow2"
+{ u32 0; u32 131072; } | dd of="$WORK/qcow2" bs=65536 seek=1 conv=notrunc 2>/dev/null
+printf '\0\1\0\1\0\1\0\1' | dd of="$WORK/qcow2" bs=65536 seek=2 conv=notrunc 2>/dev/null
+head -c 8m /dev/urandom >"$WORK/front"
+expected=$({ head -c 2560k "$WORK/front"; tail -c +2621441 "$WORK/data"; } | sha256sum | cut -d ' ' -f 1)
+run linux --disk "$WORK/qcow2,format=qcow2,backing=$WORK/data" --disk "$WORK/front,readonly" --append "console=ttyS0 quiet qcow2" </dev/null
+like "$status:$out" "^0:.*$expected" "a qcow2 disk is written and read; what it doesn't have is in the image behind it"
+run linux --disk "$WORK/qcow2,readonly,format=qcow2,backing=$WORK/data" --append "console=ttyS0 quiet behind" </dev/null
+like "$status:$out" "^0:.*$expected" "and has it when it is opened again"
+is "$(sha256sum <"$WORK/data" | cut -d ' ' -f 1)" "$sum" "the image behind is as it was"
+run linux --disk "$WORK/qcow2,format=qcow2" --append "console=ttyS0 quiet behind" </dev/null
+like "$status:$err" 'behind this qcow2 image is not given' "without that one it isn't used"
 
 # --- vsock --------------------------------------------------------------------------------------------------------------------
 socat -u "UNIX-LISTEN:$WORK/v_1234" - >"$WORK/heard" &

@@ -40,6 +40,10 @@ int bh_boot_load_elf(const struct bh_boot_file *file, struct bh_guest_memory *me
  * keyboard controller for one. */
 void bh_boot_place_reset(struct bh_guest_memory *memory);
 
+/* inflate.c: the ELF kernel that a bzImage carries, compressed by gzip, xz, zstd or LZ4, into memory that is the caller's. Returns the
+ * name of the compression, NULL if it is another one, or damaged. */
+const char *bh_boot_inflate(const uint8_t *packed, size_t size, uint8_t **ret_unpacked, size_t *ret_size);
+
 /* linux.c: a bzImage or a vmlinux. */
 int bh_boot_linux(const struct bh_boot_request *request, struct bh_guest_memory *memory, struct bh_entry *ret_entry, struct bh_error *err);
 

@@ -2,11 +2,13 @@
 /*
  * Linux: a bzImage or an ELF vmlinux, entered in 64-bit mode (Linux Documentation/arch/x86/boot.rst, "64-bit boot protocol").
  *
- * A bzImage inflates itself in the guest; a vmlinux is there at once. Both find the same "zero page" at BH_BOOT_INFO: the image's own
+ * The kernel in a bzImage is inflated here and placed where its ELF headers want it; only where that can't be done the bzImage itself is
+ * placed, and inflates itself in the guest. All find the same "zero page" at BH_BOOT_INFO: the image's own
  * setup header (a vmlinux has none: zeros), the memory map, the command line, the initial RAM disk and ACPI's root pointer.
  */
 #include "vmm/boot/boot.h"
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "vmm/devices/pci.h"
 
@@ -64,6 +66,27 @@ static int read_header(const struct bh_boot_file *file, struct setup_header *ret
 	return 0;
 }
 
+/* The kernel in a bzImage. False: as it is it can't be placed, or not be found. */
+static bool load_payload(const struct bh_boot_file *file, size_t offset, const struct setup_header *header, struct bh_guest_memory *memory,
+			 struct kernel *kernel)
+{
+	bh_auto_free uint8_t *unpacked = NULL;
+	struct bh_boot_file inner = { .name = file->name };
+	struct bh_error err = BH_ERROR_INIT;
+	const char *compression;
+
+	if (header->payload_offset > file->size - offset || header->payload_length > file->size - offset - header->payload_offset)
+		return false;
+	compression = bh_boot_inflate(file->bytes + offset + header->payload_offset, header->payload_length, &unpacked, &inner.size);
+	if (!compression)
+		return false;
+	inner.bytes = unpacked;
+	if (unpacked[EI_CLASS] != ELFCLASS64 || bh_boot_load_elf(&inner, memory, &kernel->entry, &kernel->end, &err) < 0)
+		return false;
+	bh_explain("kernel-inflated", "compression", compression);
+	return true;
+}
+
 static int load_bzimage(const struct bh_boot_file *file, struct bh_guest_memory *memory, struct kernel *ret_kernel, struct bh_error *err)
 {
 	struct setup_header header;
@@ -82,13 +105,17 @@ static int load_bzimage(const struct bh_boot_file *file, struct bh_guest_memory 
 	if (start < BH_BOOT_HIGH_START || !bh_guest_at(memory, start, needed))
 		return bh_error_text(err, ENOMEM, "%s: it needs %llu MiB of memory from 0x%llx on", file->name,
 				     (unsigned long long)(needed >> 20) + 1, (unsigned long long)start);
-	bh_guest_write(memory, start, file->bytes + offset, size);
 	*ret_kernel = (struct kernel){
 		.entry = start + ENTRY_64,
 		.end = start + needed,
 		.initrd_max = header.initrd_addr_max ? header.initrd_addr_max : INITRD_MAX_DEFAULT,
 		.header = header,
 	};
+	if (load_payload(file, offset, &header, memory, ret_kernel))
+		return 0;
+	ret_kernel->entry = start + ENTRY_64;
+	ret_kernel->end = start + needed;
+	bh_guest_write(memory, start, file->bytes + offset, size);
 	return 0;
 }
 

@@ -2,7 +2,7 @@
 /*
  * Devices by name, as the monitor's command line has them: TYPE[,KEY[=VALUE]]...
  *
- *	block,fd=N[,readonly][,serial=TEXT]
+ *	block,fd=N[,format=raw|qcow2][,backing=N[,backing-format=raw|qcow2]][,readonly][,serial=TEXT]
  *	vsock,cid=N[,listen=N][,broker=N][,stream=N,port=N]
  *
  * Descriptors are numbers of inherited ones and are taken over.
