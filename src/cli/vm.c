@@ -39,8 +39,10 @@ static const struct bh_option run_options[] = {
 	  "Let a bzImage inflate itself in the guest, which gives it a random address", NULL, false },
 	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct vm_run_options, initrd), "FILE", "A file beside it: initial RAM disk, or multiboot module",
 	  NULL, false },
-	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk), "FILE[,readonly][,serial=TEXT][,LIMIT=N]",
-	  "A disk: an image file or a block device. Limits: bytes-per-second, bytes-burst, operations-per-second, operations-burst", NULL, false },
+	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk), "FILE[,readonly][,format=qcow2][,backing=FILE][,serial=TEXT][,LIMIT=N]",
+	  "A disk: a block device or an image file, raw unless its format is given; backing: the image behind a qcow2 image. "
+	  "Limits: bytes-per-second, bytes-burst, operations-per-second, operations-burst",
+	  NULL, false },
 	{ 0, "net", BH_OPTION_LIST, offsetof(struct vm_run_options, net), "tap[=NAME][,bridge=NAME][,mac=ADDRESS][,mtu=N][,LIMIT=N]",
 	  "A network card on a tap device: the one of this name, or a new one that goes with the machine; on this bridge", NULL, false },
 	{ 0, "share", BH_OPTION_LIST, offsetof(struct vm_run_options, share), "TAG=FOLDER[,readonly]",
@@ -90,6 +92,8 @@ static int open_file(const char *path, struct bh_error *err)
 	return fd < 0 ? bh_error_set(err, errno, "open %s", path) : fd;
 }
 
+#define BACKING "backing="
+
 /* The devices of a machine, as the options name them, and their open files. */
 struct devices {
 	struct bh_vmm_device items[BH_VMM_DEVICES_MAX];
@@ -105,19 +109,37 @@ static void devices_clear(struct devices *d)
 	bh_strv_clear(&d->words);
 }
 
+/* FILE and words for the device; "backing=FILE" is another file. */
 static int add_disk(const char *option, struct devices *d, struct bh_error *err)
 {
 	bh_auto_strv struct bh_strv words = bh_strv_split(option, ',');
-	const char *rest = option + strlen(words.items[0]);
-	int fd;
+	bh_auto_buf struct bh_buf device = { 0 };
+	bh_auto_close int fd = -1, backing = -1;
+	bool readonly = bh_strv_contains(&words, "readonly");
 
 	if (d->count == BH_VMM_DEVICES_MAX)
 		return bh_error_text(err, ENOSPC, "more than %d devices", BH_VMM_DEVICES_MAX);
-	fd = open(words.items[0], (bh_strv_contains(&words, "readonly") ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY);
+	fd = open(words.items[0], (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return bh_error_set(err, errno, "open the disk %s", words.items[0]);
-	bh_strv_addf(&d->words, "block%s", rest);
-	d->items[d->count++] = (struct bh_vmm_device){ .words = d->words.items[d->words.count - 1], .files = { { "fd", fd } } };
+	bh_buf_adds(&device, "block");
+	for (size_t i = 1; i < words.count; i++) {
+		if (!bh_has_prefix(words.items[i], BACKING)) {
+			bh_buf_addf(&device, ",%s", words.items[i]);
+			continue;
+		}
+		bh_close_fd(&backing);
+		backing = open(words.items[i] + strlen(BACKING), O_RDONLY | O_CLOEXEC | O_NOCTTY);
+		if (backing < 0)
+			return bh_error_set(err, errno, "open the image behind the disk, %s", words.items[i] + strlen(BACKING));
+	}
+	bh_strv_add(&d->words, device.data);
+	d->items[d->count] = (struct bh_vmm_device){ .words = d->words.items[d->words.count - 1], .files = { { "fd", BH_TAKE_FD(fd) } } };
+	if (backing >= 0) {
+		d->items[d->count].files[1].key = "backing";
+		d->items[d->count].files[1].fd = BH_TAKE_FD(backing);
+	}
+	d->count++;
 	return 0;
 }
 

@@ -13,10 +13,46 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <linux/mount.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
+#ifndef __GLIBC__
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Not every C library has these calls. */
+static int fsopen(const char *type, unsigned flags)
+{
+	return (int)syscall(SYS_fsopen, type, flags);
+}
+
+static int fsconfig(int fd, unsigned command, const char *key, const void *value, int number)
+{
+	return (int)syscall(SYS_fsconfig, fd, command, key, value, number);
+}
+
+static int fsmount(int fd, unsigned flags, unsigned attributes)
+{
+	return (int)syscall(SYS_fsmount, fd, flags, attributes);
+}
+
+static int open_tree(int dirfd, const char *path, unsigned flags)
+{
+	return (int)syscall(SYS_open_tree, dirfd, path, flags);
+}
+
+static int move_mount(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+	return (int)syscall(SYS_move_mount, from_fd, from, to_fd, to, flags);
+}
+
+static int mount_setattr(int dirfd, const char *path, unsigned flags, struct mount_attr *attributes, size_t size)
+{
+	return (int)syscall(__NR_mount_setattr, dirfd, path, flags, attributes, size);
+}
+#endif
 
 #define ATIME MOUNT_ATTR__ATIME
 
@@ -404,7 +440,7 @@ int bh_mount_id(int mount_fd, char ret_id[BH_MOUNT_ID_MAX], struct bh_error *err
 {
 	struct statx st = { 0 };
 
-	if (statx(mount_fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, MASK_MNT_ID | MASK_MNT_ID_UNIQUE, &st) < 0)
+	if (bh_statx(mount_fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, MASK_MNT_ID | MASK_MNT_ID_UNIQUE, &st) < 0)
 		return bh_error_set(err, errno, "statx");
 	if (!(st.stx_mask & (MASK_MNT_ID | MASK_MNT_ID_UNIQUE)))
 		return bh_error_text(err, ENOTSUP, "this kernel does not tell mounts apart (Linux 5.8)");

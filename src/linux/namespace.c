@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <linux/mount.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>

@@ -59,6 +59,11 @@ int bh_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint6
 /* What clone(2) can take; the rest came with clone3. */
 #define CLONE_OLD_FLAGS UINT64_C(0xffffff00)
 
+int bh_statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *ret_stx)
+{
+	return (int)syscall(SYS_statx, dirfd, path, flags, mask, ret_stx);
+}
+
 pid_t bh_clone3(const struct clone_args *args)
 {
 	long r;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <linux/sched.h>
+#include <linux/stat.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -30,6 +31,8 @@ bool bh_linux_has(enum bh_linux_call call);
 void bh_linux_lacks(enum bh_linux_call call);
 
 int bh_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
+/* statx(2), which not every C library has. -1 and errno. */
+int bh_statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *ret_stx);
 /* fork-like use only: no CLONE_VM. Without clone3 the flags that clone(2) knows work, others give -ENOSYS. */
 pid_t bh_clone3(const struct clone_args *args);
 int bh_pidfd_open(pid_t pid);

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "linux/syscall.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -30,7 +31,7 @@ static _Noreturn void execute(const char *program, int in, int out, int words)
 	for (int i = 0; i < 3; i++)
 		if (high[i] < 0 || dup2(high[i], i) < 0)
 			_exit(125);
-	close_range(3, ~0u, 0);
+	bh_close_range(3, ~0u, 0);
 	execve(program, argv, environment);
 	dprintf(STDERR_FILENO, "bulkhead: execute %s: %s", program, strerror(errno));
 	_exit(125);

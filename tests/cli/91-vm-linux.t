@@ -79,6 +79,11 @@ case $(/bin/busybox cat /proc/cmdline) in
 	/bin/busybox seq 30000 >&3
 	/bin/busybox sleep 1
 	;;
+*qcow2*)
+	/bin/busybox dd if=/dev/vdb of=/dev/vda bs=64k count=40 conv=fsync 2>/dev/null
+	/bin/busybox sha256sum /dev/vda
+	;;
+*behind*) /bin/busybox sha256sum /dev/vda ;;
 *echo*) read -r line </dev/ttyS0; echo "heard $line" ;;
 esac
 /bin/busybox poweroff -f
@@ -162,6 +167,25 @@ like "$out" "read-only.*look, don't touch" "a folder that is shared read-only"
 is "$(ls "$WORK/only")" hello "in which nothing has changed"
 like "$out" '
 16' "the entropy device gives bytes"
+# An image of 8 MiB with nothing in it but its tables; behind it "data", whose name is nowhere in it.
+u32() { printf '%b' "$(printf '\\x%02x' $(($1 >> 24 & 255)) $(($1 >> 16 & 255)) $(($1 >> 8 & 255)) $(($1 & 255)))"; }
+{
+	printf 'QFI\xfb'
+	for word in 2 0 72 1 16 0 8388608 0 1 0 196608 0 65536 1 0 0 0; do u32 "$word"; done
+	printf x
+} >"$WORK/qcow2"
+truncate -s 256k "$WORK/qcow2"
+{ u32 0; u32 131072; } | dd of="$WORK/qcow2" bs=65536 seek=1 conv=notrunc 2>/dev/null
+printf '\0\1\0\1\0\1\0\1' | dd of="$WORK/qcow2" bs=65536 seek=2 conv=notrunc 2>/dev/null
+head -c 8m /dev/urandom >"$WORK/front"
+expected=$({ head -c 2560k "$WORK/front"; tail -c +2621441 "$WORK/data"; } | sha256sum | cut -d ' ' -f 1)
+run linux --disk "$WORK/qcow2,format=qcow2,backing=$WORK/data" --disk "$WORK/front,readonly" --append "console=ttyS0 quiet qcow2" </dev/null
+like "$status:$out" "^0:.*$expected" "a qcow2 disk is written and read; what it doesn't have is in the image behind it"
+run linux --disk "$WORK/qcow2,readonly,format=qcow2,backing=$WORK/data" --append "console=ttyS0 quiet behind" </dev/null
+like "$status:$out" "^0:.*$expected" "and has it when it is opened again"
+is "$(sha256sum <"$WORK/data" | cut -d ' ' -f 1)" "$sum" "the image behind is as it was"
+run linux --disk "$WORK/qcow2,format=qcow2" --append "console=ttyS0 quiet behind" </dev/null
+like "$status:$err" 'behind this qcow2 image is not given' "without that one it isn't used"
 
 # --- vsock --------------------------------------------------------------------------------------------------------------------
 socat -u "UNIX-LISTEN:$WORK/v_1234" - >"$WORK/heard" &

@@ -23,7 +23,7 @@ like "$err" "only a microVM" "... and that is said"
 run_is 125 "a bad address is refused" "$BULKHEAD" run --rm --isolation vm --network tap,ip=10.9.0.300/24 busybox true
 run_is 125 "a word that isn't known is refused" "$BULKHEAD" run --rm --isolation vm --network tap,speed=9 busybox true
 run_is 125 "a bridge that isn't there" unshare -n "$BULKHEAD" run --rm --isolation vm --accel "$accelerator" --network tap,bridge=nowhere busybox true
-like "$err" "no bridge nowhere" "... is named"
+like "$err" "bridge nowhere: No such device" "... is named"
 
 mkdir "$WORK/served"
 head -c 2m /dev/urandom >"$WORK/served/file"

@@ -285,7 +285,7 @@ static int image;
 
 static void start_block(bool readonly)
 {
-	struct bh_block_config config = { .readonly = readonly, .serial = "a serial number that is long" };
+	struct bh_block_config config = { .backing_fd = -1, .readonly = readonly, .serial = "a serial number that is long" };
 
 	image = memfd_create("image", MFD_CLOEXEC);
 	assert_int_equal(ftruncate(image, SECTORS * 512), 0);

@@ -24,7 +24,7 @@ static int reply_attributes(struct bh_fuse_request *request)
 	struct fuse_attr_out out = { .attr_valid = request->fuse->options.cache_seconds };
 	struct statx stx;
 
-	if (statx(request->inode->fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &stx) < 0)
+	if (bh_statx(request->inode->fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &stx) < 0)
 		return -errno;
 	bh_fuse_fill_attributes(&stx, &out.attr);
 	return bh_fuse_reply(request, &out, sizeof out);

@@ -2,6 +2,7 @@
 /* Between the parts of the FUSE server. The head of fuse.c tells how they work together. */
 #pragma once
 
+#include "linux/syscall.h"
 #include "vmm/fuse/fuse.h"
 
 #include <linux/fuse.h>

@@ -141,7 +141,7 @@ static struct bh_fuse_inode *find_id(const struct bh_fuse *fuse, uint64_t id)
 
 static int describe(int fd, struct statx *ret_stx, struct bh_fuse_inode *ret_file)
 {
-	if (statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_MNT_ID, ret_stx) < 0)
+	if (bh_statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_MNT_ID, ret_stx) < 0)
 		return -errno;
 	*ret_file = (struct bh_fuse_inode){
 		.fd = fd,

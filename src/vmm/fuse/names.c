@@ -13,7 +13,9 @@
 #include <limits.h>
 #include <linux/fs.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #define MODE_BITS 07777
 
@@ -135,7 +137,8 @@ static int rename_from(struct bh_fuse_request *request, size_t names_at, uint64_
 	folder = bh_fuse_inode_get(request->fuse, folder_id);
 	if (!folder)
 		return -ESTALE;
-	r = renameat2(request->inode->fd, from, folder->fd, to, flags) < 0 ? -errno : 0;
+	/* Not every C library has renameat2(2). */
+	r = syscall(SYS_renameat2, request->inode->fd, from, folder->fd, to, flags) < 0 ? -errno : 0;
 	bh_fuse_inode_release(request->fuse, folder);
 	return r;
 }

@@ -1,61 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Block device (specification 5.2): an image file or a block device of the host.
+ * Block device (specification 5.2): a disk of vmm/disk.
  *
- * A request is served where it is found, on the device's own loop: guest memory goes to the file and back by preadv and pwritev, without a
- * copy of ours. Every request is answered, a wrong one with an error; only a chain that has no room for the answer breaks the device.
+ * A request is served where it is found, on the device's own loop: guest memory goes to the disk's file and back without a copy of ours. Every request is answered, a wrong one with an error; only a chain that has no room for the answer breaks the device.
  */
 #include "vmm/virtio/virtio.h"
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/time.h"
+#include "vmm/disk/disk.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/falloc.h>
-#include <linux/fs.h>
 #include <linux/virtio_blk.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define SECTOR 512u
-#define BLOCK 4096u
+#define SECTOR BH_DISK_SECTOR
 #define PCI_CLASS_STORAGE 0x018000
 /* Of one discard or write-zeroes request. */
 #define RANGE_SECTORS_MAX (1u << 22)
 
 struct block {
 	struct bh_virtio_device device;
-	int fd;
-	uint64_t sectors;
-	bool readonly;
+	struct bh_disk *disk;
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct bh_limits limits;
 };
 
-static bool inside(const struct block *b, uint64_t sector, uint64_t bytes)
+/* How many bytes an offset in sectors is; too many for any disk where there is no number for it. */
+static uint64_t to_bytes(uint64_t sectors)
 {
-	return bytes % SECTOR == 0 && sector <= b->sectors && bytes / SECTOR <= b->sectors - sector;
-}
-
-/* All of it, or an error: an image that became shorter is one. */
-static bool transfer(const struct block *b, const struct iovec *iov, unsigned count, uint64_t offset, size_t length, bool write)
-{
-	struct iovec rest[BH_VIRTIO_QUEUE_SIZE];
-	size_t done = 0;
-
-	while (done < length) {
-		unsigned left = bh_iov_slice(iov, count, done, length - done, rest);
-		ssize_t n = write ? pwritev(b->fd, rest, (int)left, (off_t)(offset + done)) : preadv(b->fd, rest, (int)left, (off_t)(offset + done));
-
-		if (n <= 0 && !(n < 0 && errno == EINTR))
-			return false;
-		done += n > 0 ? (size_t)n : 0;
-	}
-	return true;
+	return sectors > UINT64_MAX / SECTOR ? UINT64_MAX / SECTOR * SECTOR : sectors * SECTOR;
 }
 
 static uint8_t read_or_write(struct block *b, const struct bh_chain *chain, uint64_t sector, bool write)
@@ -63,12 +40,12 @@ static uint8_t read_or_write(struct block *b, const struct bh_chain *chain, uint
 	struct iovec iov[BH_VIRTIO_QUEUE_SIZE];
 	size_t length = write ? chain->readable_bytes - sizeof(struct virtio_blk_outhdr) : chain->writable_bytes - 1;
 	unsigned count;
+	int r;
 
-	if (!inside(b, sector, length) || (write && b->readonly))
-		return VIRTIO_BLK_S_IOERR;
 	count = write ? bh_iov_slice(bh_chain_readable(chain), chain->readable, sizeof(struct virtio_blk_outhdr), length, iov) :
 			bh_iov_slice(bh_chain_writable(chain), chain->writable, 0, length, iov);
-	return transfer(b, iov, count, sector * SECTOR, length, write) ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
+	r = write ? bh_disk_writev(b->disk, iov, count, to_bytes(sector), length) : bh_disk_readv(b->disk, iov, count, to_bytes(sector), length);
+	return r == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
 }
 
 static uint8_t give_id(struct block *b, const struct bh_chain *chain)
@@ -79,32 +56,24 @@ static uint8_t give_id(struct block *b, const struct bh_chain *chain)
 	return VIRTIO_BLK_S_OK;
 }
 
-static int punch(const struct block *b, uint64_t offset, uint64_t length, bool zeroes, bool unmap)
-{
-	int mode = zeroes && !unmap ? FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-
-	return fallocate(b->fd, mode, (off_t)offset, (off_t)length) < 0 ? -errno : 0;
-}
-
 static uint8_t discard(struct block *b, const struct bh_chain *chain, bool zeroes)
 {
 	struct virtio_blk_discard_write_zeroes range;
 	int r;
 
 	/* One range a request: the configuration says so. */
-	if (chain->readable_bytes != sizeof(struct virtio_blk_outhdr) + sizeof range || b->readonly)
+	if (chain->readable_bytes != sizeof(struct virtio_blk_outhdr) + sizeof range)
 		return VIRTIO_BLK_S_IOERR;
 	bh_chain_read(chain, sizeof(struct virtio_blk_outhdr), &range, sizeof range);
 	if (range.flags & ~(zeroes ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0u))
 		return VIRTIO_BLK_S_UNSUPP;
-	if (range.num_sectors > RANGE_SECTORS_MAX || !inside(b, range.sector, (uint64_t)range.num_sectors * SECTOR))
+	if (range.num_sectors > RANGE_SECTORS_MAX)
 		return VIRTIO_BLK_S_IOERR;
-	if (range.num_sectors == 0)
-		return VIRTIO_BLK_S_OK;
-	r = punch(b, range.sector * SECTOR, (uint64_t)range.num_sectors * SECTOR, zeroes, range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
-	/* A discard is a hint; zeroes are a promise. */
+	r = zeroes ? bh_disk_write_zeroes(b->disk, to_bytes(range.sector), to_bytes(range.num_sectors),
+					  range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) :
+		     bh_disk_discard(b->disk, to_bytes(range.sector), to_bytes(range.num_sectors));
 	if (r == -EOPNOTSUPP)
-		return zeroes ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_OK;
+		return VIRTIO_BLK_S_UNSUPP;
 	return r < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
@@ -120,7 +89,7 @@ static uint8_t serve(struct block *b, const struct bh_chain *chain)
 	case VIRTIO_BLK_T_OUT:
 		return read_or_write(b, chain, header.sector, true);
 	case VIRTIO_BLK_T_FLUSH:
-		return b->readonly || fdatasync(b->fd) == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
+		return bh_disk_flush(b->disk) == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
 	case VIRTIO_BLK_T_GET_ID:
 		return give_id(b, chain);
 	case VIRTIO_BLK_T_DISCARD:
@@ -186,8 +155,19 @@ static void free_block(struct bh_virtio_device *device)
 
 	bh_loop_set_timer(device->loop, 0, on_limit, b);
 	bh_virtio_clear(device);
-	bh_close_fd(&b->fd);
+	bh_disk_free(b->disk);
 	free(b);
+}
+
+/* What the guest has not flushed is part of the state: whoever continues with it may be another process. */
+static void save_block(struct bh_virtio_device *device, struct bh_buf *out)
+{
+	struct block *b = (struct block *)device;
+	int r = bh_disk_flush(b->disk);
+
+	(void)out;
+	if (r < 0)
+		bh_warn("a disk could not be flushed for its snapshot: %s", strerror(-r));
 }
 
 static const struct bh_virtio_driver driver = {
@@ -195,34 +175,19 @@ static const struct bh_virtio_driver driver = {
 	.id = 2,
 	.pci_class = PCI_CLASS_STORAGE,
 	.notify = notify,
+	.save = save_block,
 	.free = free_block,
 };
-
-static int find_size(struct block *b, struct bh_error *err)
-{
-	struct stat st;
-	uint64_t bytes;
-
-	if (fstat(b->fd, &st) < 0)
-		return bh_error_set(err, errno, "look at the disk image");
-	bytes = (uint64_t)st.st_size;
-	if (S_ISBLK(st.st_mode) && ioctl(b->fd, BLKGETSIZE64, &bytes) < 0)
-		return bh_error_set(err, errno, "ask the disk for its size");
-	if (!S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
-		return bh_error_text(err, EINVAL, "a disk is a file or a block device");
-	b->sectors = bytes / SECTOR;
-	return 0;
-}
 
 static void fill_config(struct block *b)
 {
 	struct virtio_blk_config config = {
-		.capacity = b->sectors,
+		.capacity = b->disk->size / SECTOR,
 		.seg_max = BH_VIRTIO_QUEUE_SIZE - 2,
 		.blk_size = SECTOR,
 		.max_discard_sectors = RANGE_SECTORS_MAX,
 		.max_discard_seg = 1,
-		.discard_sector_alignment = BLOCK / SECTOR,
+		.discard_sector_alignment = b->disk->block_size / SECTOR,
 		.max_write_zeroes_sectors = RANGE_SECTORS_MAX,
 		.max_write_zeroes_seg = 1,
 		.write_zeroes_may_unmap = 1,
@@ -232,26 +197,37 @@ static void fill_config(struct block *b)
 	b->device.config_size = sizeof config;
 }
 
+static int open_disk(const struct bh_block_config *config, struct bh_disk **ret_disk, struct bh_error *err)
+{
+	struct bh_disk *backing = NULL;
+	int r = 0;
+
+	if (config->backing_fd >= 0)
+		r = bh_disk_open(config->backing_format, config->backing_fd, true, NULL, &backing, err);
+	if (r < 0) {
+		close(config->fd);
+		return r;
+	}
+	return bh_disk_open(config->format, config->fd, config->readonly, backing, ret_disk, err);
+}
+
 int bh_block_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_block_config *config, struct bh_virtio_device **ret_device,
 		  struct bh_error *err)
 {
 	uint64_t features = 1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE | 1ULL << VIRTIO_BLK_F_FLUSH;
 	struct block *b = bh_calloc(1, sizeof *b);
-	int r;
+	int r = open_disk(config, &b->disk, err);
 
 	features |= config->readonly ? 1ULL << VIRTIO_BLK_F_RO : 1ULL << VIRTIO_BLK_F_DISCARD | 1ULL << VIRTIO_BLK_F_WRITE_ZEROES;
-	b->fd = config->fd;
-	b->readonly = config->readonly;
 	b->limits = config->limits;
 	bh_limits_init(&b->limits, bh_monotonic_ns());
 	/* Without a NUL if it fills the field. */
 	if (config->serial)
 		memcpy(b->serial, config->serial, BH_MIN(strlen(config->serial), sizeof b->serial));
-	r = find_size(b, err);
 	if (r == 0)
 		r = bh_virtio_init(&b->device, &driver, vm, loop, 1, features, err);
 	if (r < 0) {
-		bh_close_fd(&b->fd);
+		bh_disk_free(b->disk);
 		free(b);
 		return r;
 	}

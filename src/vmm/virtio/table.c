@@ -71,9 +71,25 @@ static int finish(struct words *w)
 	return w->failed;
 }
 
+static enum bh_disk_format take_format(struct words *w, const char *key)
+{
+	bh_auto_free char *text = take(w, key);
+	enum bh_disk_format format = BH_DISK_RAW;
+
+	if (text && !bh_disk_format_by_name(text, &format))
+		w->failed = bh_error_text(w->err, EINVAL, "%s: %s=%s is neither raw nor qcow2", w->type, key, text);
+	return format;
+}
+
 static int make_block(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
 {
-	struct bh_block_config config = { .fd = (int)take_number(w, "fd", -1, INT32_MAX), .readonly = take_flag(w, "readonly") };
+	struct bh_block_config config = {
+		.fd = (int)take_number(w, "fd", -1, INT32_MAX),
+		.format = take_format(w, "format"),
+		.backing_fd = (int)take_number(w, "backing", -1, INT32_MAX),
+		.backing_format = take_format(w, "backing-format"),
+		.readonly = take_flag(w, "readonly"),
+	};
 	bh_auto_free char *serial = take(w, "serial");
 
 	config.serial = serial;

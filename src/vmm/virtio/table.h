@@ -2,7 +2,7 @@
 /*
  * Devices by name, as the monitor's command line has them: TYPE[,KEY[=VALUE]]...
  *
- *	block,fd=N[,readonly][,serial=TEXT][,format=raw|qcow2][,LIMIT...]
+ *	block,fd=N[,format=raw|qcow2][,backing=N[,backing-format=raw|qcow2]][,readonly][,serial=TEXT][,LIMIT...]
  *	net,fd=N[,mac=XX:XX:XX:XX:XX:XX][,mtu=N][,LIMIT...]
  *	fs,server=N,tag=TEXT
  *	rng

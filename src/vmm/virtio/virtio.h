@@ -18,6 +18,7 @@
 
 #include "base/iov.h"
 #include "vmm/limit.h"
+#include "vmm/disk/disk.h"
 #include "vmm/loop.h"
 #include "vmm/state.h"
 #include "vmm/vm.h"
@@ -166,6 +167,9 @@ int bh_virtio_load(struct bh_virtio_device *device, struct bh_state_reader *in, 
 /* block.c (5.2). `fd`: the image, taken over. */
 struct bh_block_config {
 	int fd;
+	enum bh_disk_format format;
+	int backing_fd; /* the image behind a qcow2 image, only read; -1: none */
+	enum bh_disk_format backing_format;
 	bool readonly;
 	const char *serial; /* at most 20 bytes, or NULL */
 	struct bh_limits limits;
