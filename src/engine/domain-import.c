@@ -126,12 +126,13 @@ static void XMLCALL on_begin(void *context, const char *name, const char **attri
 	bh_buf_reset(&x->text);
 	if (bh_streq(name, "memory") || bh_streq(name, "currentMemory"))
 		set(&x->unit, attribute(attributes, "unit") ? attribute(attributes, "unit") : "KiB");
-	if (is_at(x, "devices", name))
-		begin_device(x, name, attributes);
-	else if (x->in_disk)
+	/* A device inside of another one is a part of it that nobody knows. */
+	if (x->in_disk)
 		begin_in_disk(x, name, attributes);
 	else if (x->in_net)
 		begin_in_net(x, name, attributes);
+	else if (is_at(x, "devices", name))
+		begin_device(x, name, attributes);
 }
 
 /* libvirt's units: KiB is the default, KB is decimal. */
@@ -214,9 +215,9 @@ static void XMLCALL on_end(void *context, const char *name)
 		warn_once(x, "firmware");
 	else if (x->in_disk && is_at(x, "disk", "serial"))
 		set(&x->disk.serial, text);
-	if (is_at(x, "devices", "disk"))
+	if (x->in_disk && is_at(x, "devices", "disk"))
 		end_disk(x);
-	else if (is_at(x, "devices", "interface"))
+	else if (x->in_net && is_at(x, "devices", "interface"))
 		end_net(x);
 	bh_buf_reset(&x->text);
 	x->depth--;

@@ -149,6 +149,7 @@ is "$(ip -o link show type tun 2>/dev/null | wc -l)" 0 "the tap device went with
 ip link del bhtest0
 
 # --- shared folders -----------------------------------------------------------------------------------------------------------
+before=$(sha256sum <"$WORK/data" | cut -d ' ' -f 1)
 mkdir "$WORK/shared" "$WORK/only"
 echo "hello from outside" >"$WORK/shared/hello"
 echo "look, don't touch" >"$WORK/only/hello"
@@ -167,6 +168,8 @@ like "$out" "read-only.*look, don't touch" "a folder that is shared read-only"
 is "$(ls "$WORK/only")" hello "in which nothing has changed"
 like "$out" '
 16' "the entropy device gives bytes"
+
+# --- qcow2 ---------------------------------------------------------------------------------------------------------------------
 # An image of 8 MiB with nothing in it but its tables; behind it "data", whose name is nowhere in it.
 u32() { printf '%b' "$(printf '\\x%02x' $(($1 >> 24 & 255)) $(($1 >> 16 & 255)) $(($1 >> 8 & 255)) $(($1 & 255)))"; }
 {
@@ -183,7 +186,7 @@ run linux --disk "$WORK/qcow2,format=qcow2,backing=$WORK/data" --disk "$WORK/fro
 like "$status:$out" "^0:.*$expected" "a qcow2 disk is written and read; what it doesn't have is in the image behind it"
 run linux --disk "$WORK/qcow2,readonly,format=qcow2,backing=$WORK/data" --append "console=ttyS0 quiet behind" </dev/null
 like "$status:$out" "^0:.*$expected" "and has it when it is opened again"
-is "$(sha256sum <"$WORK/data" | cut -d ' ' -f 1)" "$sum" "the image behind is as it was"
+is "$(sha256sum <"$WORK/data" | cut -d ' ' -f 1)" "$before" "the image behind is as it was"
 run linux --disk "$WORK/qcow2,format=qcow2" --append "console=ttyS0 quiet behind" </dev/null
 like "$status:$err" 'behind this qcow2 image is not given' "without that one it isn't used"
 

@@ -183,7 +183,7 @@ static uint8_t first_byte(uint64_t address)
 static void test_inflate(void **state)
 {
 	/* The last three aren't the guest's. */
-	const uint32_t pages[] = { 0x300, 0x301, 0x303, MEMORY >> 12, UINT32_MAX, 1 << 31 };
+	const uint32_t pages[] = { 0x300, 0x301, 0x303, MEMORY >> 12, UINT32_MAX, 1u << 31 };
 
 	(void)state;
 	start_balloon(0);
