@@ -140,7 +140,7 @@ kill $sender 2>/dev/null
 wait_all
 is "$status" 0 "a guest with a network card"
 like "$out" 'mac 52:54:00:12:34:56' "its address"
-like "$out" '3 packets received' "ping crosses the tap device"
+like "$out" '[1-3] packets received' "ping crosses the tap device"
 sum=$(sha256sum <"$WORK/net")
 ok "a TCP stream of 8 MB from the guest arrives whole" grep -q "${sum%% *}" <<<"$out"
 sum=$(sha256sum </bin/sh)
