@@ -503,7 +503,7 @@ static const struct bh_option migrate_table[] = {
 const struct bh_command bh_command_vm_migrate = {
 	.name = "vm migrate",
 	.group = "Machines",
-	.synopsis = "[OPTIONS] NAME [SOCKET|tcp:HOST:PORT]",
+	.synopsis = "[OPTIONS] NAME [SOCKET]",
 	.summary = "Move a running machine to where vm start --incoming waits for it",
 	.description = "The machine goes on while its memory is sent, and stands only for the last part. If that can't be kept within the downtime, or "
 		       "anything fails, it stays here as if nothing had been.",
