@@ -78,11 +78,10 @@ static int write_memory(struct bh_machine *m, int fd, const uint64_t *dirty, str
 	return r;
 }
 
-static int write_state(struct bh_machine *m, int fd, struct header *header, const struct bh_buf *state, const struct bh_buf *table, struct bh_error *err)
+static int write_state(int fd, struct header *header, const struct bh_buf *state, const struct bh_buf *table, struct bh_error *err)
 {
 	int r;
 
-	(void)m;
 	header->crc = bh_crc32c(0, header, sizeof *header);
 	header->crc = bh_crc32c(header->crc, state->data, state->length);
 	header->crc = bh_crc32c(header->crc, table->data, table->length);
@@ -119,7 +118,7 @@ int bh_snapshot_write(struct bh_machine *m, int state_fd, int memory_fd, bool in
 	header.chunk_count = bh_snapshot_chunks(&m->vm.memory);
 	if (incremental)
 		memcpy(header.base, m->snapshot_id, sizeof header.base);
-	r = write_state(m, state_fd, &header, &state, &table, err);
+	r = write_state(state_fd, &header, &state, &table, err);
 	if (r == 0)
 		r = bh_vm_log_dirty(&m->vm, track, err);
 	/* After a failure the log is emptied already: nothing can build on what was before. */
