@@ -149,4 +149,5 @@ help:
 
 .PHONY: all install clean help quickstart test check bench
 
--include $(patsubst %.o,%.d,$(call obj,$(ALL_SRC)) $(call small,$(SHIM_SRC) $(GUEST_SRC) $(AGENT_SRC) $(SMALL_BASE)))
+-include $(patsubst %.o,%.d,$(call obj,$(ALL_SRC)) $(call small,$(SHIM_SRC) $(GUEST_SRC) $(AGENT_SRC) $(SMALL_BASE)) \
+	$(call vmm,$(VMM_SRC) $(VMM_LIB_SRC)))

@@ -13,17 +13,28 @@ $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
 
 FUZZ_SRC := $(wildcard tests/fuzz/*.c)
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
-FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
+# The library once, instrumented; each target links what it uses.
+FUZZ_LIB := $(BUILD)/fuzz/libbulkhead.a
+fuzz_obj = $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(1))
+$(BUILD)/fuzz/obj/%.o: %.c | $(GENERATED)
+	@mkdir -p $(@D)
+	@echo "  CC    $< (fuzz)"
+	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
+$(FUZZ_LIB): $(call fuzz_obj,$(LIB_SRC))
+	@rm -f $@
+	$(Q)ar rcs $@ $^
 # The command line is the program itself, without its main.
 $(BUILD)/fuzz/command-line: FUZZ_EXTRA := -Dmain=bh_cli_main $(CLI_SRC)
 $(BUILD)/fuzz/command-line: $(CLI_SRC)
 # The guest's agent: its program's file, without the machine around it, and without processes.
 $(BUILD)/fuzz/agent-guest: FUZZ_EXTRA := -Dfork=fuzz_fork -Dmount=fuzz_mount -Dmkdir=fuzz_mkdir src/guest/agent.c src/guest/share.c
 $(BUILD)/fuzz/agent-guest: src/guest/agent.c src/guest/share.c
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(GENERATED)
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_LIB)
 	@mkdir -p $(@D)
 	@echo "  FUZZ  $@"
-	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_EXTRA) $(LIB_SRC) -ljson-c -lexpat -larchive -lcrypto -lzstd -lisal -lz -lm
+	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $< $(FUZZ_EXTRA) $(FUZZ_LIB) -ljson-c -lexpat -larchive -lcrypto -lzstd -lisal -lz -lm
+-include $(patsubst %.o,%.d,$(call fuzz_obj,$(LIB_SRC)))
 
 unit: $(UNIT)
 test: all $(UNIT) guests
