@@ -11,7 +11,7 @@ GUESTS=$BUILD/tests/guests
 vm() {
 	local guest=$1
 	shift
-	timeout $((20 * SCALE)) "$BULKHEAD" vm run --multiboot --kernel "$GUESTS/$guest" "$@" </dev/null
+	timeout --kill-after=5 100 "$BULKHEAD" vm run --multiboot --kernel "$GUESTS/$guest" "$@" </dev/null
 }
 
 # --- loading --------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # lab: always
-# timeout: 500
+# timeout: 250
 # An unmodified Debian kernel in a virtual machine: `vm run`.
 . "$(dirname "$0")/../lib.sh"
 
@@ -91,7 +91,7 @@ INIT
 chmod +x "$WORK/root/init"
 (cd "$WORK/root" && find . | cpio -o -H newc 2>/dev/null || busybox find . | busybox cpio -o -H newc) >"$WORK/initrd"
 linux() {
-	timeout 150 "$BULKHEAD" vm run --kernel "$KERNEL" --initrd "$WORK/initrd" --memory 256m "$@"
+	timeout --kill-after=5 150 "$BULKHEAD" vm run --kernel "$KERNEL" --initrd "$WORK/initrd" --memory 256m "$@"
 }
 
 # Ends what still waits for a guest that never came.

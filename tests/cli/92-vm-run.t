@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # lab: always
-# timeout: 400
+# timeout: 250
 # `--isolation vm`: an image in a machine with its own kernel. On a machine with KVM by our own monitor, else on QEMU's software CPU.
 . "$(dirname "$0")/../lib.sh"
 
@@ -17,7 +17,7 @@ has mke2fs || skip_all "lab: no mke2fs"
 accelerator=$([ -e /dev/kvm ] && echo kvm || echo tcg)
 [ "$accelerator" = kvm ] || has qemu-system-x86_64 || skip_all "lab: neither KVM nor QEMU"
 need_busybox
-vm=(timeout $((60 * SCALE)) "$BULKHEAD" run --rm --isolation vm --accel "$accelerator")
+vm=(timeout --kill-after=5 150 "$BULKHEAD" run --rm --isolation vm --accel "$accelerator")
 
 # --- without a kernel, with wrong options: one sentence ---------------------------------------------------------------------
 run_is 125 "a kernel that isn't one is refused" "${vm[@]}" --kernel /bin/busybox busybox true
@@ -47,7 +47,7 @@ is "$err" 'bulkhead: exec: "nowhere": executable file not found in $PATH' "... i
 
 # --- a long one --------------------------------------------------------------------------------------------------------------------
 bh() {
-	timeout $((60 * SCALE)) "$BULKHEAD" "$@"
+	timeout --kill-after=5 150 "$BULKHEAD" "$@"
 }
 mkdir -p "$WORK/shared/below" "$WORK/constant"
 echo outside >"$WORK/shared/file"

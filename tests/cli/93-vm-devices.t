@@ -8,7 +8,7 @@
 devices() { # DEVICE ARGUMENT...
 	local name=$1
 	shift
-	timeout $((20 * SCALE)) "$BULKHEAD" vm run --multiboot --kernel "$BUILD/tests/guests/devices" --append "$name" "$@" </dev/null
+	timeout --kill-after=5 100 "$BULKHEAD" vm run --multiboot --kernel "$BUILD/tests/guests/devices" --append "$name" "$@" </dev/null
 }
 
 # --- block ------------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # lab: always
-# timeout: 300
+# timeout: 150
 # A machine's state: pause, snapshots (full, incremental, loaded at once and by need), files that were tampered with, migration and its cancel.
 . "$(dirname "$0")/../lib.sh"
 
@@ -101,7 +101,7 @@ is $? 1 "until it is let go"
 refused() { # WORDS NAME ARGUMENT...
 	local words=$1 name=$2
 	shift 2
-	run timeout 20 "$BULKHEAD" vm run --multiboot --memory 64m "$@" </dev/null
+	run timeout --kill-after=5 20 "$BULKHEAD" vm run --multiboot --memory 64m "$@" </dev/null
 	like "$status:$err" "^125:bulkhead-vmm: $words" "$name"
 }
 head -c 1000 "$WORK/full.state" >"$WORK/torn.state"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # lab: always
-# timeout: 400
+# timeout: 200
 # Virtual machines with a name: the `vm` verbs.
 . "$(dirname "$0")/../lib.sh"
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # lab: always
-# timeout: 200
+# timeout: 150
 # The tap device of a microVM, on a bridge of a network namespace that is this script's own.
 . "$(dirname "$0")/../lib.sh"
 
@@ -43,7 +43,7 @@ kill %1
 ip -o link | grep -c tap
 SCRIPT
 export accelerator
-mapfile -t out < <(timeout $((100 * SCALE)) unshare -n bash "$WORK/inside.sh" 2>"$WORK/errors")
+mapfile -t out < <(timeout --kill-after=5 300 unshare -n bash "$WORK/inside.sh" 2>"$WORK/errors")
 is "${out[*]:0:3}" "02:11:22:33:44:55 pinged 1" "the device has its address, the host answers, and it is the way out"
 is "${out[3]:-}" "$(sha256sum <"$WORK/served/file")" "a file comes from the host, whole"
 is "${out[4]:-}" "$(sha256sum </bin/busybox)" "... and one goes to it"
