@@ -41,9 +41,10 @@ test: all $(UNIT) guests
 	tests/run
 check:
 	tools/check
-bench: all
+bench: all guests
 	tests/bench/run
 	tests/bench/oci
+	tests/bench/vm
 quickstart:
 	tools/quickstart
 .PHONY: unit
@@ -65,4 +66,7 @@ guests: $(GUESTS)
 $(BUILD)/tests/vsock-peer: tests/guests/linux/vsock-peer.c
 	@mkdir -p $(@D)
 	$(Q)$(SMALL_CC) -std=gnu17 -D_GNU_SOURCE -Os -Wall -Wextra -Werror -static -o $@ $<
-guests: $(BUILD)/tests/vsock-peer
+$(BUILD)/tests/io: tests/bench/io.c
+	@mkdir -p $(@D)
+	$(Q)$(SMALL_CC) -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -o $@ $<
+guests: $(BUILD)/tests/vsock-peer $(BUILD)/tests/io

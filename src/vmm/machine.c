@@ -46,7 +46,8 @@ static int add_device(struct bh_machine *m, const char *words, struct bh_error *
 
 static int make_virtio(struct bh_machine *m, struct bh_error *err)
 {
-	int r = bh_pci_make(&m->vm, &m->pci, err);
+	/* Linux finds the memory window by ACPI, and probes less without the ports; smaller kernels have no other way. */
+	int r = bh_pci_make(&m->vm, m->config->protocol != BH_BOOT_LINUX, &m->pci, err);
 
 	if (r == 0)
 		r = bh_loop_make("devices", &m->loops[0], err);
@@ -90,6 +91,7 @@ int bh_machine_save(struct bh_machine *m, struct bh_buf *out, struct bh_error *e
 	int r = bh_vm_save(&m->vm, out, err);
 
 	bh_serial_save(m->serial, out);
+	bh_pci_save_ports(m->pci, out);
 	bh_state_put(out, bh_rtc_selected(), 1);
 	bh_state_put(out, bh_events_waiting(), 1);
 	bh_state_put(out, m->device_count, 2);
@@ -106,6 +108,7 @@ int bh_machine_load(struct bh_machine *m, struct bh_state_reader *in, struct bh_
 	if (r < 0)
 		return r;
 	bh_serial_load(m->serial, in);
+	bh_pci_load_ports(m->pci, in);
 	bh_rtc_select((uint8_t)bh_state_get(in, 1));
 	bh_events_set_waiting((uint8_t)bh_state_get(in, 1));
 	count = bh_state_get(in, 2);

@@ -75,7 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct bh_pci *pci = NULL;
 	struct driver d;
 
-	if (driver_make(&d) < 0 || bh_rng_make(&d.vm, d.loop, &d.device, NULL) < 0 || bh_pci_make(&d.vm, &pci, NULL) < 0 ||
+	if (driver_make(&d) < 0 || bh_rng_make(&d.vm, d.loop, &d.device, NULL) < 0 || bh_pci_make(&d.vm, true, &pci, NULL) < 0 ||
 	    bh_virtio_pci_add(pci, d.device, NULL) < 0)
 		abort();
 	bh_bus_write(&d.vm.mmio, BH_PCI_ECAM_START + (1u << 15) + PCI_COMMAND, 2, PCI_COMMAND_MEMORY);

@@ -432,7 +432,7 @@ static void bar_write(unsigned offset, unsigned size, uint64_t value)
 static void start_pci(void)
 {
 	start_block(false);
-	assert_int_equal(bh_pci_make(&d.vm, &pci, NULL), 0);
+	assert_int_equal(bh_pci_make(&d.vm, true, &pci, NULL), 0);
 	assert_int_equal(bh_virtio_pci_add(pci, d.device, NULL), 0);
 	pthread_mutex_lock(&d.device->lock);
 	bh_virtio_set_status(d.device, 0);

@@ -167,7 +167,24 @@ static void add_u32(struct bh_buf *out, uint32_t value)
 	bh_buf_add(out, &value, sizeof value);
 }
 
-/* The PCI bus: where its configuration ports and its devices' registers lie (ACPI 6.5, 6.4.3.5). */
+/* What is taken: the window of PCI's configuration space, which Linux believes only if somebody else reserves it. */
+static void add_board(struct bh_buf *out)
+{
+	static const char names[] = "MBRD\x08_HID\x0c\x41\xd0\x0c\x02\x08_CRS"; /* PNP0C02 */
+	static const uint8_t fixed[] = { 0x0a, 14, 0x86, 9, 0, 1 };             /* 14 bytes: memory, writable */
+	static const uint8_t end[] = { 0x79, 0 };
+	bh_auto_buf struct bh_buf device = { 0 }, list = { 0 };
+
+	bh_buf_add(&list, fixed, sizeof fixed);
+	add_u32(&list, BH_PCI_ECAM_START);
+	add_u32(&list, BH_PCI_ECAM_SIZE);
+	bh_buf_add(&list, end, sizeof end);
+	bh_buf_add(&device, names, sizeof names - 1);
+	add_package(&device, "\x11", &list);
+	add_package(out, "\x5b\x82", &device);
+}
+
+/* The PCI bus: where its devices' registers lie (ACPI 6.5, 6.4.3.5). */
 static void add_pci(struct bh_buf *out)
 {
 	static const char names[] = "PCI0"
@@ -175,13 +192,11 @@ static void add_pci(struct bh_buf *out)
 				    "\x08_CID\x0c\x41\xd0\x0a\x03" /* PNP0A03 */
 				    "\x08_UID\x00\x08_BBN\x00\x08_CRS";
 	static const uint8_t bus[] = { 0x88, 13, 0, 2, 0x0c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0 }; /* bus 0 */
-	static const uint8_t ports[] = { 0x47, 1, 0xf8, 0x0c, 0xf8, 0x0c, 1, 8 };               /* 8 ports from 0xcf8 on */
 	static const uint8_t window[] = { 0x87, 23, 0, 0, 0x0c, 1, 0, 0, 0, 0 };                /* memory; its numbers follow */
 	static const uint8_t end[] = { 0x79, 0 };
 	bh_auto_buf struct bh_buf device = { 0 }, list = { 0 }, resources = { 0 };
 
 	bh_buf_add(&resources, bus, sizeof bus);
-	bh_buf_add(&resources, ports, sizeof ports);
 	bh_buf_add(&resources, window, sizeof window);
 	add_u32(&resources, BH_PCI_WINDOW_START);
 	add_u32(&resources, BH_PCI_WINDOW_END - 1);
@@ -266,6 +281,7 @@ static void build_dsdt(struct bh_buf *out)
 	bh_buf_add(out, s5, sizeof s5 - 1);
 	bh_buf_add(&bus, "\\_SB_", 5);
 	add_serial(&bus);
+	add_board(&bus);
 	add_pci(&bus);
 	add_notified(&bus);
 	add_events(&bus);

@@ -22,7 +22,8 @@ struct bh_pci {
 	pthread_mutex_t access; /* of configuration space */
 	struct bh_pci_function *functions[BH_PCI_SLOTS];
 	struct bh_pci_function bridge;
-	uint32_t address;   /* method 1 */
+	bool has_ports;     /* method 1 is offered */
+	uint32_t address;   /* of method 1 */
 	uint32_t next_free; /* of the window */
 };
 
@@ -294,6 +295,8 @@ static uint64_t read_ports(void *device, uint64_t offset, unsigned size)
 	struct bh_pci *pci = device;
 	uint32_t address = __atomic_load_n(&pci->address, __ATOMIC_RELAXED);
 
+	if (!pci->has_ports)
+		return UINT64_MAX;
 	if (offset + ADDRESS_PORT < DATA_PORT)
 		return offset == 0 && size == 4 ? address : UINT64_MAX;
 	/* Bus 0 and function 0 are all there are. */
@@ -317,7 +320,7 @@ static void write_ports(void *device, uint64_t offset, unsigned size, uint64_t v
 	}
 }
 
-int bh_pci_make(struct bh_vm *vm, struct bh_pci **ret_pci, struct bh_error *err)
+int bh_pci_make(struct bh_vm *vm, bool has_ports, struct bh_pci **ret_pci, struct bh_error *err)
 {
 	struct bh_pci *pci = bh_calloc(1, sizeof *pci);
 	const struct bh_bus_range ports = { ADDRESS_PORT, 8, "pci", pci, read_ports, write_ports };
@@ -328,6 +331,7 @@ int bh_pci_make(struct bh_vm *vm, struct bh_pci **ret_pci, struct bh_error *err)
 	int r;
 
 	pci->vm = vm;
+	pci->has_ports = has_ports;
 	pci->next_free = BH_PCI_WINDOW_START;
 	pthread_rwlock_init(&pci->moves, NULL);
 	pthread_mutex_init(&pci->access, NULL);
@@ -350,6 +354,18 @@ void bh_pci_free(struct bh_pci *pci)
 }
 
 /* --- state ---------------------------------------------------------------------------------------------------------- */
+
+void bh_pci_save_ports(const struct bh_pci *pci, struct bh_buf *out)
+{
+	bh_state_put(out, pci->has_ports, 1);
+	bh_state_put(out, pci->address, 4);
+}
+
+void bh_pci_load_ports(struct bh_pci *pci, struct bh_state_reader *in)
+{
+	pci->has_ports = bh_state_get(in, 1) != 0;
+	pci->address = (uint32_t)bh_state_get(in, 4);
+}
 
 void bh_pci_save(const struct bh_pci_function *f, struct bh_buf *out)
 {

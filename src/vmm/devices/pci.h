@@ -55,8 +55,11 @@ struct bh_pci_function {
 	void (*after_config_write)(void *device, unsigned offset, unsigned size);
 };
 
-/* Takes the ports, ECAM and the window; the bridge itself is in slot 0. */
-int bh_pci_make(struct bh_vm *vm, struct bh_pci **ret_pci, struct bh_error *err);
+/* Takes the ports (which answer only if `has_ports`: then there is method 1), ECAM and the window; the bridge itself is in slot 0. */
+int bh_pci_make(struct bh_vm *vm, bool has_ports, struct bh_pci **ret_pci, struct bh_error *err);
+/* What the ports remember. */
+void bh_pci_save_ports(const struct bh_pci *pci, struct bh_buf *out);
+void bh_pci_load_ports(struct bh_pci *pci, struct bh_state_reader *in);
 /* The functions stay their makers'. NULL is nothing. */
 void bh_pci_free(struct bh_pci *pci);
 
