@@ -30,10 +30,15 @@ $(BUILD)/fuzz/command-line: $(CLI_SRC)
 # The guest's agent: its program's file, without the machine around it, and without processes.
 $(BUILD)/fuzz/agent-guest: FUZZ_EXTRA := -Dfork=fuzz_fork -Dmount=fuzz_mount -Dmkdir=fuzz_mkdir src/guest/agent.c src/guest/share.c
 $(BUILD)/fuzz/agent-guest: src/guest/agent.c src/guest/share.c
+$(BUILD)/fuzz/inflate: FUZZ_EXTRA := -DINFLATED_MAX=33554432u src/image/helper/inflate.c
+$(BUILD)/fuzz/inflate: src/image/helper/inflate.c
+# A machine's state from outside, without KVM, and with checksums that are always right.
+$(BUILD)/fuzz/state: FUZZ_EXTRA := -Dbh_machine_load=fuzz_machine_load -Dbh_crc32c=fuzz_crc32c src/vmm/snapshot.c src/vmm/migrate.c
+$(BUILD)/fuzz/state: src/vmm/snapshot.c src/vmm/migrate.c
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_LIB)
 	@mkdir -p $(@D)
 	@echo "  FUZZ  $@"
-	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $< $(FUZZ_EXTRA) $(FUZZ_LIB) -ljson-c -lexpat -larchive -lcrypto -lzstd -lisal -lz -lm
+	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $(FUZZ_EXTRA) $< $(FUZZ_LIB) -ljson-c -lexpat -larchive -lcrypto -lzstd -lisal -lz -llzma -llz4 -lm
 -include $(patsubst %.o,%.d,$(call fuzz_obj,$(LIB_SRC)))
 
 unit: $(UNIT)
