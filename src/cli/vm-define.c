@@ -279,15 +279,37 @@ const struct bh_command bh_command_vm_create = {
 
 /* --- set, attach, detach ----------------------------------------------------------------------------------------------- */
 
+/* Less memory at once, by the balloon; false: that can't be. */
+static bool set_memory_now(struct bh_domain *domain, int64_t bytes)
+{
+	json_object *answer = NULL, *members = NULL, *size;
+	bool done = false;
+
+	if (bh_domain_request(domain, "status", NULL, NULL, 0, &answer, NULL) == 0 && json_object_object_get_ex(answer, "memory", &size) &&
+	    bytes <= json_object_get_int64(size)) {
+		members = json_object_new_object();
+		json_object_object_add(members, "bytes", json_object_new_int64(json_object_get_int64(size) - bytes));
+		done = bh_domain_request(domain, "balloon", members, NULL, 0, NULL, NULL) == 0;
+	}
+	json_object_put(members);
+	json_object_put(answer);
+	return done;
+}
+
 static int set_action(struct bh_domain *domain, void *context, struct bh_error *err)
 {
+	const struct define_options *o = context;
 	int r = apply(domain->name, context, &domain->definition, err);
 
 	if (r == 0)
 		r = bh_domain_save(domain, err);
 	if (r == 0)
 		warn(&domain->definition);
-	if (r == 0 && domain->status != BH_DOMAIN_SHUT_OFF)
+	if (r < 0 || domain->status == BH_DOMAIN_SHUT_OFF)
+		return r;
+	if (o->memory && set_memory_now(domain, o->memory))
+		fprintf(stderr, "bulkhead: %s is asked to give memory back now, and has that much at its next start\n", domain->name);
+	else
 		fprintf(stderr, "bulkhead: %s runs: the change takes effect at its next start\n", domain->name);
 	return r;
 }
@@ -302,7 +324,8 @@ const struct bh_command bh_command_vm_set = {
 	.group = "Machines",
 	.synopsis = "[OPTIONS] NAME",
 	.summary = "Change a virtual machine's definition",
-	.description = "Disks and network cards that are named are added; vm detach takes disks away. A machine that runs changes at its next start.",
+	.description = "Disks and network cards that are named are added; vm detach takes disks away. A machine that runs changes at its next start, but for "
+		       "less memory, which it is asked for at once (balloon).",
 	.sets = { define_table },
 	.options_size = sizeof(struct define_options),
 	.preset = define_preset,

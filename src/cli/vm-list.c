@@ -157,12 +157,16 @@ const struct bh_command bh_command_vm_info = {
 
 static int stats_action(struct bh_domain *domain, void *context, struct bh_error *err)
 {
-	json_object *answer = NULL;
+	json_object *answer = NULL, *balloon = NULL;
 	int r = bh_domain_request(domain, "stats", NULL, NULL, 0, &answer, err);
 
 	(void)context;
 	if (r < 0)
 		return r;
+	if (bh_domain_request(domain, "balloon", NULL, NULL, 0, &balloon, NULL) == 0) {
+		json_object_object_del(balloon, "ok");
+		json_object_object_add(answer, "memory", balloon);
+	}
 	json_object_object_del(answer, "ok");
 	json_object_object_add(answer, "name", json_object_new_string(domain->name));
 	printf("%s\n", json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PLAIN));
@@ -180,7 +184,7 @@ const struct bh_command bh_command_vm_stats = {
 	.name = "vm stats",
 	.group = "Machines",
 	.synopsis = "NAME [NAME...]",
-	.summary = "Count the VM exits of running machines, by reason and processor (JSON)",
+	.summary = "Count the VM exits of running machines by reason and processor, the work of their devices, and their memory (JSON)",
 	.min_arguments = 1,
 	.max_arguments = -1,
 	.run = stats_main,

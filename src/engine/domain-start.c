@@ -173,6 +173,9 @@ static int add_devices(struct stage *s, struct bh_error *err)
 		r = add_net(s, &definition->nets[i], err);
 	if (r == 0)
 		add_device(s, bh_strdup("rng"), NULL, -1);
+	/* Idle until somebody wants memory back; and what the guest doesn't use is the host's again. */
+	if (r == 0 && !definition->multiboot)
+		add_device(s, bh_strdup("balloon,pages=0"), NULL, -1);
 	return r;
 }
 

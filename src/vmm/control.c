@@ -123,6 +123,15 @@ static int run_migrate_cancel(struct bh_machine *m, struct job *job)
 	return 0;
 }
 
+static void describe_devices(struct bh_machine *m, struct bh_buf *out)
+{
+	bh_buf_adds(out, ",\"devices\":[");
+	for (size_t i = 0; i < m->device_count; i++)
+		bh_buf_addf(out, "%s{\"type\":\"%s\",\"pci\":%zu,\"notifications\":%lu,\"interrupts\":%lu}", i ? "," : "", m->devices[i]->driver->name,
+			    i + 1, atomic_load(&m->devices[i]->notifications), atomic_load(&m->devices[i]->interrupts));
+	bh_buf_adds(out, "]");
+}
+
 static int run_stats(struct bh_machine *m, struct job *job)
 {
 	bh_buf_adds(&job->result, ",\"vcpus\":[");
@@ -134,6 +143,37 @@ static int run_stats(struct bh_machine *m, struct job *job)
 		bh_buf_adds(&job->result, "}");
 	}
 	bh_buf_adds(&job->result, "]");
+	describe_devices(m, &job->result);
+	return 0;
+}
+
+/* VIRTIO_BALLOON_S_...: names as virsh dommemstat has them, in the values' order. */
+static void describe_balloon(struct bh_virtio_device *device, struct bh_buf *out)
+{
+	static const char *const names[BH_BALLOON_STATISTICS] = { "swap_in", "swap_out", "major_fault", "minor_fault", "unused",
+								  "available", "usable", "disk_caches", "hugetlb_pgalloc", "hugetlb_pgfail" };
+	struct bh_balloon_statistics statistics;
+
+	bh_balloon_statistics(device, &statistics);
+	bh_buf_addf(out, ",\"given\":%llu", (unsigned long long)statistics.pages * BH_GUEST_PAGE);
+	for (size_t i = 0; statistics.updates && i < BH_ARRAY_SIZE(names); i++)
+		bh_buf_addf(out, ",\"%s\":%llu", names[i], (unsigned long long)statistics.values[i]);
+}
+
+static int run_balloon(struct bh_machine *m, struct job *job)
+{
+	int64_t bytes = bh_flat_number(&job->request, "bytes", -1);
+	size_t i = 0;
+
+	while (i < m->device_count && !bh_streq(m->devices[i]->driver->name, "balloon"))
+		i++;
+	if (i == m->device_count)
+		return bh_error_text(&job->err, ENODEV, "the machine has no balloon");
+	if (bytes > (int64_t)m->vm.memory.size)
+		return bh_error_text(&job->err, ERANGE, "the machine has no more than %llu bytes of memory", (unsigned long long)m->vm.memory.size);
+	if (bytes >= 0)
+		bh_balloon_set_target(m->devices[i], (uint32_t)(bytes / BH_GUEST_PAGE));
+	describe_balloon(m->devices[i], &job->result);
 	return 0;
 }
 
@@ -161,6 +201,7 @@ static int run_power_button(struct bh_machine *m, struct job *job)
 static const struct command commands[] = {
 	{ "status", false, 0, run_status },
 	{ "stats", false, 0, run_stats },
+	{ "balloon", false, 0, run_balloon },
 	{ "pause", true, 0, run_pause },
 	{ "resume", true, 0, run_resume },
 	{ "snapshot", true, 2, run_snapshot },

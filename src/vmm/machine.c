@@ -316,6 +316,19 @@ static void explain_exits(const struct bh_vm *vm)
 	}
 }
 
+static void explain_devices(const struct bh_machine *m)
+{
+	for (size_t i = 0; bh_explain_mode != BH_EXPLAIN_OFF && i < m->device_count; i++) {
+		struct bh_virtio_device *device = m->devices[i];
+		char slot[24], notifications[24], interrupts[24];
+
+		snprintf(slot, sizeof slot, "%zu", i + 1);
+		snprintf(notifications, sizeof notifications, "%lu", atomic_load(&device->notifications));
+		snprintf(interrupts, sizeof interrupts, "%lu", atomic_load(&device->interrupts));
+		bh_explain("end", "device", device->driver->name, "pci", slot, "notifications", notifications, "interrupts", interrupts);
+	}
+}
+
 /* A power-off that was asked for as half of a reboot is a reset. */
 static enum bh_vm_end_kind end_kind(const struct bh_machine *m)
 {
@@ -353,6 +366,7 @@ int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end
 		};
 		memcpy(ret_end->words, m.vm.words, sizeof m.vm.words);
 		explain_exits(&m.vm);
+		explain_devices(&m);
 	}
 	bh_vm_stop(&m.vm);
 	free_virtio(&m);

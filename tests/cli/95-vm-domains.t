@@ -108,7 +108,7 @@ is "$(vm suspend web; vm info -f '{{.state}}' web)" "web
 paused" "vm suspend"
 is "$(vm resume web; vm info -f '{{.state}}' web)" "web
 running" "vm resume"
-like "$(vm stats web)" '"vcpus":\[\{"io in":[0-9]+' "vm stats"
+like "$(vm stats web)" '"vcpus":\[\{"io in":[0-9]+.*"devices":\[\{"type":"block","pci":1,"notifications":[0-9]+' "vm stats"
 run vm snapshot web first
 is "$status:$out:$(vm snapshot --list web)" "0:first:first" "vm snapshot"
 run vm snapshot web first

@@ -18,6 +18,7 @@ static void on_notify(void *context, uint32_t events)
 
 	(void)events;
 	(void)!read(queue->event_fd, &count, sizeof count);
+	atomic_fetch_add_explicit(&device->notifications, 1, memory_order_relaxed);
 	pthread_mutex_lock(&device->lock);
 	if (device->active && queue->enabled && device->driver->notify)
 		device->driver->notify(device, queue->index);
@@ -68,7 +69,7 @@ void bh_virtio_config_changed(struct bh_virtio_device *device)
 {
 	device->generation++;
 	if (device->active)
-		device->transport->interrupt(device, BH_VIRTIO_QUEUES_MAX);
+		bh_virtio_interrupt(device, BH_VIRTIO_QUEUES_MAX);
 }
 
 void bh_virtio_fail(struct bh_virtio_device *device)
@@ -77,7 +78,7 @@ void bh_virtio_fail(struct bh_virtio_device *device)
 
 	device->status |= BH_VIRTIO_NEEDS_RESET;
 	if (device->active && !told)
-		device->transport->interrupt(device, BH_VIRTIO_QUEUES_MAX);
+		bh_virtio_interrupt(device, BH_VIRTIO_QUEUES_MAX);
 	device->active = false;
 }
 

@@ -214,7 +214,7 @@ void bh_virtqueue_interrupt(struct bh_virtqueue *q)
 	} else if (load(at(q, q->available, RING_FLAGS, 2)) & VRING_AVAIL_F_NO_INTERRUPT) {
 		return;
 	}
-	q->device->transport->interrupt(q->device, q->index);
+	bh_virtio_interrupt(q->device, q->index);
 }
 
 /* In the used ring. */

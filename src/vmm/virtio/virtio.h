@@ -132,6 +132,7 @@ struct bh_virtio_device {
 	unsigned config_size, config_writable; /* bytes; config_writable: the guest may write the first ones, 0: none */
 	const struct bh_virtio_transport *transport;
 	void *transport_data;
+	atomic_ulong notifications, interrupts; /* that were served, and sent */
 };
 
 /* First thing of every device's make function: sets the common part, makes the queues' eventfds and serves them from `loop`.
@@ -144,6 +145,13 @@ void bh_virtio_clear(struct bh_virtio_device *device);
 void bh_virtio_free(struct bh_virtio_device *device);
 
 /* The rest is called with the lock held. */
+
+/* Interrupts the guest: a queue's index, or BH_VIRTIO_QUEUES_MAX for the configuration. */
+static inline void bh_virtio_interrupt(struct bh_virtio_device *device, unsigned queue)
+{
+	atomic_fetch_add_explicit(&device->interrupts, 1, memory_order_relaxed);
+	device->transport->interrupt(device, queue);
+}
 
 /* `config` has been changed by the device: the guest is told. */
 void bh_virtio_config_changed(struct bh_virtio_device *device);
