@@ -56,7 +56,8 @@ static void restore(struct bh_machine *m, const uint8_t *data, size_t size)
 	struct bh_machine_config config = { .restore_count = 1, .userfault_fd = -1, .incoming_fd = -1 };
 	int memory_fd = memfd_create("memory", MFD_CLOEXEC), state_fd = memfd_create("state", MFD_CLOEXEC);
 
-	if (memory_fd < 0 || state_fd < 0 || ftruncate(memory_fd, MEMORY) < 0 || bh_write_all(state_fd, data, size) < 0 || lseek(state_fd, 0, SEEK_SET) < 0)
+	if (memory_fd < 0 || state_fd < 0 || ftruncate(memory_fd, MEMORY) < 0 || bh_write_all(state_fd, data, size) < 0 ||
+	    lseek(state_fd, 0, SEEK_SET) < 0)
 		abort();
 	config.restore[0] = (struct bh_snapshot_files){ .state_fd = state_fd, .memory_fd = memory_fd };
 	m->config = &config;
