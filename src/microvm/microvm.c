@@ -26,6 +26,7 @@
 
 #define COMMAND_LINE                                                                                                                                    \
 	"console=ttyS0 quiet loglevel=3 panic=-1 oops=panic reboot=t tsc=reliable no_timer_check random.trust_cpu=on mitigations=off cgroup_no_v1=all " \
+	"pci=noearly 8250.nr_uarts=1 "                                                                                                                  \
 	"rdinit=/bulkhead-guest -- agent %s"
 #define SOCKET_NAME "agent.sock"
 
