@@ -127,8 +127,8 @@ static void describe_devices(struct bh_machine *m, struct bh_buf *out)
 {
 	bh_buf_adds(out, ",\"devices\":[");
 	for (size_t i = 0; i < m->device_count; i++)
-		bh_buf_addf(out, "%s{\"type\":\"%s\",\"pci\":%zu,\"notifications\":%lu,\"interrupts\":%lu}", i ? "," : "", m->devices[i]->driver->name,
-			    i + 1, atomic_load(&m->devices[i]->notifications), atomic_load(&m->devices[i]->interrupts));
+		bh_buf_addf(out, "%s{\"type\":\"%s\",\"pci\":%zu,\"notifications\":%lu,\"interrupts\":%lu}", i ? "," : "",
+			    m->devices[i]->driver->name, i + 1, atomic_load(&m->devices[i]->notifications), atomic_load(&m->devices[i]->interrupts));
 	bh_buf_adds(out, "]");
 }
 
@@ -150,8 +150,8 @@ static int run_stats(struct bh_machine *m, struct job *job)
 /* VIRTIO_BALLOON_S_...: names as virsh dommemstat has them, in the values' order. */
 static void describe_balloon(struct bh_virtio_device *device, struct bh_buf *out)
 {
-	static const char *const names[BH_BALLOON_STATISTICS] = { "swap_in", "swap_out", "major_fault", "minor_fault", "unused",
-								  "available", "usable", "disk_caches", "hugetlb_pgalloc", "hugetlb_pgfail" };
+	static const char *const names[BH_BALLOON_STATISTICS] = { "swap_in",   "swap_out", "major_fault", "minor_fault",     "unused",
+								  "available", "usable",   "disk_caches", "hugetlb_pgalloc", "hugetlb_pgfail" };
 	struct bh_balloon_statistics statistics;
 
 	bh_balloon_statistics(device, &statistics);
