@@ -181,6 +181,8 @@ static int load_kernel(struct bh_machine *m, struct bh_error *err)
 		bh_explain("entry", "kernel", m->config->boot.kernel.name, "address", address, "mode",
 			   entry.mode == BH_ENTRY_LONG ? "long" : "protected");
 	}
+	if (m->config->loaded)
+		m->config->loaded(m->config->loaded_context);
 	return r < 0 ? r : bh_vcpu_set_entry(&m->vm.vcpus[0], &entry, err);
 }
 

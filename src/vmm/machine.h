@@ -12,10 +12,10 @@ enum bh_boot_protocol { BH_BOOT_LINUX, BH_BOOT_MULTIBOOT };
 
 struct bh_machine_config {
 	struct bh_vm_config vm;
-	#define BH_SNAPSHOTS_MAX 16
-
-enum bh_boot_protocol protocol;
+	enum bh_boot_protocol protocol;
 	struct bh_boot_request boot;
+	void (*loaded)(void *context); /* the kernel's and the initrd's bytes aren't needed any more; may be NULL */
+	void *loaded_context;
 	int kvm_fd;        /* -1: open /dev/kvm; else taken over */
 	int input_fd;      /* what the serial port receives, -1: nothing */
 	int output_fd;     /* where it sends */

@@ -17,6 +17,9 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FAILED 125
@@ -86,13 +89,52 @@ static int parse_snapshots(const struct bh_strv *words, struct bh_machine_config
 	return 0;
 }
 
-static int read_file(int64_t fd, size_t max, const char *name, struct bh_buf *ret_bytes, struct bh_error *err)
-{
-	int r = fd < 0 ? 0 : bh_read_fd((int)fd, max, ret_bytes);
+/* What is needed only until it lies in the guest's memory: mapped where that can be, so that it is never copied twice. */
+struct boot_files {
+	struct boot_bytes {
+		char *bytes;
+		size_t length;
+		bool mapped;
+	} kernel, initrd;
+};
 
-	if (fd >= 0)
-		close((int)fd);
+static int take_file(int64_t fd, size_t max, const char *name, struct boot_bytes *ret_file, struct bh_error *err)
+{
+	struct bh_buf copy = { 0 };
+	struct stat st;
+	int r = 0;
+
+	if (fd < 0)
+		return 0;
+	if (fstat((int)fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 && (uint64_t)st.st_size <= max) {
+		ret_file->bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, (int)fd, 0);
+		ret_file->mapped = ret_file->bytes != MAP_FAILED;
+		ret_file->length = (size_t)st.st_size;
+	}
+	if (!ret_file->mapped) {
+		r = bh_read_fd((int)fd, max, &copy);
+		ret_file->length = copy.length;
+		ret_file->bytes = copy.data;
+	}
+	close((int)fd);
 	return r < 0 ? bh_error_set(err, -r, "read the %s", name) : 0;
+}
+
+static void drop_file(struct boot_bytes *file)
+{
+	if (file->mapped)
+		munmap(file->bytes, file->length);
+	else
+		free(file->bytes);
+	*file = (struct boot_bytes){ 0 };
+}
+
+static void drop_files(void *context)
+{
+	struct boot_files *files = context;
+
+	drop_file(&files->kernel);
+	drop_file(&files->initrd);
 }
 
 int main(int argc, char **argv)
@@ -108,7 +150,7 @@ int main(int argc, char **argv)
 			     .control_fd = -1,
 			     .command_line = "",
 			     .initrd_name = "" };
-	bh_auto_buf struct bh_buf kernel = { 0 }, initrd = { 0 };
+	struct boot_files files = { 0 };
 	struct bh_error err = BH_ERROR_INIT;
 	struct bh_machine_config config;
 	struct bh_machine_end end;
@@ -126,9 +168,9 @@ int main(int argc, char **argv)
 	if (r == 0 && o.jail)
 		r = bh_jail_enter(&err);
 	if (r == 0)
-		r = read_file(o.kernel_fd, KERNEL_MAX, "kernel", &kernel, &err);
+		r = take_file(o.kernel_fd, KERNEL_MAX, "kernel", &files.kernel, &err);
 	if (r == 0)
-		r = read_file(o.initrd_fd, INITRD_MAX, "initial RAM disk", &initrd, &err);
+		r = take_file(o.initrd_fd, INITRD_MAX, "initial RAM disk", &files.initrd, &err);
 	if (r < 0)
 		return fail(&err);
 	config = (struct bh_machine_config){
@@ -139,7 +181,9 @@ int main(int argc, char **argv)
 			.locked = o.jail,
 			.backing = o.hugetlb ? BH_MEMORY_HUGETLB : BH_MEMORY_ANONYMOUS },
 		.protocol = bh_streq(o.boot, "multiboot") ? BH_BOOT_MULTIBOOT : BH_BOOT_LINUX,
-		.boot = { .kernel = { (const uint8_t *)kernel.data, kernel.length, "kernel" }, .command_line = o.command_line },
+		.boot = { .kernel = { (const uint8_t *)files.kernel.bytes, files.kernel.length, "kernel" }, .command_line = o.command_line },
+		.loaded = drop_files,
+		.loaded_context = &files,
 		.kvm_fd = (int)o.kvm_fd,
 		.input_fd = STDIN_FILENO,
 		.output_fd = STDOUT_FILENO,
@@ -153,7 +197,7 @@ int main(int argc, char **argv)
 	if (parse_snapshots(&o.restore, &config, &err) < 0)
 		return fail(&err);
 	if (o.initrd_fd >= 0)
-		config.boot.initrd = (struct bh_boot_file){ (const uint8_t *)initrd.data, initrd.length, o.initrd_name };
+		config.boot.initrd = (struct bh_boot_file){ (const uint8_t *)files.initrd.bytes, files.initrd.length, o.initrd_name };
 	if (bh_machine_run(&config, &end, &err) < 0)
 		return fail(&err);
 	if (end.output_errno) {
