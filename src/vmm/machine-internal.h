@@ -27,6 +27,7 @@ struct bh_machine {
 	struct bh_virtio_device *devices[BH_PCI_SLOTS];
 	size_t device_count;
 	struct bh_serial *serial;
+	struct bh_test_device *test_device; /* NULL: none */
 	struct bh_loop *jobs;          /* what takes long: snapshots, migration. NULL without a control socket */
 	struct bh_control *control;
 	struct bh_migration_progress migration;

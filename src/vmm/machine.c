@@ -94,6 +94,10 @@ int bh_machine_save(struct bh_machine *m, struct bh_buf *out, struct bh_error *e
 	bh_pci_save_ports(m->pci, out);
 	bh_state_put(out, bh_rtc_selected(), 1);
 	bh_state_put(out, bh_events_waiting(), 1);
+	if (m->test_device) {
+		bh_firmware_config_save(out);
+		bh_test_device_save(m->test_device, out);
+	}
 	bh_state_put(out, m->device_count, 2);
 	for (size_t i = 0; r == 0 && i < m->device_count; i++)
 		bh_virtio_pci_save(m->devices[i], out);
@@ -111,6 +115,10 @@ int bh_machine_load(struct bh_machine *m, struct bh_state_reader *in, struct bh_
 	bh_pci_load_ports(m->pci, in);
 	bh_rtc_select((uint8_t)bh_state_get(in, 1));
 	bh_events_set_waiting((uint8_t)bh_state_get(in, 1));
+	if (m->test_device) {
+		bh_firmware_config_load(in);
+		bh_test_device_load(m->test_device, in);
+	}
 	count = bh_state_get(in, 2);
 	if (in->failed || count != m->device_count)
 		return bh_error_text(err, EINVAL, "the saved machine has %llu devices, this one %zu", (unsigned long long)count, m->device_count);
@@ -139,6 +147,17 @@ static void free_virtio(struct bh_machine *m)
 	bh_pci_free(m->pci);
 }
 
+static int make_test_devices(struct bh_machine *m, struct bh_error *err)
+{
+	int r = bh_debug_exit_make(&m->vm, err);
+
+	if (r == 0)
+		r = bh_firmware_config_make(&m->vm, err);
+	if (r == 0)
+		r = bh_pm_timer_make(&m->vm, err);
+	return r < 0 ? r : bh_test_device_make(&m->vm, &m->test_device, err);
+}
+
 static int make_devices(struct bh_machine *m, struct bh_error *err)
 {
 	int r = bh_serial_make(&m->vm, m->config->protocol == BH_BOOT_LINUX, &m->serial, err);
@@ -151,8 +170,8 @@ static int make_devices(struct bh_machine *m, struct bh_error *err)
 		r = bh_power_make(&m->vm, err);
 	if (r == 0)
 		r = bh_events_make(&m->vm, err);
-	if (r == 0 && m->config->debug_exit)
-		r = bh_debug_exit_make(&m->vm, err);
+	if (r == 0 && m->config->test_devices)
+		r = make_test_devices(m, err);
 	if (r == 0)
 		r = make_virtio(m, err);
 	if (r == 0 && m->config->control_fd >= 0)
@@ -169,8 +188,8 @@ static int load_kernel(struct bh_machine *m, struct bh_error *err)
 	int r;
 
 	bh_boot_place_reset(&m->vm.memory);
+	request.acpi_root = bh_boot_acpi(m->vm.vcpu_count, m->config->test_devices, &m->vm.memory);
 	if (m->config->protocol == BH_BOOT_LINUX) {
-		request.acpi_root = bh_boot_acpi(m->vm.vcpu_count, &m->vm.memory);
 		r = bh_boot_linux(&request, &m->vm.memory, &entry, err);
 	} else {
 		r = bh_boot_multiboot(&request, &m->vm.memory, &entry, err);
@@ -375,6 +394,7 @@ int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end
 	bh_control_free(m.control);
 	bh_vm_clear(&m.vm);
 	bh_serial_free(m.serial);
+	bh_test_device_free(m.test_device);
 	bh_close_fd(&m.signal_fd);
 	return r;
 }

@@ -19,7 +19,7 @@ struct bh_machine_config {
 	int kvm_fd;        /* -1: open /dev/kvm; else taken over */
 	int input_fd;      /* what the serial port receives, -1: nothing */
 	int output_fd;     /* where it sends */
-	bool debug_exit;   /* port 0xf4 */
+	bool test_devices; /* those that only test guests look for, port 0xf4 among them (devices.h) */
 	/* Instead of a kernel: snapshots, the full one first, then incremental ones in their order; or a connection over which another
 	 * monitor sends its machine (-1: none). */
 	struct bh_snapshot_files {

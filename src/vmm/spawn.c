@@ -58,6 +58,31 @@ static void add_device(struct spawn *s, const struct bh_vmm_device *device, stru
 	bh_strv_add(args, words.data);
 }
 
+static bool begins_with_word(const char *line, const char *word, size_t length)
+{
+	return strncmp(line, word, length) == 0 && (line[length] == '\0' || line[length] == ' ');
+}
+
+/*
+ * A multiboot kernel takes the first word for its own name, as loaders put it there: GRUB's first version, and QEMU for the guests that are
+ * written for it. Who gives that word himself (with the name's ending, or without) gets his line as it is.
+ */
+static void add_multiboot_line(const char *kernel_name, const char *line, struct bh_strv *args)
+{
+	const char *slash = strrchr(kernel_name, '/'), *dot;
+	bh_auto_free char *name = bh_strdup(slash ? slash + 1 : kernel_name);
+
+	dot = strrchr(name, '.');
+	/* One word it has to be. */
+	for (char *c = name; *c; c++)
+		if (*c == ' ' || *c == '\t')
+			*c = '_';
+	if (begins_with_word(line, name, strlen(name)) || (dot && dot > name && begins_with_word(line, name, (size_t)(dot - name))))
+		bh_strv_addf(args, "--command-line=%s", line);
+	else
+		bh_strv_addf(args, "--command-line=%s%s%s", name, *line ? " " : "", line);
+}
+
 static void build_arguments(struct spawn *s, struct bh_strv *args)
 {
 	const struct bh_vmm_request *q = s->request;
@@ -75,14 +100,16 @@ static void build_arguments(struct spawn *s, struct bh_strv *args)
 		add(args, "initrd-fd", give(s, q->initrd_fd));
 	if (q->initrd_name)
 		bh_strv_addf(args, "--initrd-name=%s", q->initrd_name);
-	if (q->command_line)
+	if (q->multiboot && q->kernel_name)
+		add_multiboot_line(q->kernel_name, q->command_line ? q->command_line : "", args);
+	else if (q->command_line)
 		bh_strv_addf(args, "--command-line=%s", q->command_line);
 	if (q->hugetlb)
 		bh_strv_add(args, "--hugetlb");
 	if (q->pit)
 		bh_strv_add(args, "--pit");
-	if (q->debug_exit)
-		bh_strv_add(args, "--debug-exit");
+	if (q->test_devices)
+		bh_strv_add(args, "--test-devices");
 	if (q->reset_status)
 		add(args, "reset-status", q->reset_status);
 	for (size_t i = 0; i < q->snapshot_count; i++) {

@@ -28,7 +28,9 @@ struct bh_vmm_request {
 	const char *initrd_name;    /* what the kernel is told it is, or NULL */
 	const char *command_line;   /* or NULL */
 	bool multiboot;             /* how the kernel is started; else: as Linux */
-	bool hugetlb, pit, debug_exit;
+	const char *kernel_name;    /* a path, or NULL: its last part becomes the first word of a multiboot kernel's command line */
+	bool hugetlb, pit;
+	bool test_devices;          /* those of test guests (docs/vmm.md, "Test guests") */
 	/* Instead of a kernel (kernel_fd -1): snapshots, the full one first; or a connection from which the machine comes. */
 	const struct bh_vmm_snapshot {
 		int state_fd, memory_fd;

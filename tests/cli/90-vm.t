@@ -21,7 +21,7 @@ run vm information --append 'some words' --initrd "$WORK/module"
 is "$status" 42 "the exit code from port 0xf4"
 is "$err" "" "and no words"
 like "$out" '^magic 2badb002' "the multiboot magic"
-like "$out" 'command line: some words' "the command line"
+like "$out" 'command line: information some words.map' "the command line: the kernel's name, and ours"
 like "$out" 'map 0\+a0000 memory.map a0000\+60000 reserved.map 100000\+7f00000 memory' "the memory map of 128 MiB"
 like "$out" "module $WORK/module: what the module holds" "the module, with its name"
 run vm information --memory 4g
@@ -45,6 +45,31 @@ run vm ends --append clock
 is "$status" 32 "the clock: this century"
 run vm ends --append nobody
 is "$status" 0 "where no device is all bits read as one"
+
+# --- test guests: what they ask their machine, and try it with ---------------------------------------------------------------
+
+run vm machine --append firmware --cpus 3 --memory 96m
+is "$status:$out" "0:554d4551 memory 6000000 processors 3" "the firmware's configuration: signature, memory, processors"
+run vm machine --append lines
+is "$status" 0 "every line of the I/O APIC by its port"
+run vm machine --append bytes
+is "$status" 0 "the latch and the device memory"
+run vm machine --append timer
+is "$status" 3 "ACPI's timer, found by a reader of ACPI 1.0"
+run vm machine --append off
+is "$status" 0 "power-off by the control register"
+run vm long-mode --cpus 3
+is "$status:$out" "3:going" "three processors in 64-bit mode, as many as the firmware says"
+echo 'NR_CPUS=2' >"$WORK/environment"
+run vm long-mode --cpus 2 --initrd "$WORK/environment"
+is "$status:$out" "2:going" "as many as the environment says, which is a module"
+cp "$GUESTS/information" "$WORK/with an end.flat"
+run "$BULKHEAD" vm run --multiboot --kernel "$WORK/with an end.flat" </dev/null
+like "$out" 'command line: with_an_end.flat.map' "no word of ours: the name alone, as one word"
+for line in 'with_an_end.flat one' 'with_an_end two'; do
+	run "$BULKHEAD" vm run --multiboot --kernel "$WORK/with an end.flat" --append "$line" </dev/null
+	like "$out" "command line: $line.map" "a line that begins with the name stays as it is: $line"
+done
 
 # --- ends -------------------------------------------------------------------------------------------------------------------
 

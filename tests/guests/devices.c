@@ -160,7 +160,7 @@ static int vsock(void)
 
 int main(uint32_t magic, const struct information *information)
 {
-	const char *name = (const char *)(uintptr_t)information->command_line;
+	const char *name = arguments(information);
 
 	(void)magic;
 	return same(name, "block") ? block() : same(name, "vsock") ? vsock() : 99;

@@ -4,7 +4,7 @@
 
 int main(uint32_t magic, const struct information *information)
 {
-	const char *how = (const char *)(uintptr_t)information->command_line;
+	const char *how = arguments(information);
 	static const struct {
 		uint16_t size;
 		uint32_t address;

@@ -27,6 +27,11 @@ static inline void outb(uint16_t port, uint8_t value)
 	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
 }
 
+static inline void outw(uint16_t port, uint16_t value)
+{
+	__asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port));
+}
+
 static inline uint8_t inb(uint16_t port)
 {
 	uint8_t value;
@@ -71,6 +76,16 @@ static inline int same(const char *a, const char *b)
 	while (*a && *a == *b)
 		a++, b++;
 	return *a == *b;
+}
+
+/* The command line behind its first word, which is the kernel's name. */
+static inline const char *arguments(const struct information *information)
+{
+	const char *line = (const char *)(uintptr_t)information->command_line;
+
+	while (*line && *line != ' ')
+		line++;
+	return *line ? line + 1 : line;
 }
 
 #define AT(type, address) ((volatile type *)(uintptr_t)(address))

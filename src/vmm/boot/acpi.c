@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The ACPI tables (ACPI specification 6.5, chapters 5, 20; PCI Firmware Specification 3.3 for MCFG): RSDP -> XSDT -> FADT (-> DSDT), MADT,
- * MCFG.
+ * MCFG. With the fixed registers also RSDP -> RSDT, which is what ACPI 1.0 had, and FADT -> FACS.
  *
- * Hardware-reduced: the kernel looks for no timer, interrupt controller or power management of old PCs. The DSDT is written in
+ * For Linux hardware-reduced: the kernel looks for no timer, interrupt controller or power management of old PCs. The DSDT is written in
  * AML by hand; a package's length comes in front of it, so packages are built from the inside out.
  */
 #include "vmm/boot/boot.h"
@@ -67,6 +67,13 @@ enum {
 	FADT_HARDWARE_REDUCED = 1 << 20,
 	BOOT_NO_VGA = 1 << 2,
 	SPACE_PORT = 1,
+	MADT_OLD_CONTROLLERS = 1 << 0, /* there are two 8259 too */
+	BLOCK_PM1A_EVENTS = 0,         /* in `blocks` */
+	BLOCK_PM1A_CONTROL = 2,
+	BLOCK_PM_TIMER = 5,
+	LENGTH_PM1_EVENTS = 0, /* in `block_lengths` */
+	LENGTH_PM1_CONTROL = 1,
+	LENGTH_PM_TIMER = 3,
 };
 
 struct madt {
@@ -102,6 +109,15 @@ struct root {
 	uint64_t xsdt;
 	uint8_t wide_checksum, reserved[3];
 } __attribute__((packed));
+
+struct facs {
+	char signature[4];
+	uint32_t length, hardware_signature, waking_vector, lock, flags;
+	uint64_t wide_waking_vector;
+	uint8_t version, reserved[31];
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct facs) == 64, "table 5.15");
 
 /* The byte that makes the sum of all zero. */
 static uint8_t checksum(const void *bytes, size_t length)
@@ -290,9 +306,9 @@ static void build_dsdt(struct bh_buf *out)
 
 /* --- the others ----------------------------------------------------------------------------------------------------- */
 
-static void build_madt(unsigned vcpus, struct bh_buf *out)
+static void build_madt(unsigned vcpus, bool fixed, struct bh_buf *out)
 {
-	const struct madt madt = { .header = header_of("APIC", 5), .local_apic = LOCAL_APIC };
+	const struct madt madt = { .header = header_of("APIC", 5), .local_apic = LOCAL_APIC, .flags = fixed ? MADT_OLD_CONTROLLERS : 0 };
 	const struct madt_io_apic io_apic = { .type = 1, .length = sizeof io_apic, .address = IO_APIC };
 
 	bh_buf_add(out, &madt, sizeof madt);
@@ -304,9 +320,24 @@ static void build_madt(unsigned vcpus, struct bh_buf *out)
 	bh_buf_add(out, &io_apic, sizeof io_apic);
 }
 
-static void build_fadt(uint64_t dsdt, struct bh_buf *out)
+static void add_fixed_registers(uint64_t dsdt, uint64_t facs, struct fadt *fadt)
 {
-	const struct fadt fadt = {
+	fadt->flags &= ~(uint32_t)FADT_HARDWARE_REDUCED;
+	fadt->dsdt = (uint32_t)dsdt;
+	fadt->facs = (uint32_t)facs;
+	fadt->sci_interrupt = BH_BOOT_PM_LINE;
+	fadt->blocks[BLOCK_PM1A_EVENTS] = BH_BOOT_PM_EVENTS;
+	fadt->block_lengths[LENGTH_PM1_EVENTS] = 4;
+	fadt->blocks[BLOCK_PM1A_CONTROL] = BH_BOOT_PM_CONTROL;
+	fadt->block_lengths[LENGTH_PM1_CONTROL] = 2;
+	fadt->blocks[BLOCK_PM_TIMER] = BH_BOOT_PM_TIMER;
+	fadt->block_lengths[LENGTH_PM_TIMER] = 4;
+}
+
+/* facs 0: hardware-reduced. */
+static void build_fadt(uint64_t dsdt, uint64_t facs, struct bh_buf *out)
+{
+	struct fadt fadt = {
 		.header = header_of("FACP", 6),
 		.boot_architecture = BOOT_NO_VGA,
 		.flags = FADT_WBINVD | FADT_RESET_REGISTER | FADT_HEADLESS | FADT_HARDWARE_REDUCED,
@@ -318,7 +349,20 @@ static void build_fadt(uint64_t dsdt, struct bh_buf *out)
 		.sleep_status = { SPACE_PORT, 8, 0, 1, BH_BOOT_SLEEP_STATUS },
 	};
 
+	if (facs)
+		add_fixed_registers(dsdt, facs, &fadt);
 	bh_buf_add(out, &fadt, sizeof fadt);
+}
+
+/* It has no checksum, as guests write to it. */
+static uint64_t place_facs(struct bh_guest_memory *memory, uint64_t *at)
+{
+	const struct facs facs = { .signature = { 'F', 'A', 'C', 'S' }, .length = sizeof facs, .version = 2 };
+	uint64_t here = (*at + sizeof facs - 1) / sizeof facs * sizeof facs;
+
+	bh_guest_write(memory, here, &facs, sizeof facs);
+	*at = here + sizeof facs;
+	return here;
 }
 
 static void build_mcfg(struct bh_buf *out)
@@ -344,25 +388,38 @@ static uint64_t place(struct bh_buf *table, struct bh_guest_memory *memory, uint
 	return here;
 }
 
-uint64_t bh_boot_acpi(unsigned vcpus, struct bh_guest_memory *memory)
-{
-	bh_auto_buf struct bh_buf dsdt = { 0 }, fadt = { 0 }, madt = { 0 }, mcfg = { 0 }, xsdt = { 0 };
-	struct root root = { .revision = 2, .length = sizeof root };
-	uint64_t at = BH_BOOT_ACPI + 64, tables[3];
-	const struct header header = header_of("XSDT", 1);
+#define TABLES 3
 
+/* RSDT or XSDT: where the others are, in so many bytes each. */
+static uint64_t place_list(const char *signature, const uint64_t tables[TABLES], size_t size, struct bh_guest_memory *memory, uint64_t *at)
+{
+	bh_auto_buf struct bh_buf list = { 0 };
+	const struct header header = header_of(signature, 1);
+
+	bh_buf_add(&list, &header, sizeof header);
+	for (size_t i = 0; i < TABLES; i++)
+		bh_buf_add(&list, &tables[i], size);
+	return place(&list, memory, at);
+}
+
+uint64_t bh_boot_acpi(unsigned vcpus, bool fixed, struct bh_guest_memory *memory)
+{
+	bh_auto_buf struct bh_buf dsdt = { 0 }, fadt = { 0 }, madt = { 0 }, mcfg = { 0 };
+	struct root root = { .revision = 2, .length = sizeof root };
+	uint64_t at = BH_BOOT_ACPI + 64, tables[TABLES], facs;
+
+	facs = fixed ? place_facs(memory, &at) : 0;
 	build_dsdt(&dsdt);
-	build_fadt(place(&dsdt, memory, &at), &fadt);
-	build_madt(vcpus, &madt);
+	build_fadt(place(&dsdt, memory, &at), facs, &fadt);
+	build_madt(vcpus, fixed, &madt);
 	tables[0] = place(&fadt, memory, &at);
 	tables[1] = place(&madt, memory, &at);
 	build_mcfg(&mcfg);
 	tables[2] = place(&mcfg, memory, &at);
-	bh_buf_add(&xsdt, &header, sizeof header);
-	bh_buf_add(&xsdt, tables, sizeof tables);
 	memcpy(root.signature, "RSD PTR ", sizeof root.signature);
 	memcpy(root.oem, "BULKHD", sizeof root.oem);
-	root.xsdt = place(&xsdt, memory, &at);
+	root.xsdt = place_list("XSDT", tables, 8, memory, &at);
+	root.rsdt = fixed ? (uint32_t)place_list("RSDT", tables, 4, memory, &at) : 0;
 	root.checksum = checksum(&root, 20); /* of the fields that ACPI 1.0 had */
 	root.wide_checksum = checksum(&root, sizeof root);
 	bh_guest_write(memory, BH_BOOT_ACPI, &root, sizeof root);

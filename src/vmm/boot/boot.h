@@ -28,7 +28,7 @@ struct bh_boot_request {
 	struct bh_boot_file kernel;
 	struct bh_boot_file initrd;     /* bytes NULL: none */
 	const char *command_line;       /* "" if none */
-	uint64_t acpi_root;             /* where ACPI's root pointer lies, 0: there is none (Linux only) */
+	uint64_t acpi_root;             /* where ACPI's root pointer lies, 0: there is none (for Linux, which is told so) */
 };
 
 /* elf.c: copies the PT_LOAD segments of a 32- or 64-bit x86 executable to their physical addresses. *ret_end is the first address
@@ -43,15 +43,19 @@ void bh_boot_place_reset(struct bh_guest_memory *memory);
 /* linux.c: a bzImage or a vmlinux. */
 int bh_boot_linux(const struct bh_boot_request *request, struct bh_guest_memory *memory, struct bh_entry *ret_entry, struct bh_error *err);
 
-/* acpi.c: the tables for this many processors, at BH_BOOT_ACPI (ACPI 6.5, hardware-reduced: no legacy timers, no legacy power management).
- * Returns where the root pointer lies. */
+/* acpi.c: the tables for this many processors, at BH_BOOT_ACPI (ACPI 6.5). Hardware-reduced: no legacy timers, no legacy power management;
+ * or, `fixed`, with the fixed registers of devices/pm-timer.c, and for readers that know ACPI 1.0 only. Returns where the root pointer lies. */
 #define BH_BOOT_ACPI 0xe0000ULL
 #define BH_BOOT_SLEEP_CONTROL 0x600 /* ports: power-off */
 #define BH_BOOT_SLEEP_STATUS 0x601
 #define BH_BOOT_EVENTS 0x602        /* port: which events there are (devices/events.c) */
 #define BH_BOOT_EVENTS_LINE 5       /* their interrupt */
 #define BH_BOOT_GENERATION 0xef000ULL /* 16 bytes: the virtual machine generation id, another one after each restore */
-uint64_t bh_boot_acpi(unsigned vcpus, struct bh_guest_memory *memory);
+#define BH_BOOT_PM_TIMER 0x608      /* ports of the fixed registers */
+#define BH_BOOT_PM_EVENTS 0x610
+#define BH_BOOT_PM_CONTROL 0x614
+#define BH_BOOT_PM_LINE 9           /* their interrupt, which nothing raises */
+uint64_t bh_boot_acpi(unsigned vcpus, bool fixed, struct bh_guest_memory *memory);
 
 /* multiboot.c: Multiboot Specification 0.6.96; the initrd is its one module. */
 int bh_boot_multiboot(const struct bh_boot_request *request, struct bh_guest_memory *memory, struct bh_entry *ret_entry, struct bh_error *err);

@@ -24,10 +24,26 @@ size_t bh_serial_input(struct bh_serial *serial, const void *bytes, size_t lengt
 void bh_serial_save(struct bh_serial *serial, struct bh_buf *out);
 void bh_serial_load(struct bh_serial *serial, struct bh_state_reader *in);
 
-/* --- with little or no state --- */
+/* --- for test guests alone: --multiboot --- */
 
 /* A byte written to port 0xf4 ends the machine with it as the exit code. */
 int bh_debug_exit_make(struct bh_vm *vm, struct bh_error *err);
+/* Ports 0x510 and 0x511: how much memory and how many processors the machine has. */
+int bh_firmware_config_make(struct bh_vm *vm, struct bh_error *err);
+void bh_firmware_config_save(struct bh_buf *out);
+void bh_firmware_config_load(struct bh_state_reader *in);
+/* ACPI's timer and its fixed registers, at the ports that boot/boot.h names. */
+int bh_pm_timer_make(struct bh_vm *vm, struct bh_error *err);
+
+/* Bytes, interrupt lines and memory to try a machine with (test-device.c). *ret_device is the caller's also after a failure. */
+struct bh_test_device;
+int bh_test_device_make(struct bh_vm *vm, struct bh_test_device **ret_device, struct bh_error *err);
+void bh_test_device_free(struct bh_test_device *device);
+void bh_test_device_save(const struct bh_test_device *device, struct bh_buf *out);
+void bh_test_device_load(struct bh_test_device *device, struct bh_state_reader *in);
+
+/* --- with little or no state --- */
+
 /* The keyboard controller, as far as its reset line: 0xfe to port 0x64. Port 0x92 does the same. */
 int bh_reset_ports_make(struct bh_vm *vm, struct bh_error *err);
 /* ACPI's power-off, at the ports that boot/acpi.c names. */

@@ -31,7 +31,7 @@
 struct options {
 	int64_t memory, cpus, kernel_fd, initrd_fd, kvm_fd;
 	const char *boot, *command_line, *initrd_name, *explain;
-	bool debug_exit, hugetlb, pit, jail;
+	bool test_devices, hugetlb, pit, jail;
 	struct bh_strv devices, restore;
 	int64_t incoming_fd, userfault_fd, control_fd, reset_status;
 	bool paused, files, readonly;
@@ -48,7 +48,8 @@ static const struct bh_option table[] = {
 	{ 0, "boot", BH_OPTION_STRING, offsetof(struct options, boot), "PROTOCOL", "How the kernel is started", "linux|multiboot", false },
 	{ 0, "command-line", BH_OPTION_STRING, offsetof(struct options, command_line), "TEXT", "The kernel's", NULL, false },
 	{ 0, "device", BH_OPTION_LIST, offsetof(struct options, devices), "TYPE,...", "A virtio device", NULL, false },
-	{ 0, "debug-exit", BH_OPTION_BOOL, offsetof(struct options, debug_exit), NULL, "Port 0xf4 ends the machine", NULL, false },
+	{ 0, "test-devices", BH_OPTION_BOOL, offsetof(struct options, test_devices), NULL, "The devices of test guests; port 0xf4 ends the machine",
+	  NULL, false },
 	{ 0, "pit", BH_OPTION_BOOL, offsetof(struct options, pit), NULL, "An 8254 timer", NULL, false },
 	{ 0, "restore", BH_OPTION_LIST, offsetof(struct options, restore), "FD:FD", "State and memory of a snapshot to start from", NULL, false },
 	{ 0, "userfault-fd", BH_OPTION_INT, offsetof(struct options, userfault_fd), "FD", "/dev/userfaultfd: load its memory when it is needed", NULL,
@@ -187,7 +188,7 @@ int main(int argc, char **argv)
 		.kvm_fd = (int)o.kvm_fd,
 		.input_fd = STDIN_FILENO,
 		.output_fd = STDOUT_FILENO,
-		.debug_exit = o.debug_exit,
+		.test_devices = o.test_devices,
 		.devices = o.devices.items,
 		.incoming_fd = (int)o.incoming_fd,
 		.userfault_fd = (int)o.userfault_fd,
