@@ -187,6 +187,58 @@ static void test_multiboot_elf(void **state)
 	assert_string_equal(bh_guest_at(&memory, information[4], 6), "words");
 }
 
+/* Where a kernel lies that covers the usual place of what it is told, that is somewhere else: nothing of the kernel is written over. */
+static void test_multiboot_low(void **state)
+{
+	static const struct {
+		uint32_t address, size;
+		uint64_t information;
+	} places[] = {
+		{ 0x8000, 0x10000, BH_BOOT_INFO }, /* between the two */
+		{ 0x4000, 0x4000, 0x90000 },       /* over the information */
+		{ 0x8000, 0x18001, 0x90000 },      /* over the command line */
+		{ 0x1000, 0x8f001, 0x103000 },     /* and over the other place: behind the module */
+		{ 0x1000, 0x200000, 0x204000 },    /* behind it and the module */
+	};
+	static uint8_t module[2 * 4096 + 1];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+		struct kernel kernel = good_kernel();
+		struct bh_boot_request request = { .kernel = { (const uint8_t *)&kernel, sizeof kernel, "kernel" },
+						   .initrd = { module, sizeof module, "module" },
+						   .command_line = "words" };
+		struct bh_error err = BH_ERROR_INIT;
+		struct bh_entry entry;
+		uint32_t information[16], described[2];
+		const uint8_t *bytes;
+
+		kernel.segment.p_paddr = places[i].address;
+		kernel.segment.p_memsz = places[i].size;
+		assert_int_equal(bh_boot_multiboot(&request, &memory, &entry, &err), 0);
+		assert_int_equal(entry.rbx, places[i].information);
+		bytes = bh_guest_at(&memory, places[i].address, places[i].size);
+		assert_string_equal((const char *)bytes, "the kernel");
+		for (uint32_t at = sizeof kernel.content; at < places[i].size; at++)
+			assert_int_equal(bytes[at], 0);
+		assert_true(bh_guest_read(&memory, entry.rbx, information, sizeof information));
+		assert_string_equal(bh_guest_at(&memory, information[4], 6), "words");
+		assert_true(bh_guest_read(&memory, information[6], described, sizeof described));
+		assert_int_equal(described[1] - described[0], sizeof module);
+		assert_true(described[0] >= 0x100000 && described[0] >= places[i].address + places[i].size);
+		assert_true(described[1] <= entry.rbx || entry.rbx < 0x100000);
+	}
+
+	/* It fills all of it: there is no place left. */
+	struct kernel kernel = good_kernel();
+	struct bh_error err = BH_ERROR_INIT;
+	struct bh_entry entry;
+
+	kernel.segment.p_paddr = 0x1000;
+	kernel.segment.p_memsz = (4 << 20) - 0x1000;
+	assert_int_equal(load(&kernel, sizeof kernel, &entry, &err), -ENOMEM);
+}
+
 static void test_multiboot_addresses(void **state)
 {
 	struct kernel kernel = good_kernel();
@@ -293,7 +345,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_memory_bounds), cmocka_unit_test(test_memory_hole),         cmocka_unit_test(test_bus),
 		cmocka_unit_test(test_multiboot_elf), cmocka_unit_test(test_multiboot_addresses), cmocka_unit_test(test_hostile_elf),
-		cmocka_unit_test(test_command_line),
+		cmocka_unit_test(test_command_line),  cmocka_unit_test(test_multiboot_low),
 	};
 
 	return cmocka_run_group_tests(tests, make_memory, clear_memory);

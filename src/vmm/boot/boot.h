@@ -31,9 +31,14 @@ struct bh_boot_request {
 	uint64_t acpi_root;             /* where ACPI's root pointer lies, 0: there is none (for Linux, which is told so) */
 };
 
-/* elf.c: copies the PT_LOAD segments of a 32- or 64-bit x86 executable to their physical addresses. *ret_end is the first address
- * behind all of them. */
-int bh_boot_load_elf(const struct bh_boot_file *file, struct bh_guest_memory *memory, uint64_t *ret_entry, uint64_t *ret_end,
+/* Where a kernel lies: `end` is the first address behind it. */
+struct bh_boot_range {
+	uint64_t start, end;
+};
+
+/* elf.c: copies the PT_LOAD segments of a 32- or 64-bit x86 executable to their physical addresses. *ret_range has all of them, and what lies
+ * between them. */
+int bh_boot_load_elf(const struct bh_boot_file *file, struct bh_guest_memory *memory, uint64_t *ret_entry, struct bh_boot_range *ret_range,
 		     struct bh_error *err);
 
 /* reset.c: what lies where a PC's processors begin after a reset, and where kernels jump that know no other way of it: it asks the

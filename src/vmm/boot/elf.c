@@ -54,9 +54,11 @@ static int load_segment(const struct bh_boot_file *file, struct bh_guest_memory 
 	return 0;
 }
 
-int bh_boot_load_elf(const struct bh_boot_file *file, struct bh_guest_memory *memory, uint64_t *ret_entry, uint64_t *ret_end, struct bh_error *err)
+int bh_boot_load_elf(const struct bh_boot_file *file, struct bh_guest_memory *memory, uint64_t *ret_entry, struct bh_boot_range *ret_range,
+		     struct bh_error *err)
 {
-	uint64_t table, count, size, entry, end = 0;
+	struct bh_boot_range range = { UINT64_MAX, 0 };
+	uint64_t table, count, size, entry;
 	Elf64_Ehdr e64;
 	Elf32_Ehdr e32;
 	bool wide;
@@ -86,12 +88,12 @@ int bh_boot_load_elf(const struct bh_boot_file *file, struct bh_guest_memory *me
 		r = load_segment(file, memory, &s, err);
 		if (r < 0)
 			return r;
-		if (s.address + s.memory_size > end)
-			end = s.address + s.memory_size;
+		range.start = BH_MIN(range.start, s.address);
+		range.end = BH_MAX(range.end, s.address + s.memory_size);
 	}
-	if (end == 0)
+	if (range.end == 0)
 		return bad(file, "nothing of it is to be loaded", err);
 	*ret_entry = entry;
-	*ret_end = end;
+	*ret_range = range;
 	return 0;
 }

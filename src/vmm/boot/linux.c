@@ -95,12 +95,14 @@ static int load_bzimage(const struct bh_boot_file *file, struct bh_guest_memory 
 static int load_vmlinux(const struct bh_boot_file *file, struct bh_guest_memory *memory, struct kernel *ret_kernel, struct bh_error *err)
 {
 	struct kernel kernel = { .initrd_max = INT32_MAX };
-	int r = bh_boot_load_elf(file, memory, &kernel.entry, &kernel.end, err);
+	struct bh_boot_range range;
+	int r = bh_boot_load_elf(file, memory, &kernel.entry, &range, err);
 
 	if (r < 0)
 		return r;
 	if (file->bytes[EI_CLASS] != ELFCLASS64)
 		return bh_error_text(err, ENOEXEC, "%s: not a 64-bit kernel", file->name);
+	kernel.end = range.end;
 	kernel.header.boot_flag = BOOT_FLAG;
 	kernel.header.header = HEADER_MAGIC;
 	kernel.header.version = PROTOCOL_MIN;

@@ -3,7 +3,8 @@
  * Multiboot 1 (Multiboot Specification 0.6.96): small kernels and test guests.
  *
  * The kernel is an ELF executable, or its header says itself where its bytes go (flag 16). It starts in 32-bit protected mode without
- * paging, with the magic number in EAX and the information structure's address in EBX.
+ * paging, with the magic number in EAX and the information structure's address in EBX. Behind the kernel lies the module; information and
+ * command line lie where boot.h says, or, if the kernel is there, high in low memory, or behind all of it.
  */
 #include "vmm/boot/boot.h"
 
@@ -18,6 +19,7 @@
 #define LOADER_MAGIC 0x2badb002u
 #define HEADER_HAS_ADDRESSES (1u << 16)
 #define PAGE 4096ULL
+#define OTHER_INFO 0x90000ULL
 
 struct header {
 	uint32_t magic, flags, checksum;
@@ -45,7 +47,6 @@ struct map_entry {
 
 static const char loader_name[] = "bulkhead";
 
-/* What lies at BH_BOOT_INFO. */
 struct placed {
 	struct information information;
 	struct module module;
@@ -53,6 +54,8 @@ struct placed {
 	char loader_name[sizeof loader_name];
 	char module_name[256];
 };
+
+_Static_assert(sizeof(struct placed) <= PAGE, "the command line may lie a page behind it");
 
 static bool find_header(const struct bh_boot_file *file, struct header *ret_header, size_t *ret_offset)
 {
@@ -73,7 +76,7 @@ static bool find_header(const struct bh_boot_file *file, struct header *ret_head
 }
 
 static int load_by_header(const struct bh_boot_file *file, const struct header *h, size_t header_offset, struct bh_guest_memory *memory,
-			  uint64_t *ret_end, struct bh_error *err)
+			  struct bh_boot_range *ret_range, struct bh_error *err)
 {
 	uint64_t before = (uint64_t)h->header_address - h->load_address, offset = header_offset - before;
 	uint64_t length = h->load_end ? (uint64_t)h->load_end - h->load_address : file->size - offset;
@@ -89,7 +92,7 @@ static int load_by_header(const struct bh_boot_file *file, const struct header *
 				     h->load_address);
 	memcpy(to, file->bytes + offset, length);
 	memset(to + length, 0, whole - length);
-	*ret_end = h->load_address + whole;
+	*ret_range = (struct bh_boot_range){ h->load_address, h->load_address + whole };
 	return 0;
 }
 
@@ -111,52 +114,92 @@ static size_t fill_map(const struct bh_guest_memory *memory, struct map_entry *m
 	return count;
 }
 
-static int place_module(const struct bh_boot_file *file, uint64_t kernel_end, struct bh_guest_memory *memory, struct placed *placed,
-			struct bh_error *err)
+static uint64_t next_page(uint64_t address)
 {
-	uint64_t start = BH_MAX((kernel_end + PAGE - 1) / PAGE * PAGE, BH_BOOT_HIGH_START);
+	return (address + PAGE - 1) / PAGE * PAGE;
+}
 
+static bool touches(const struct bh_boot_range *kernel, uint64_t start, uint64_t size)
+{
+	return start < kernel->end && kernel->start < start + size;
+}
+
+/* Of the information, and of the command line a page behind it or at its own place. */
+static void choose_places(const struct bh_boot_range *kernel, uint64_t module_end, uint64_t *ret_information, uint64_t *ret_line)
+{
+	*ret_information = BH_BOOT_INFO;
+	*ret_line = BH_BOOT_COMMAND_LINE;
+	if (!touches(kernel, BH_BOOT_INFO, sizeof(struct placed)) && !touches(kernel, BH_BOOT_COMMAND_LINE, BH_BOOT_COMMAND_LINE_MAX))
+		return;
+	*ret_information = touches(kernel, OTHER_INFO, PAGE + BH_BOOT_COMMAND_LINE_MAX) ? module_end : OTHER_INFO;
+	*ret_line = *ret_information + PAGE;
+}
+
+/* *ret_end: the first page behind kernel and module, above 1 MiB. */
+static int place_module(const struct bh_boot_file *file, const struct bh_boot_range *kernel, struct bh_guest_memory *memory, uint64_t *ret_start,
+			uint64_t *ret_end, struct bh_error *err)
+{
+	uint64_t start = BH_MAX(next_page(kernel->end), BH_BOOT_HIGH_START);
+
+	*ret_start = *ret_end = start;
 	if (!file->bytes)
 		return 0;
 	if (start + file->size > UINT32_MAX || !bh_guest_write(memory, start, file->bytes, file->size))
 		return bh_error_text(err, ENOMEM, "%s: %zu bytes don't fit into the guest's memory behind the kernel", file->name, file->size);
-	placed->module = (struct module){ (uint32_t)start, (uint32_t)(start + file->size), BH_BOOT_INFO + offsetof(struct placed, module_name), 0 };
-	snprintf(placed->module_name, sizeof placed->module_name, "%s", file->name);
-	placed->information.flags |= INFO_MODULES;
-	placed->information.module_count = 1;
-	placed->information.modules = BH_BOOT_INFO + offsetof(struct placed, module);
+	*ret_end = next_page(start + file->size);
 	return 0;
 }
 
-static int place_information(const struct bh_boot_request *request, uint64_t kernel_end, struct bh_guest_memory *memory, struct bh_error *err)
+static void describe_module(const struct bh_boot_file *file, uint64_t start, uint64_t base, struct placed *placed)
+{
+	placed->module = (struct module){
+		.start = (uint32_t)start,
+		.end = (uint32_t)(start + file->size),
+		.string = (uint32_t)(base + offsetof(struct placed, module_name)),
+	};
+	snprintf(placed->module_name, sizeof placed->module_name, "%s", file->name);
+	placed->information.flags |= INFO_MODULES;
+	placed->information.module_count = 1;
+	placed->information.modules = (uint32_t)(base + offsetof(struct placed, module));
+}
+
+static int place_information(const struct bh_boot_request *request, const struct bh_boot_range *kernel, struct bh_guest_memory *memory,
+			     uint64_t *ret_base, struct bh_error *err)
 {
 	struct placed placed = { .information = { .flags = INFO_MEMORY | INFO_COMMAND_LINE | INFO_MEMORY_MAP | INFO_LOADER_NAME } };
 	struct information *information = &placed.information;
 	size_t length = strlen(request->command_line) + 1;
-	uint64_t low = BH_MIN(memory->size, BH_GUEST_HOLE_START);
+	uint64_t low = BH_MIN(memory->size, BH_GUEST_HOLE_START), module, end, base, line;
 	int r;
+
+	if (length > BH_BOOT_COMMAND_LINE_MAX)
+		return bh_error_text(err, E2BIG, "the kernel's command line has more than %d bytes", BH_BOOT_COMMAND_LINE_MAX - 1);
+	r = place_module(&request->initrd, kernel, memory, &module, &end, err);
+	if (r < 0)
+		return r;
+	choose_places(kernel, end, &base, &line);
 
 	information->memory_lower_kib = BH_BOOT_LOW_END / 1024;
 	information->memory_upper_kib = (uint32_t)((low - BH_BOOT_HIGH_START) / 1024);
 	information->map_length = (uint32_t)(fill_map(memory, placed.map) * sizeof placed.map[0]);
-	information->map = BH_BOOT_INFO + offsetof(struct placed, map);
+	information->map = (uint32_t)(base + offsetof(struct placed, map));
 	memcpy(placed.loader_name, loader_name, sizeof loader_name);
-	information->loader_name = BH_BOOT_INFO + offsetof(struct placed, loader_name);
-	information->command_line = BH_BOOT_COMMAND_LINE;
-	if (length > BH_BOOT_COMMAND_LINE_MAX)
-		return bh_error_text(err, E2BIG, "the kernel's command line has more than %d bytes", BH_BOOT_COMMAND_LINE_MAX - 1);
-	r = place_module(&request->initrd, kernel_end, memory, &placed, err);
-	if (r < 0)
-		return r;
-	bh_guest_write(memory, BH_BOOT_COMMAND_LINE, request->command_line, length);
-	bh_guest_write(memory, BH_BOOT_INFO, &placed, sizeof placed);
+	information->loader_name = (uint32_t)(base + offsetof(struct placed, loader_name));
+	information->command_line = (uint32_t)line;
+	if (request->initrd.bytes)
+		describe_module(&request->initrd, module, base, &placed);
+	if (line + length > UINT32_MAX || !bh_guest_write(memory, line, request->command_line, length) ||
+	    !bh_guest_write(memory, base, &placed, sizeof placed))
+		return bh_error_text(err, ENOMEM, "%s: what the kernel is told doesn't fit into the guest's memory behind it", request->kernel.name);
+	*ret_base = base;
 	return 0;
 }
 
 int bh_boot_multiboot(const struct bh_boot_request *request, struct bh_guest_memory *memory, struct bh_entry *ret_entry, struct bh_error *err)
 {
 	const struct bh_boot_file *file = &request->kernel;
-	uint64_t entry, end = 0;
+	struct bh_boot_range range = { 0 };
+	uint64_t entry, base = 0;
 	struct header header;
 	size_t offset;
 	int r;
@@ -165,14 +208,14 @@ int bh_boot_multiboot(const struct bh_boot_request *request, struct bh_guest_mem
 		return bh_error_text(err, ENOEXEC, "%s: no multiboot header", file->name);
 	if (header.flags & HEADER_HAS_ADDRESSES) {
 		entry = header.entry;
-		r = load_by_header(file, &header, offset, memory, &end, err);
+		r = load_by_header(file, &header, offset, memory, &range, err);
 	} else {
-		r = bh_boot_load_elf(file, memory, &entry, &end, err);
+		r = bh_boot_load_elf(file, memory, &entry, &range, err);
 	}
 	if (r == 0)
-		r = place_information(request, end, memory, err);
+		r = place_information(request, &range, memory, &base, err);
 	if (r < 0)
 		return r;
-	*ret_entry = (struct bh_entry){ .mode = BH_ENTRY_PROTECTED, .rip = entry, .rax = LOADER_MAGIC, .rbx = BH_BOOT_INFO };
+	*ret_entry = (struct bh_entry){ .mode = BH_ENTRY_PROTECTED, .rip = entry, .rax = LOADER_MAGIC, .rbx = base };
 	return 0;
 }

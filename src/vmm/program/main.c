@@ -66,12 +66,17 @@ static const struct bh_option table[] = {
 	{ 0 },
 };
 
-static int fail(const struct bh_error *err)
+static void say(const char *words)
 {
-	bh_auto_free char *line = bh_printf("bulkhead-vmm: %s\n", err->message);
+	bh_auto_free char *line = bh_printf("bulkhead-vmm: %s\n", words);
 
 	/* stdio would ask for more system calls than the jail has. */
 	bh_write_all(STDERR_FILENO, line, strlen(line));
+}
+
+static int fail(const struct bh_error *err)
+{
+	say(err->message);
 	return FAILED;
 }
 
@@ -209,5 +214,8 @@ int main(int argc, char **argv)
 		bh_error_text(&err, EIO, "%s", end.words);
 		return fail(&err);
 	}
+	/* Nobody starts a test guest again: what it died of is all that there is. */
+	if (end.kind == BH_VM_RESET && o.test_devices && !o.reset_status)
+		say(end.words);
 	return end.kind == BH_VM_RESET ? (int)o.reset_status : end.exit_code;
 }
