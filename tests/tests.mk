@@ -28,8 +28,8 @@ $(FUZZ_LIB): $(call fuzz_obj,$(LIB_SRC))
 $(BUILD)/fuzz/command-line: FUZZ_EXTRA := -Dmain=bh_cli_main $(CLI_SRC)
 $(BUILD)/fuzz/command-line: $(CLI_SRC)
 # The guest's agent: its program's file, without the machine around it, and without processes.
-$(BUILD)/fuzz/agent-guest: FUZZ_EXTRA := -Dfork=fuzz_fork -Dmount=fuzz_mount -Dmkdir=fuzz_mkdir src/guest/agent.c src/guest/share.c
-$(BUILD)/fuzz/agent-guest: src/guest/agent.c src/guest/share.c
+$(BUILD)/fuzz/agent-guest: FUZZ_EXTRA := -Dfork=fuzz_fork -Dmount=fuzz_mount -Dmkdir=fuzz_mkdir src/guest/agent.c src/guest/share.c src/guest/runner.c
+$(BUILD)/fuzz/agent-guest: src/guest/agent.c src/guest/share.c src/guest/runner.c
 $(BUILD)/fuzz/inflate: FUZZ_EXTRA := -DINFLATED_MAX=33554432u src/image/helper/inflate.c
 $(BUILD)/fuzz/inflate: src/image/helper/inflate.c
 # A machine's state from outside, without KVM, and with checksums that are always right.

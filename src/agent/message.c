@@ -25,6 +25,7 @@ static const struct {
 	[BH_AGENT_CREDIT] = { "credit", BH_AGENT_HOST | BH_AGENT_GUEST, EXACTLY(uint32_t), STREAM },
 	[BH_AGENT_RESIZE] = { "resize", BH_AGENT_HOST, EXACTLY(struct bh_agent_size), CHANNEL },
 	[BH_AGENT_SIGNAL] = { "signal", BH_AGENT_HOST, EXACTLY(uint32_t), CHANNEL },
+	[BH_AGENT_POWER] = { "power", BH_AGENT_HOST, EXACTLY(uint32_t), NO_CHANNEL },
 	[BH_AGENT_CLOCK] = { "clock", BH_AGENT_HOST, EXACTLY(int64_t), NO_CHANNEL },
 };
 

@@ -18,7 +18,11 @@
  *
  * Invariants: a frame's header and payload are checked against the table in message.c before anybody sees them; the host takes the
  * guest for an enemy, so what the table, a window or the order of frames forbids ends the session. Both ends are of one build
- * and one machine (the host hands the guest its program), so the structures below are laid out as they are in memory.
+ * and one machine (the host hands the guest its program), so the structures below are laid out as they are in memory. Only a domain that
+ * has run since before an upgrade has an older one: BH_AGENT_VERSION grows with every change here.
+ *
+ * A domain's agent listens at BH_AGENT_VSOCK_PORT, and each connection to it is such a stream of its own (guest/domain.c): channel 1 is then
+ * an exec like any other, and the end of the stream ends its processes.
  */
 #pragma once
 
@@ -27,7 +31,7 @@
 
 #include <stdint.h>
 
-#define BH_AGENT_VERSION 1u
+#define BH_AGENT_VERSION 2u
 #define BH_AGENT_PORT_NAME "org.bulkhead.agent"
 #define BH_AGENT_VSOCK_PORT 1024
 #define BH_AGENT_PAYLOAD_MAX 16384u
@@ -49,8 +53,11 @@ enum bh_agent_type {
 	BH_AGENT_RESIZE,    /* struct bh_agent_size */
 	BH_AGENT_SIGNAL,    /* uint32_t */
 	BH_AGENT_CLOCK,     /* int64_t: nanoseconds since 1970 */
+	BH_AGENT_POWER,     /* uint32_t, enum bh_agent_power: to a domain, whose first process is asked to end before */
 	BH_AGENT_TYPES,
 };
+
+enum bh_agent_power { BH_AGENT_POWER_OFF, BH_AGENT_REBOOT };
 
 enum bh_agent_side { BH_AGENT_HOST = 1, BH_AGENT_GUEST = 2 };
 enum bh_agent_stream { BH_AGENT_STDIN, BH_AGENT_STDOUT, BH_AGENT_STDERR, BH_AGENT_STREAMS };

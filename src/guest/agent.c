@@ -10,6 +10,8 @@
  * host is trusted in its meaning (it owns this machine) but checked in its form. What the workload does to us is bounded: its
  * streams are pipes, and nothing of it is parsed.
  *
+ * The same serves a connection to a domain's agent (domain.c) in a process of its own, where the processes end with the connection.
+ *
  * The end: when the workload has ended and its output was sent, disks are synced, EXITED is the last frame, and the machine goes off.
  */
 #include "guest/guest-internal.h"
@@ -21,13 +23,16 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <termios.h>
 
+#define CLOCK_TOLERANCE_NS 1000000000
 #define OUT_MAX (256u << 10) /* bytes for the host that wait; above that no stream is read */
 
 struct process {
@@ -47,6 +52,7 @@ struct process {
 
 static struct process processes[BH_AGENT_CHANNELS_MAX];
 static int host_fd = -1;
+static bool is_connection; /* one of many to a domain (domain.c): its end is not the machine's */
 static struct bh_buf out, in;
 static size_t out_begin;
 
@@ -114,33 +120,6 @@ static void fail(struct process *p, const char *what, int errnum)
 
 /* --- making a process ----------------------------------------------------------------------------------------------- */
 
-/* The ends that the runner gets, at their numbers; all of ours are close-on-exec. */
-static _Noreturn void run_runner(const struct process *p, int result, const int streams[BH_AGENT_STREAMS], unsigned kind)
-{
-	static char *const environment[] = { NULL };
-	char name[] = "bulkhead", verb[] = "guest-process", start[] = "start", exec[] = "exec", list[] = "list";
-	char *const argv[] = { name, verb, kind == BH_AGENT_START ? start : kind == BH_AGENT_EXEC ? exec : list, NULL };
-	int high[2 + BH_AGENT_STREAMS];
-	sigset_t none;
-
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	high[0] = result;
-	high[1] = p->request_fd;
-	for (int i = 0; i < BH_AGENT_STREAMS; i++)
-		high[2 + i] = streams[i];
-	for (size_t i = 0; i < BH_ARRAY_SIZE(high); i++)
-		high[i] = high[i] < 0 ? -1 : fcntl(high[i], F_DUPFD_CLOEXEC, 16);
-	for (size_t i = 0; i < BH_ARRAY_SIZE(high); i++)
-		if (high[i] < 0)
-			close(BH_AGENT_RESULT_FD + (int)i);
-		else
-			dup2(high[i], BH_AGENT_RESULT_FD + (int)i);
-	execve(GUEST_PROGRAM, argv, environment);
-	guest_say("execute " GUEST_PROGRAM ": %s", strerror(errno));
-	_exit(125);
-}
-
 static int make_streams(struct process *p, const struct bh_agent_run *run, int theirs[BH_AGENT_STREAMS])
 {
 	for (int i = 0; i < BH_AGENT_STREAMS && !run->terminal; i++) {
@@ -173,31 +152,22 @@ static void run_share(struct process *p, const struct bh_agent_run *run)
 
 static void run_process(struct process *p, const struct bh_agent_run *run)
 {
-	int theirs[BH_AGENT_STREAMS] = { -1, -1, -1 }, pair[2] = { -1, -1 }, r;
+	int theirs[BH_AGENT_STREAMS] = { -1, -1, -1 }, r;
 
 	if (p->runner || p->pid || p->ended)
 		return;
 	p->terminal = run->terminal;
 	p->size = run->size;
-	r = lseek(p->request_fd, 0, SEEK_SET) < 0 ? -errno : make_streams(p, run, theirs);
-	if (r == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		r = -errno;
-	if (r == 0) {
-		p->runner = fork();
-		if (p->runner == 0)
-			run_runner(p, pair[1], theirs, run->kind);
-		if (p->runner < 0)
-			r = -errno;
-	}
-	bh_close_fd(&pair[1]);
+	r = make_streams(p, run, theirs);
+	if (r == 0)
+		r = guest_runner_start(p->request_fd, theirs, run->kind, &p->result_fd);
 	for (int i = 0; i < BH_AGENT_STREAMS; i++)
 		bh_close_fd(&theirs[i]);
 	bh_close_fd(&p->request_fd);
-	p->result_fd = pair[0];
-	if (r < 0) {
-		p->runner = 0;
+	if (r < 0)
 		fail(p, "start the process", -r);
-	}
+	else
+		p->runner = r;
 }
 
 static void resize(struct process *p, const struct bh_agent_size *size)
@@ -220,40 +190,26 @@ static void take_terminal(struct process *p, int fd)
 	bh_agent_sink_flush(&p->input);
 }
 
-/* The runner's word. False if it hasn't said it. */
-static bool read_result(struct process *p)
+/* The runner's word, if it has said it. */
+static void read_result(struct process *p)
 {
-	struct bh_agent_result result = { 0 };
-	union {
-		char bytes[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct iovec part = { &result, sizeof result };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
-	ssize_t n = recvmsg(p->result_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+	struct bh_agent_result result;
+	int terminal_fd, r = guest_runner_result(p->result_fd, &result, &terminal_fd);
 
-	if (n < 0)
-		return false;
+	if (r == -EAGAIN)
+		return;
 	bh_close_fd(&p->result_fd);
-	if (n != (ssize_t)sizeof result) {
-		fail(p, "make the process", ECHILD);
-		return true;
-	}
-	result.failure.text[BH_AGENT_TEXT_MAX] = '\0';
-	if (result.pid <= 0) {
+	if (r < 0) {
+		fail(p, "make the process", -r);
+	} else if (result.pid <= 0) {
+		bh_close_fd(&terminal_fd);
 		put_failure(p, &result.failure);
-		return true;
+	} else {
+		p->pid = result.pid;
+		bh_agent_put(&out, BH_AGENT_STARTED, p->channel, 0, NULL, 0);
+		if (terminal_fd >= 0)
+			take_terminal(p, terminal_fd);
 	}
-	p->pid = result.pid;
-	bh_agent_put(&out, BH_AGENT_STARTED, p->channel, 0, NULL, 0);
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-		int fd;
-
-		memcpy(&fd, CMSG_DATA(c), sizeof fd);
-		take_terminal(p, fd);
-	}
-	return true;
 }
 
 /* --- the end of a process ------------------------------------------------------------------------------------------- */
@@ -310,6 +266,29 @@ static void flush_all(void)
 	}
 }
 
+/* Those of this connection, also one that is just being made. */
+static void kill_all(void)
+{
+	for (size_t i = 0; i < BH_ARRAY_SIZE(processes); i++)
+		if (processes[i].channel && processes[i].runner) {
+			kill(processes[i].runner, SIGKILL);
+			waitpid(processes[i].runner, NULL, 0);
+		}
+	read_results();
+	for (size_t i = 0; i < BH_ARRAY_SIZE(processes); i++)
+		if (processes[i].channel && processes[i].pid)
+			kill(processes[i].pid, SIGKILL);
+}
+
+/* Nobody hears us any more. */
+static _Noreturn void leave(void)
+{
+	if (!is_connection)
+		guest_machine_power_off();
+	kill_all();
+	_exit(0);
+}
+
 /* An ended process whose output is sent. What still holds a further process's pipe open doesn't hold up its end for ever: when
  * nothing more is there to read, that is all. */
 static void finish_ended(void)
@@ -319,10 +298,10 @@ static void finish_ended(void)
 
 		if (!p->channel || !p->ended || p->output[BH_AGENT_STDOUT].fd >= 0 || p->output[BH_AGENT_STDERR].fd >= 0)
 			continue;
-		if (p->channel == BH_AGENT_WORKLOAD)
+		if (p->channel == BH_AGENT_WORKLOAD && !is_connection)
 			guest_machine_sync();
 		bh_agent_put(&out, BH_AGENT_EXITED, p->channel, 0, &p->exit_code, sizeof p->exit_code);
-		if (p->channel == BH_AGENT_WORKLOAD) {
+		if (p->channel == BH_AGENT_WORKLOAD && !is_connection) {
 			flush_all();
 			guest_machine_power_off();
 		}
@@ -390,19 +369,35 @@ static void act_on_process(const struct bh_agent_frame *f)
 	}
 }
 
+/* A machine that was saved and restored has the time of then; one that keeps its own clock isn't disturbed. */
+static void greet(struct bh_agent_hello hello)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (is_connection && llabs(hello.now_ns - ((int64_t)now.tv_sec * 1000000000 + now.tv_nsec)) < CLOCK_TOLERANCE_NS)
+		hello.now_ns = 0;
+	guest_machine_greet(&hello);
+}
+
 static void act(const struct bh_agent_frame *f)
 {
 	struct bh_agent_hello hello;
 	int64_t now_ns;
+	uint32_t power;
 
 	if (f->channel) {
 		act_on_process(f);
 	} else if (f->type == BH_AGENT_HELLO) {
 		memcpy(&hello, f->payload, sizeof hello);
-		guest_machine_greet(&hello);
+		greet(hello);
 	} else if (f->type == BH_AGENT_CLOCK) {
 		memcpy(&now_ns, f->payload, sizeof now_ns);
 		guest_machine_set_clock(now_ns);
+	} else if (is_connection) {
+		memcpy(&power, f->payload, sizeof power);
+		kill(1, power == BH_AGENT_REBOOT ? GUEST_SIGNAL_REBOOT : GUEST_SIGNAL_POWER_OFF);
+		leave();
 	}
 }
 
@@ -436,7 +431,7 @@ static void read_host(void)
 		guest_say("%s", err.message);
 	else
 		return;
-	guest_machine_power_off();
+	leave();
 }
 
 /* --- the loop ------------------------------------------------------------------------------------------------------- */
@@ -532,19 +527,15 @@ static int block_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-void guest_agent_main(const char *transport)
+static _Noreturn void serve(int signal_fd)
 {
 	const struct bh_agent_hello hello = { .version = BH_AGENT_VERSION };
 	struct signalfd_siginfo signals[8];
-	int signal_fd;
 
-	guest_machine_prepare();
-	signal_fd = block_signals();
-	host_fd = guest_machine_connect(transport);
 	bh_agent_put(&out, BH_AGENT_HELLO, 0, 0, &hello, sizeof hello);
 	/* A port takes its first byte when the host has connected. */
 	if (host_fd < 0 || bh_write_all(host_fd, out.data, out.length) < 0)
-		guest_machine_power_off();
+		leave();
 	bh_buf_reset(&out);
 	bh_set_nonblock(host_fd, true);
 	for (;;) {
@@ -561,4 +552,22 @@ void guest_agent_main(const char *transport)
 		finish_ended();
 		write_host();
 	}
+}
+
+void guest_agent_main(const char *transport)
+{
+	int signal_fd;
+
+	guest_machine_prepare();
+	signal_fd = block_signals();
+	host_fd = guest_machine_connect(transport);
+	serve(signal_fd);
+}
+
+void guest_agent_serve(int connection_fd)
+{
+	is_connection = true;
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* what the runners leave is ours */
+	host_fd = connection_fd;
+	serve(block_signals());
 }

@@ -148,6 +148,31 @@ int guest_machine_connect(const char *transport)
 	return bh_streq(transport, "vsock") ? connect_vsock() : open_port();
 }
 
+int guest_machine_listen(void)
+{
+	const struct sockaddr_vm any = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = BH_AGENT_VSOCK_PORT };
+	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0 || bind(fd, (const struct sockaddr *)&any, sizeof any) < 0 || listen(fd, 16) < 0) {
+		guest_say("listen for the host: %s", strerror(errno));
+		bh_close_fd(&fd);
+		return -1;
+	}
+	return fd;
+}
+
+int guest_machine_accept(int listen_fd)
+{
+	struct sockaddr_vm peer = { 0 };
+	socklen_t length = sizeof peer;
+	int fd = accept4(listen_fd, (struct sockaddr *)&peer, &length, SOCK_CLOEXEC);
+
+	/* Where there is a vsock loopback, the machine's own processes could connect; they have no say here. */
+	if (fd >= 0 && peer.svm_cid != VMADDR_CID_HOST)
+		bh_close_fd(&fd);
+	return fd;
+}
+
 void guest_machine_set_clock(int64_t now_ns)
 {
 	const struct timespec now = { .tv_sec = now_ns / 1000000000, .tv_nsec = now_ns % 1000000000 };
@@ -174,6 +199,13 @@ void guest_machine_sync(void)
 {
 	umount2(BH_AGENT_WRITABLE, 0);
 	sync();
+}
+
+void guest_machine_reboot(void)
+{
+	sync();
+	reboot(RB_AUTOBOOT);
+	_exit(1);
 }
 
 void guest_machine_power_off(void)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bulkhead-guest. In a microVM the kernel starts it as `bulkhead-guest agent TRANSPORT`: see agent.c. This file is the other life:
+ * bulkhead-guest. In a microVM the kernel starts it as `bulkhead-guest agent TRANSPORT` (agent.c), in a domain with an image as
+ * `bulkhead-guest agent domain:SIGNAL` (domain.c). This file is the other life:
  *
  * bulkhead-guest as pid 1 of a container (--init): starts the workload, forwards signals to it, reaps what is orphaned,
  * and ends as the workload ended.
@@ -52,8 +53,11 @@ int main(int argc, char **argv)
 	pid_t workload;
 	int code = -1;
 
-	if (argc == 3 && getpid() == 1 && strcmp(argv[0], GUEST_AGENT) == 0)
+	if (argc == 3 && getpid() == 1 && strcmp(argv[0], GUEST_AGENT) == 0) {
+		if (strncmp(argv[2], GUEST_DOMAIN, strlen(GUEST_DOMAIN)) == 0)
+			guest_domain_main(argv[2]);
 		guest_agent_main(argv[2]);
+	}
 	if (argc < 3) {
 		dprintf(STDERR_FILENO, "usage: init FILE ARG0 [ARG...]\n");
 		return 125;

@@ -17,7 +17,7 @@
 #include <fcntl.h>
 #include <sys/wait.h>
 
-#define WRITABLE_SIZE "16G" /* what it may grow to; the file is sparse */
+#define WRITABLE_SIZE (16LL << 30) /* what it may grow to; the file is sparse */
 #define MAKE_EXT4 "/sbin/mke2fs"
 
 static int open_disks(const char *root, struct bh_error *err)
@@ -92,9 +92,9 @@ int bh_microvm_image_disk(const struct bh_microvm *vm, struct bh_error *err)
 
 /* --- the writable one --------------------------------------------------------------------------------------------------- */
 
-static int run_mke2fs(int fd, struct bh_error *err)
+int bh_microvm_make_ext4(int fd, int64_t size, struct bh_error *err)
 {
-	bh_auto_free char *target = bh_printf("/proc/self/fd/%d", fd);
+	bh_auto_free char *target = bh_printf("/proc/self/fd/%d", fd), *blocks = bh_printf("%lldk", (long long)(size / 1024));
 	char *const argv[] = { (char[]){ "mke2fs" },
 			       (char[]){ "-q" },
 			       (char[]){ "-F" },
@@ -107,7 +107,7 @@ static int run_mke2fs(int fd, struct bh_error *err)
 			       (char[]){ "-E" },
 			       (char[]){ "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0" },
 			       target,
-			       (char[]){ WRITABLE_SIZE },
+			       blocks,
 			       NULL };
 	char *const environment[] = { NULL };
 	int status;
@@ -142,7 +142,7 @@ static int open_template(const char *root, struct bh_error *err)
 	fd = r = create_temporary(dir_fd, "writable", &temporary, err);
 	if (r < 0)
 		return r;
-	r = publish(dir_fd, temporary, "writable", run_mke2fs(fd, err), err);
+	r = publish(dir_fd, temporary, "writable", bh_microvm_make_ext4(fd, WRITABLE_SIZE, err), err);
 	return r < 0 ? r : BH_TAKE_FD(fd);
 }
 

@@ -17,6 +17,11 @@ const char *bh_modules_line(const char *modules_dep, const char *file);
 /* By the numbers in them, as sort -V does. */
 int bh_compare_versions(const char *a, const char *b);
 
+/* The kernel's command line: further words with a space behind, and how the agent is to run. */
+#define BH_MICROVM_COMMAND_LINE                                                                                                                         \
+	"console=ttyS0 quiet loglevel=3 panic=-1 oops=panic reboot=t tsc=reliable no_timer_check random.trust_cpu=on mitigations=off cgroup_no_v1=all " \
+	"pci=noearly 8250.nr_uarts=1 %srdinit=/bulkhead-guest -- agent %s"
+
 /* Opens the initramfs for this kernel, made if it isn't there yet. Returns the fd or -errno. */
 int bh_initramfs_open(const char *root, const struct bh_guest_kernel *kernel, struct bh_error *err);
 
@@ -34,6 +39,8 @@ int bh_cpio_end(struct bh_cpio *cpio);
 /* The image as a read-only disk, and the container's writable one. Return fds or -errno. */
 int bh_microvm_image_disk(const struct bh_microvm *vm, struct bh_error *err);
 int bh_microvm_writable_disk(const struct bh_microvm *vm, struct bh_error *err);
+/* Makes an empty ext4 file system of this size, sparse, in the empty file. */
+int bh_microvm_make_ext4(int fd, int64_t size, struct bh_error *err);
 #define BH_MICROVM_IMAGE_TYPE "erofs"
 
 /* What the guest's program is asked to make (src/cli/guest-process.c reads it). `process` NULL: that of the configuration. */
@@ -98,6 +105,7 @@ struct bh_microvm_share {
 struct bh_session_setup {
 	const struct bh_microvm_start *start;
 	const struct bh_monitor *monitor;
+	enum bh_agent_kind kind; /* of the process: BH_AGENT_START, or BH_AGENT_EXEC of a connection to a domain */
 	struct bh_monitor_request machine; /* its agent_fd, console_fd and control_fd are the session's to make */
 	const struct bh_buf *request;      /* the workload's JSON */
 	const struct bh_microvm_share *shares;
@@ -112,6 +120,10 @@ struct bh_session_report {
 };
 /* In the session's process. */
 _Noreturn void bh_session_main(const struct bh_session_setup *setup);
+/* The same for an exec in a domain: there is no monitor to start, but a connection to the domain's agent. */
+_Noreturn void bh_session_exec(const struct bh_session_setup *setup, int guest_fd);
+/* Its report, for who has made it: 0, or its error. */
+int bh_session_hear(int report_fd, struct bh_error *err);
 
 /* A terminal's two ends; the slave is non-blocking. A size of 0 is unknown. */
 int bh_microvm_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *ret_slave, struct bh_error *err);

@@ -24,10 +24,6 @@
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
 
-#define COMMAND_LINE                                                                                                                                    \
-	"console=ttyS0 quiet loglevel=3 panic=-1 oops=panic reboot=t tsc=reliable no_timer_check random.trust_cpu=on mitigations=off cgroup_no_v1=all " \
-	"pci=noearly 8250.nr_uarts=1 "                                                                                                                  \
-	"rdinit=/bulkhead-guest -- agent %s"
 #define SOCKET_NAME "agent.sock"
 
 /* What a start needs until the session has it. */
@@ -117,7 +113,7 @@ static int make_request(struct preparation *p, struct bh_error *err)
 		.virtio_shares = p->monitor->has_virtio_fs,
 	};
 
-	p->command_line = bh_printf(COMMAND_LINE, p->monitor->transport);
+	p->command_line = bh_printf(BH_MICROVM_COMMAND_LINE, "", p->monitor->transport);
 	return bh_microvm_request_write(&request, &p->request, err);
 }
 
@@ -329,7 +325,7 @@ static int write_record(const struct preparation *p, struct bh_error *err)
 	return bh_write_file_at(folder, BH_MICROVM_RECORD, text.data, text.length, 0600, 0, err);
 }
 
-static int hear_report(int fd, struct bh_error *err)
+int bh_session_hear(int fd, struct bh_error *err)
 {
 	struct bh_session_report report;
 	ssize_t n;
@@ -363,7 +359,7 @@ static int start_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, 
 	if (p->start->cloned)
 		r = p->start->cloned(p->start->cloned_context, pid, err);
 	if (r == 0)
-		r = hear_report(p->report[0], err);
+		r = bh_session_hear(p->report[0], err);
 	if (r < 0) {
 		kill(pid, SIGKILL);
 		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)

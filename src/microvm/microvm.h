@@ -95,6 +95,33 @@ struct bh_microvm_exec {
 /* A further process; the child that stands for it passes signals on and ends with its exit code. */
 int bh_microvm_exec(const struct bh_microvm_exec *exec, pid_t *ret_pid, int *ret_pidfd, int *ret_terminal_fd, struct bh_error *err);
 
+/*
+ * Domains with an image (domain.c; engine/domain-image.c): machines that stay. No session stands for such a machine: its monitor is a
+ * shim's, its first process is described in its initramfs, and each exec connects to the agent in it.
+ */
+struct bh_microvm_domain {
+	const struct bh_microvm *vm;  /* root, image_key, mount_image, kernel, user, groups */
+	const struct bh_spec *spec;   /* of the first process */
+	const char *id;
+	const char *append;           /* further words for the kernel, or NULL */
+	int stop_signal;
+};
+#define BH_MICROVM_DISK_IMAGE "image" /* the serial numbers of its two disks */
+#define BH_MICROVM_DISK_WRITABLE "writable"
+#define BH_MICROVM_DISK_SIZE_MIN ((int64_t)64 << 20)
+/* Makes the two in this folder: "image.erofs", which all machines of the image share, and "writable.img", an empty file system of this size. */
+int bh_microvm_domain_disks(const struct bh_microvm *vm, int folder_fd, int64_t size, struct bh_error *err);
+/* What its monitor boots. All three are the caller's. */
+int bh_microvm_domain_boot(const struct bh_microvm_domain *domain, int *ret_kernel_fd, int *ret_initrd_fd, char **ret_command_line,
+			   struct bh_error *err);
+/* Asks at the machine's vsock socket for its agent; waits at most timeout_ms. -EAGAIN: nobody listens (yet). Returns the stream. */
+int bh_microvm_domain_connect(const char *socket, int timeout_ms, struct bh_error *err);
+/* As bh_microvm_exec, over such a stream (which stays the caller's). `dies_with_caller`: is killed, there and here, when the caller ends. */
+int bh_microvm_domain_exec(int stream_fd, const struct bh_microvm_exec *exec, bool dies_with_caller, pid_t *ret_pid, int *ret_pidfd,
+			   int *ret_terminal_fd, struct bh_error *err);
+/* Asks it to power off, or to start again, after its first process has ended. */
+int bh_microvm_domain_power(int stream_fd, bool reboot, struct bh_error *err);
+
 /* Stops the machine's processors, or lets them go on. */
 int bh_microvm_pause(const char *state, bool pause, struct bh_error *err);
 

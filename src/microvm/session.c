@@ -35,6 +35,7 @@
 #include <termios.h>
 
 #define LOST_EXIT 255      /* the machine ended, and nobody knows how the workload did */
+#define KILLED_EXIT 137    /* an exec whose machine ended: it was killed with all that was in it */
 #define OUT_MAX (1u << 20) /* bytes for the guest that wait; above that no stream is read */
 
 /* --- the end ------------------------------------------------------------------------------------------------------------ */
@@ -49,18 +50,22 @@ static _Noreturn void fail(struct session *s, struct bh_error *error)
 
 static _Noreturn void lose(struct session *s, const char *what)
 {
-	bh_auto_free char *words = session_last_words(s);
+	bool is_exec = s->setup->kind == BH_AGENT_EXEC;
+	bh_auto_free char *words = is_exec ? NULL : session_last_words(s);
 	struct session_channel *c = session_find(s, BH_AGENT_WORKLOAD);
 	struct bh_error error = BH_ERROR_INIT;
 
-	bh_error_text(&error, EIO, "%s (%s)", what, words);
+	if (words)
+		bh_error_text(&error, EIO, "%s (%s)", what, words);
+	else
+		bh_error_text(&error, EIO, "%s", what);
 	if (!s->is_started)
 		fail(s, &error);
 	if (c && c->output[BH_AGENT_STDERR].fd >= 0)
 		dprintf(c->output[BH_AGENT_STDERR].fd, "bulkhead: %s\n", error.message);
 	else if (c && c->terminal_fd >= 0)
 		dprintf(c->terminal_fd, "bulkhead: %s\r\n", error.message);
-	_exit(LOST_EXIT);
+	_exit(is_exec ? KILLED_EXIT : LOST_EXIT);
 }
 
 /* --- the guest's stream and console --------------------------------------------------------------------------------------- */
@@ -345,8 +350,8 @@ static _Noreturn void loop(struct session *s)
 			if (set[AT_CLIENTS + i].revents && s->clients[i].fd >= 0)
 				read_client(s, &s->clients[i]);
 		serve_channels(s, set);
-		if (s->monitor_pidfd >= 0)
-			check_end(s, set[AT_MONITOR].revents != 0);
+		if (s->monitor_pidfd >= 0 || s->setup->kind == BH_AGENT_EXEC)
+			check_end(s, s->monitor_pidfd >= 0 && set[AT_MONITOR].revents != 0);
 		session_finish_ended(s);
 		if (s->is_over) /* the monitor ends with us */
 			_exit(s->exit_code);
@@ -515,31 +520,57 @@ static void quiet_standard_streams(void)
 	close(null);
 }
 
-void bh_session_main(const struct bh_session_setup *setup)
+/* From here on there is nothing but the fds, and bytes of the guest are read. */
+static _Noreturn void serve(struct session *s)
 {
-	static struct session session;
-	struct session *s = &session;
 	struct bh_error err = BH_ERROR_INIT;
+	int r;
+
+	close_others(s);
+	r = give_up_rights(s, &err);
+	if (r == 0)
+		r = lock(&err);
+	if (r < 0)
+		fail(s, &err);
+	loop(s);
+}
+
+static int prepare(struct session *s, const struct bh_session_setup *setup, struct bh_error *err)
+{
 	int r;
 
 	session_init(s, setup);
 	if (setup->start->dies_with_caller)
 		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	quiet_standard_streams();
-	r = setup_signals(s, &err);
+	r = setup_signals(s, err);
+	return r < 0 ? r : take_terminal(s, err);
+}
+
+void bh_session_main(const struct bh_session_setup *setup)
+{
+	static struct session session;
+	struct bh_error err = BH_ERROR_INIT;
+	int r = prepare(&session, setup, &err);
+
 	if (r == 0)
-		r = take_terminal(s, &err);
+		r = start_file_servers(&session, &err);
 	if (r == 0)
-		r = start_file_servers(s, &err);
-	if (r == 0)
-		r = start_monitor(s, &err);
-	if (r == 0) {
-		close_others(s);
-		r = give_up_rights(s, &err);
-	}
-	if (r == 0)
-		r = lock(&err);
+		r = start_monitor(&session, &err);
 	if (r < 0)
-		fail(s, &err);
-	loop(s);
+		fail(&session, &err);
+	serve(&session);
+}
+
+void bh_session_exec(const struct bh_session_setup *setup, int guest_fd)
+{
+	static struct session session;
+	struct bh_error err = BH_ERROR_INIT;
+	int r = prepare(&session, setup, &err);
+
+	session.guest_fd = guest_fd;
+	dup2(STDIN_FILENO, STDERR_FILENO); /* nothing of the caller's is held but what the process has */
+	if (r < 0)
+		fail(&session, &err);
+	serve(&session);
 }
