@@ -2,6 +2,7 @@
 /* Shared by the verbs that work on containers. */
 #pragma once
 
+#include "base/option.h"
 #include "cli/stream.h"
 #include "engine/engine.h"
 
@@ -16,3 +17,7 @@ int bh_cli_watch(struct bh_engine *engine, struct bh_container *container, const
 int bh_cli_enable_explain(const char *mode, struct bh_error *err);
 /* The processes with these pids as `top` shows them. */
 void bh_cli_print_processes(const pid_t *pids, size_t count);
+
+/* The options of an exec (struct bh_exec_options), and its streams until it ends: the exit status. */
+extern const struct bh_option bh_cli_exec_options[];
+int bh_cli_watch_exec(const struct bh_exec_options *options, struct bh_exec *exec, struct bh_error *err);

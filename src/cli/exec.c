@@ -10,7 +10,7 @@
 
 #define FIELD(name) offsetof(struct bh_exec_options, name)
 
-static const struct bh_option exec_table[] = {
+const struct bh_option bh_cli_exec_options[] = {
 	{ 'd', "detach", BH_OPTION_BOOL, FIELD(detach), NULL, "Run in the background", NULL, false },
 	{ 0, "detach-keys", BH_OPTION_STRING, FIELD(detach_keys), "KEYS", "Keys that detach (default ctrl-p,ctrl-q)", NULL, false },
 	{ 'e', "env", BH_OPTION_LIST, FIELD(env), "KEY[=VALUE]", "Set an environment variable", NULL, false },
@@ -24,7 +24,7 @@ static const struct bh_option exec_table[] = {
 	{ 0 },
 };
 
-static int watch_exec(const struct bh_exec_options *o, struct bh_exec *exec, struct bh_error *err)
+int bh_cli_watch_exec(const struct bh_exec_options *o, struct bh_exec *exec, struct bh_error *err)
 {
 	struct bh_stream stream = {
 		.input = o->interactive, .tty = o->tty, .signals = true, .detach_keys = o->detach_keys, .pid = exec->pid, .pidfd = exec->pidfd
@@ -65,7 +65,7 @@ static int exec_main(void *options, int argc, char **argv)
 	if (r < 0)
 		status = bh_cli_fail(&err, container.status == BH_STATUS_RUNNING ? BH_EXIT_NOT_EXECUTABLE : BH_EXIT_FAILURE);
 	else if (!o->detach)
-		status = watch_exec(o, &exec, &err);
+		status = bh_cli_watch_exec(o, &exec, &err);
 	bh_container_clear(&container);
 	bh_engine_close(&engine);
 	return status;
@@ -77,7 +77,7 @@ const struct bh_command bh_command_exec = {
 	.synopsis = "[OPTIONS] CONTAINER COMMAND [ARG...]",
 	.summary = "Run a command in a running container",
 	.description = "Exit status: that of the command; 126 if it can't be executed, 127 if it was not found, 1 if the container is not running.",
-	.sets = { exec_table },
+	.sets = { bh_cli_exec_options },
 	.options_size = sizeof(struct bh_exec_options),
 	.stop_at_argument = true,
 	.min_arguments = 2,

@@ -51,6 +51,16 @@ struct define_options {
 	struct bh_strv disk, cdrom, net;
 	bool multiboot;
 	int hugepages, autostart; /* -1: not given */
+	const char *image;        /* of create: these two */
+	int64_t disk_size;
+};
+
+static const struct bh_option image_table[] = {
+	{ 0, "image", BH_OPTION_STRING, offsetof(struct define_options, image), "IMAGE",
+	  "The root file system is this image's, with a disk of its own over it and an agent inside: see vm exec", NULL, false },
+	{ 0, "disk-size", BH_OPTION_BYTES, offsetof(struct define_options, disk_size), "BYTES", "Of that disk (default 8g; it takes what is written)",
+	  NULL, false },
+	{ 0 },
 };
 
 static const struct bh_option define_table[] = {
@@ -235,22 +245,39 @@ static void warn(const struct bh_domain_definition *d)
 
 /* --- create ------------------------------------------------------------------------------------------------------------ */
 
+/* Such a machine boots what microVMs boot; whoever has named a kernel for them means it for this one too, also when a shim starts it. */
+static int create_with_image(char **argv, const struct define_options *o, struct bh_domain_definition *d, struct bh_error *err)
+{
+	struct bh_domain_image_options image = {
+		.root = bh_cli.root, .state = bh_cli.state, .name = argv[0], .reference = o->image, .disk_bytes = o->disk_size, .command = argv + 1
+	};
+	int r = d->kernel ? 0 : set_path(getenv("BULKHEAD_KERNEL"), &d->kernel, err);
+
+	return r < 0 ? r : bh_domain_create(bh_cli.root, bh_cli.state, argv[0], d, bh_domain_image_fill, &image, err);
+}
+
 static int create_main(void *arg, int argc, char **argv)
 {
 	__attribute__((cleanup(bh_domain_definition_clear))) struct bh_domain_definition d = { .memory_bytes = DEFAULT_MEMORY, .cpus = 1 };
+	const struct define_options *o = arg;
 	struct bh_error err = BH_ERROR_INIT;
 	struct bh_domain old;
 	int r;
 
-	(void)argc;
 	if (bh_domain_open(bh_cli.root, bh_cli.state, argv[0], false, &old, NULL) == 0) {
 		bh_domain_clear(&old);
 		bh_error_text(&err, EEXIST, "the virtual machine %s exists already", argv[0]);
 		return bh_cli_fail(&err, BH_EXIT_FAILURE);
 	}
-	r = apply(argv[0], arg, &d, &err);
+	r = !o->image && o->disk_size ? bh_error_text(&err, EINVAL, "--disk-size is for machines with an --image: --disk size=BYTES makes a disk") :
+	    !o->image && argc > 1     ? bh_error_text(&err, EINVAL, "vm create: a command is for machines with an --image") :
+					0;
 	if (r == 0)
-		r = bh_domain_create(bh_cli.root, bh_cli.state, argv[0], &d, &err);
+		r = apply(argv[0], o, &d, &err);
+	if (r == 0 && o->image)
+		r = create_with_image(argv, o, &d, &err);
+	else if (r == 0)
+		r = bh_domain_create(bh_cli.root, bh_cli.state, argv[0], &d, NULL, NULL, &err);
 	if (r < 0) {
 		/* Disks that were made for it go again. */
 		for (size_t i = 0; i < d.disk_count; i++)
@@ -266,14 +293,16 @@ static int create_main(void *arg, int argc, char **argv)
 const struct bh_command bh_command_vm_create = {
 	.name = "vm create",
 	.group = "Machines",
-	.synopsis = "[OPTIONS] NAME",
+	.synopsis = "[OPTIONS] NAME [COMMAND [ARG...]]",
 	.summary = "Define a virtual machine with disks of its own",
-	.description = "The definition is a readable file, domain.json in the machine's folder; vm set changes it.",
-	.sets = { define_table },
+	.description = "The definition is a readable file, domain.json in the machine's folder; vm set changes it.\n"
+		       "With --image the machine needs no kernel of its own (see vm kernel). The image's entry point and command, or COMMAND, run in it on the "
+		       "console (a shell, if there is neither), and when they end it powers off.",
+	.sets = { define_table, image_table },
 	.options_size = sizeof(struct define_options),
 	.preset = define_preset,
 	.min_arguments = 1,
-	.max_arguments = 1,
+	.max_arguments = -1,
 	.run = create_main,
 };
 
@@ -490,7 +519,7 @@ static int import_main(void *arg, int argc, char **argv)
 	if (r == 0)
 		r = bh_domain_import_xml(text.data, text.length, &name, &d, &warnings, &err);
 	if (r == 0)
-		r = bh_domain_create(bh_cli.root, bh_cli.state, called = argc > 1 ? argv[1] : name, &d, &err);
+		r = bh_domain_create(bh_cli.root, bh_cli.state, called = argc > 1 ? argv[1] : name, &d, NULL, NULL, &err);
 	for (size_t i = 0; i < warnings.count; i++)
 		fprintf(stderr, "bulkhead: warning: %s\n", warnings.items[i]);
 	if (r < 0)

@@ -165,7 +165,7 @@ struct end_options {
 static int shutdown_action(struct bh_domain *domain, void *context, struct bh_error *err)
 {
 	const struct end_options *o = context;
-	int r = bh_domain_request(domain, "power-button", NULL, NULL, 0, NULL, err);
+	int r = bh_domain_power_button(domain, false, err);
 
 	if (r == 0 && o->wait_ns && !bh_domain_wait(domain, o->wait_ns / 1000000))
 		r = bh_error_text(err, ETIMEDOUT, "the virtual machine %s hasn't shut itself down; vm destroy pulls its plug", domain->name);
@@ -229,13 +229,8 @@ const struct bh_command bh_command_vm_destroy = {
 static int reboot_action(struct bh_domain *domain, void *context, struct bh_error *err)
 {
 	const struct end_options *o = context;
-	json_object *members = json_object_new_object();
-	int r;
+	int r = o->force ? bh_domain_request(domain, "reset", NULL, NULL, 0, NULL, err) : bh_domain_power_button(domain, true, err);
 
-	json_object_object_add(members, "reboot", json_object_new_boolean(true));
-	r = o->force ? bh_domain_request(domain, "reset", NULL, NULL, 0, NULL, err) :
-		       bh_domain_request(domain, "power-button", members, NULL, 0, NULL, err);
-	json_object_put(members);
 	if (r == 0)
 		printf("%s\n", domain->name);
 	return r;

@@ -26,6 +26,7 @@ static json_object *row_of(const struct bh_domain *d)
 	json_object_object_add(row, "Pid", json_object_new_int(d->status == BH_DOMAIN_SHUT_OFF ? 0 : d->pid));
 	json_object_object_add(row, "CPUs", json_object_new_int64(d->definition.cpus));
 	json_object_object_add(row, "Memory", json_object_new_string(bh_format_bytes_binary((uint64_t)d->definition.memory_bytes, memory)));
+	json_object_object_add(row, "Image", json_object_new_string(d->definition.image.reference ? d->definition.image.reference : ""));
 	json_object_object_add(row, "Autostart", json_object_new_boolean(d->definition.autostart));
 	return row;
 }
@@ -33,11 +34,11 @@ static json_object *row_of(const struct bh_domain *d)
 static int list_main(void *arg, int argc, char **argv)
 {
 	static const char *const headings[][2] = { { "Name", "NAME" }, { "State", "STATE" },   { "Pid", "PID" },
-						   { "CPUs", "CPUS" }, { "Memory", "MEMORY" }, { NULL, NULL } };
+						   { "CPUs", "CPUS" }, { "Memory", "MEMORY" }, { "Image", "IMAGE" }, { NULL, NULL } };
 	const struct list_options *o = arg;
 	const struct bh_template_list format = {
 		.format = o->quiet ? "{{.Name}}" : o->format,
-		.table = "{{.Name}}\t{{.State}}\t{{.Pid}}\t{{.CPUs}}\t{{.Memory}}",
+		.table = "{{.Name}}\t{{.State}}\t{{.Pid}}\t{{.CPUs}}\t{{.Memory}}\t{{.Image}}",
 		.headings = headings,
 	};
 	json_object *rows = json_object_new_array();

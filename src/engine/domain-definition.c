@@ -3,8 +3,10 @@
 #include "engine/domain.h"
 
 #include "base/memory.h"
+#include "runtime/runtime.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -33,6 +35,9 @@ void bh_domain_definition_clear(struct bh_domain_definition *d)
 	free(d->kernel);
 	free(d->initrd);
 	free(d->append);
+	free(d->image.reference);
+	free(d->image.id);
+	free(d->image.user);
 	for (size_t i = 0; i < d->disk_count; i++)
 		disk_clear(&d->disks[i]);
 	for (size_t i = 0; i < d->net_count; i++)
@@ -94,6 +99,10 @@ int bh_domain_definition_parse(const char *text, size_t length, struct bh_domain
 		.kernel = text_of(object, "kernel"),
 		.initrd = text_of(object, "initrd"),
 		.append = text_of(object, "append"),
+		.image = { .reference = text_of(object, "image.reference"),
+			   .id = text_of(object, "image.id"),
+			   .user = text_of(object, "image.user"),
+			   .stop_signal = bh_json_int(object, "image.stop_signal", SIGTERM) },
 		.memory_bytes = bh_json_int(object, "memory", 0),
 		.cpus = bh_json_int(object, "cpus", 1),
 		.cid = bh_json_int(object, "cid", 0),
@@ -150,6 +159,17 @@ static json_object *nets_to_json(const struct bh_domain_definition *d)
 	return list;
 }
 
+static json_object *image_to_json(const struct bh_domain_image *image)
+{
+	json_object *object = json_object_new_object();
+
+	put_text(object, "reference", image->reference);
+	put_text(object, "id", image->id);
+	put_text(object, "user", image->user);
+	json_object_object_add(object, "stop_signal", json_object_new_int64(image->stop_signal));
+	return object;
+}
+
 char *bh_domain_definition_text(const struct bh_domain_definition *d)
 {
 	json_object *object = json_object_new_object();
@@ -161,6 +181,8 @@ char *bh_domain_definition_text(const struct bh_domain_definition *d)
 	put_text(object, "kernel", d->kernel);
 	put_text(object, "initrd", d->initrd);
 	put_text(object, "append", d->append);
+	if (d->image.reference)
+		json_object_object_add(object, "image", image_to_json(&d->image));
 	json_object_object_add(object, "disks", disks_to_json(d));
 	json_object_object_add(object, "networks", nets_to_json(d));
 	if (d->cid)
@@ -177,6 +199,29 @@ char *bh_domain_definition_text(const struct bh_domain_definition *d)
 static bool is_word(const char *text)
 {
 	return !text || !strpbrk(text, ",\n");
+}
+
+/* Its agent finds the disks by their serial numbers. */
+static int check_image(const struct bh_domain_definition *d, struct bh_error *err)
+{
+	static const char *const serials[] = { BH_MICROVM_DISK_IMAGE, BH_MICROVM_DISK_WRITABLE };
+
+	if (!d->image.reference)
+		return 0;
+	if (d->initrd || d->multiboot)
+		return bh_error_text(err, EINVAL, "a machine with an image has an initial RAM disk of its own, and is started as Linux");
+	if (d->memory_bytes < BH_MICROVM_MEMORY_MIN)
+		return bh_error_text(err, EINVAL, "memory of %lld bytes: a machine with an image needs at least %lldm", (long long)d->memory_bytes,
+				     (long long)(BH_MICROVM_MEMORY_MIN >> 20));
+	for (size_t i = 0; i < BH_ARRAY_SIZE(serials); i++) {
+		size_t count = 0;
+
+		for (size_t k = 0; k < d->disk_count; k++)
+			count += bh_streq(d->disks[k].serial, serials[i]) && d->disks[k].readonly == (i == 0);
+		if (count != 1)
+			return bh_error_text(err, EINVAL, "a machine with an image needs its disk '%s', and only one of that name", serials[i]);
+	}
+	return 0;
 }
 
 int bh_domain_definition_check(const struct bh_domain_definition *d, struct bh_error *err)
@@ -200,7 +245,7 @@ int bh_domain_definition_check(const struct bh_domain_definition *d, struct bh_e
 	for (size_t i = 0; i < d->net_count; i++)
 		if (!is_word(d->nets[i].tap) || !is_word(d->nets[i].bridge) || !is_word(d->nets[i].mac))
 			return bh_error_text(err, EINVAL, "network %zu: names without commas", i);
-	return 0;
+	return check_image(d, err);
 }
 
 void bh_domain_definition_warn(const struct bh_domain_definition *d, struct bh_strv *ret_warnings)

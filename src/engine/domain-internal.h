@@ -11,3 +11,7 @@ int bh_domain_list_folders(int dir_fd, const char *path, const char *needed, str
 char *bh_domain_random_uuid(void);
 /* The snapshot's two files, open for reading. */
 int bh_domain_snapshot_open(struct bh_domain *domain, const char *snapshot, int *ret_state_fd, int *ret_memory_fd, struct bh_error *err);
+/* What the monitor of a machine with an image boots; all the caller's. */
+int bh_domain_image_boot(struct bh_domain *domain, int *ret_kernel_fd, int *ret_initrd_fd, char **ret_command_line, struct bh_error *err);
+/* The vsock socket's path; the caller's. */
+char *bh_domain_vsock_path(const struct bh_domain *domain);

@@ -248,7 +248,9 @@ static int copy_disks(struct bh_domain *d, const char *snapshot, const char *to_
 
 		if (!new->disks[i].ours)
 			continue;
-		r = copy_file(from_snapshot ? saved : new->disks[i].path, to, name, err);
+		/* What nobody writes needs no copy. */
+		if (!new->disks[i].readonly || linkat(AT_FDCWD, new->disks[i].path, to, name, 0) < 0)
+			r = copy_file(from_snapshot ? saved : new->disks[i].path, to, name, err);
 		path = bh_printf("%s/%s", to_path, name);
 		free(new->disks[i].path);
 		new->disks[i].path = path;
@@ -278,6 +280,14 @@ static int copy_snapshot(struct bh_domain *d, const char *snapshot, const char *
 	return r;
 }
 
+static int copy_config(struct bh_domain *d, const char *to_path, struct bh_error *err)
+{
+	bh_auto_free char *from = bh_printf("%s/vms/%s/config.json", d->root, d->name);
+	bh_auto_close int to = bh_open_dir(AT_FDCWD, to_path, 0, err);
+
+	return to < 0 ? to : copy_file(from, to, "config.json", err);
+}
+
 int bh_domain_clone(struct bh_domain *d, const char *name, const char *snapshot, struct bh_error *err)
 {
 	bh_auto_free char *text = bh_domain_definition_text(&d->definition), *path = bh_printf("%s/vms/%s", d->root, name);
@@ -296,8 +306,7 @@ int bh_domain_clone(struct bh_domain *d, const char *name, const char *snapshot,
 	if (r < 0)
 		return r;
 	bh_free_ptr(&new.uuid);
-	new.autostart = false;
-	new.cid = 0;
+	new.autostart = false; /* the vsock address may stay: each machine has a host of its own */
 	for (size_t i = 0; i < new.net_count; i++) {
 		free(new.nets[i].mac);
 		new.nets[i].mac = bh_domain_random_mac();
@@ -306,8 +315,10 @@ int bh_domain_clone(struct bh_domain *d, const char *name, const char *snapshot,
 	r = copy_disks(d, snapshot, disks, &new, err);
 	if (r == 0 && snapshot)
 		r = copy_snapshot(d, snapshot, path, err);
+	if (r == 0 && new.image.reference)
+		r = copy_config(d, path, err);
 	if (r == 0)
-		r = bh_domain_create(d->root, d->state, name, &new, err);
+		r = bh_domain_create(d->root, d->state, name, &new, NULL, NULL, err);
 	bh_domain_definition_clear(&new);
 	return r;
 }

@@ -31,11 +31,13 @@
 #include <unistd.h>
 
 #define LAST_WORDS_MS 5000
+#define VSOCK_CID 3 /* each machine has a host of its own: addresses needn't differ */
 
 struct stage {
 	struct bh_domain *d;
 	const struct bh_domain_start *start;
-	int control_fd, listen_fd, kernel_fd, initrd_fd;
+	int control_fd, listen_fd, kernel_fd, initrd_fd, vsock_fd;
+	char *command_line; /* with an image; else the definition has it */
 	struct bh_vmm_snapshot snapshot;
 	struct bh_vmm_device devices[BH_VMM_DEVICES_MAX];
 	size_t device_count;
@@ -78,6 +80,17 @@ static int make_sockets(struct stage *s, struct bh_error *err)
 	return 0;
 }
 
+static int make_vsock(struct stage *s, struct bh_error *err)
+{
+	bh_auto_free char *path = bh_domain_vsock_path(s->d);
+
+	unlinkat(s->d->state_fd, "vsock.sock", 0); /* of the run before a reset */
+	if (!s->d->definition.cid && !s->d->definition.image.reference)
+		return 0;
+	s->vsock_fd = bh_unix_listen(path, err);
+	return s->vsock_fd < 0 ? s->vsock_fd : 0;
+}
+
 static int open_kernel(struct stage *s, struct bh_error *err)
 {
 	bh_auto_free char *folder = bh_printf("%s/kernels/inflated", s->d->root);
@@ -96,6 +109,8 @@ static int open_what_boots(struct stage *s, struct bh_error *err)
 		return 0;
 	if (s->start->snapshot)
 		return bh_domain_snapshot_open(s->d, s->start->snapshot, &s->snapshot.state_fd, &s->snapshot.memory_fd, err);
+	if (definition->image.reference)
+		return bh_domain_image_boot(s->d, &s->kernel_fd, &s->initrd_fd, &s->command_line, err);
 	if (!definition->kernel)
 		return bh_error_text(err, EINVAL, "the virtual machine %s has no kernel: vm set %s --kernel FILE", s->d->name, s->d->name);
 	s->kernel_fd = open_kernel(s, err);
@@ -176,6 +191,8 @@ static int add_devices(struct stage *s, struct bh_error *err)
 	/* Idle until somebody wants memory back; and what the guest doesn't use is the host's again. */
 	if (r == 0 && !definition->multiboot)
 		add_device(s, bh_strdup("balloon,pages=0"), NULL, -1);
+	if (r == 0 && s->vsock_fd >= 0)
+		add_device(s, bh_printf("vsock,cid=%lld", (long long)(definition->cid ? definition->cid : VSOCK_CID)), "listen", s->vsock_fd);
 	return r;
 }
 
@@ -202,7 +219,7 @@ static int spawn(struct stage *s, struct bh_error *err)
 		.kernel_fd = s->kernel_fd,
 		.initrd_fd = s->initrd_fd,
 		.initrd_name = definition->initrd,
-		.command_line = definition->append,
+		.command_line = s->command_line ? s->command_line : definition->append,
 		.multiboot = definition->multiboot,
 		.kernel_name = definition->kernel,
 		.hugetlb = definition->hugepages,
@@ -270,7 +287,7 @@ static int wait_until_made(struct stage *s, struct bh_error *err)
 static int run_stage(struct stage *s, struct bh_error *err)
 {
 	static int (*const steps[])(struct stage *, struct bh_error *) = {
-		make_state_folder, make_sockets, open_what_boots, add_devices, make_streams, spawn,
+		make_state_folder, make_sockets, make_vsock, open_what_boots, add_devices, make_streams, spawn,
 	};
 	int r = 0;
 
@@ -282,6 +299,7 @@ static int run_stage(struct stage *s, struct bh_error *err)
 	bh_close_fd(&s->monitor_stdin);
 	bh_close_fd(&s->monitor_stdout);
 	bh_close_fd(&s->control_fd);
+	bh_close_fd(&s->vsock_fd);
 	r = wait_until_made(s, err);
 	if (r == 0)
 		r = write_run(s, err);
@@ -361,6 +379,7 @@ static struct stage new_stage(struct bh_domain *d, const struct bh_domain_start 
 		.listen_fd = -1,
 		.kernel_fd = -1,
 		.initrd_fd = -1,
+		.vsock_fd = -1,
 		.stdin_fd = -1,
 		.stdout_fd = -1,
 		.monitor_stdin = -1,

@@ -185,15 +185,32 @@ char *bh_domain_random_uuid(void)
 			 b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
-int bh_domain_create(const char *root, const char *state, const char *name, const struct bh_domain_definition *definition, struct bh_error *err)
+/* A second one that makes the same machine waits for the first, and finds it. What a killed one left without a definition is taken over. */
+static int make_under_lock(int dir_fd, const char *name, struct bh_domain_definition *definition, bh_domain_fill fill, void *context, struct bh_error *err)
+{
+	struct bh_domain d = { .dir_fd = dir_fd };
+	int r = bh_lock_fd(dir_fd, true, false);
+
+	if (r < 0)
+		return bh_error_set(err, -r, "lock the virtual machine %s", name);
+	if (faccessat(dir_fd, "domain.json", F_OK, 0) == 0)
+		return bh_error_text(err, EEXIST, "the virtual machine %s exists already", name);
+	if (!definition->uuid)
+		definition->uuid = bh_domain_random_uuid();
+	r = fill ? fill(context, dir_fd, definition, err) : 0;
+	d.definition = *definition;
+	return r < 0 ? r : bh_domain_save(&d, err);
+}
+
+int bh_domain_create(const char *root, const char *state, const char *name, struct bh_domain_definition *definition, bh_domain_fill fill, void *context,
+		     struct bh_error *err)
 {
 	bh_auto_free char *folder = bh_printf("%s/vms", root), *path = path_of(root, name);
-	struct bh_domain d = { .dir_fd = -1, .state_fd = -1, .definition = *definition };
-	bh_auto_free char *uuid = definition->uuid ? NULL : bh_domain_random_uuid();
+	bh_auto_close int dir_fd = -1, folder_fd = -1;
 	int r = bh_domain_check_name("the name", name, err);
 
 	(void)state;
-	if (r == 0)
+	if (r == 0 && !fill)
 		r = bh_domain_definition_check(definition, err);
 	if (r == 0)
 		r = bh_mkdir_all(AT_FDCWD, folder, 0700, err);
@@ -201,18 +218,14 @@ int bh_domain_create(const char *root, const char *state, const char *name, cons
 		return r;
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
 		return bh_error_set(err, errno, "mkdir %s", path);
-	d.dir_fd = bh_open_dir(AT_FDCWD, path, O_NOFOLLOW, err);
-	if (d.dir_fd < 0)
-		return d.dir_fd;
-	/* Two that make the same one: the second finds it. What a killed one left without a definition is taken over. */
-	r = bh_lock_fd(d.dir_fd, true, false);
-	if (r == 0 && faccessat(d.dir_fd, "domain.json", F_OK, 0) == 0)
-		r = bh_error_text(err, EEXIST, "the virtual machine %s exists already", name);
-	if (uuid)
-		d.definition.uuid = uuid;
-	if (r == 0)
-		r = bh_domain_save(&d, err);
-	close(d.dir_fd);
+	dir_fd = bh_open_dir(AT_FDCWD, path, O_NOFOLLOW, err);
+	if (dir_fd < 0)
+		return dir_fd;
+	r = make_under_lock(dir_fd, name, definition, fill, context, err);
+	if (r < 0 && fill && faccessat(dir_fd, "domain.json", F_OK, 0) < 0) {
+		folder_fd = bh_open_dir(AT_FDCWD, folder, 0, NULL);
+		bh_remove_tree_at(folder_fd, name, NULL);
+	}
 	return r;
 }
 

@@ -3,8 +3,10 @@
  * Domains: virtual machines with a name, a definition and disks of their own (the `vm` verbs), kept in files like containers.
  *
  *	ROOT/vms/<name>/     domain.json (the definition, written last: without it there is no domain), disks/ (what we made),
- *	                     snapshots/<snapshot>/{snapshot.json,state,memory,disk-N}, log (the console's), exit.json
- *	STATE/vms/<name>/    run (while its shim lives), attach.sock (console), control.sock (vmm/control.h), the mark `stopping`
+ *	                     snapshots/<snapshot>/{snapshot.json,state,memory,disk-N}, log (the console's), exit.json, config.json (with
+ *	                     an image: the OCI configuration of its processes)
+ *	STATE/vms/<name>/    run (while its shim lives), attach.sock (console), control.sock (vmm/control.h), vsock.sock (to reach the guest:
+ *	                     "CONNECT PORT"), the mark `stopping`
  *
  * The monitor is the first process of a bulkhead-shim, just as a container's is: the shim keeps the console's log, serves it to `vm console`, starts the
  * monitor again after a reset, and cleans up at the end. Whoever changes a domain holds flock(LOCK_EX) on its folder; readers take none.
@@ -33,9 +35,17 @@ struct bh_domain_net {
 	char *mac;
 };
 
+/* A machine whose root file system comes from an image (domain-image.c). */
+struct bh_domain_image {
+	char *reference, *id; /* as it was asked for, and the digest of what it was then; reference NULL: the machine has none */
+	char *user;           /* whom its processes run as, looked up inside; "": root */
+	int64_t stop_signal;
+};
+
 /* All strings are owned, or NULL. */
 struct bh_domain_definition {
 	char *uuid, *kernel, *initrd, *append;
+	struct bh_domain_image image;
 	int64_t memory_bytes, cpus, cid; /* cid: the vsock address, 0: none */
 	bool hugepages, autostart, multiboot;
 	struct bh_domain_disk disks[BH_DOMAIN_DISKS_MAX];
@@ -72,7 +82,11 @@ struct bh_domain {
 	int64_t started_ns;
 };
 
-int bh_domain_create(const char *root, const char *state, const char *name, const struct bh_domain_definition *definition, struct bh_error *err);
+/* `fill` (may be NULL) makes what belongs to it in its folder, and adds that to the definition, under the domain's lock and before there is a
+ * definition on disk; if it fails, all goes again. */
+typedef int (*bh_domain_fill)(void *context, int dir_fd, struct bh_domain_definition *definition, struct bh_error *err);
+int bh_domain_create(const char *root, const char *state, const char *name, struct bh_domain_definition *definition, bh_domain_fill fill, void *context,
+		     struct bh_error *err);
 /* -ENOENT "no such virtual machine: X". `lock`: for changing it. */
 int bh_domain_open(const char *root, const char *state, const char *name, bool lock, struct bh_domain *ret_domain, struct bh_error *err);
 void bh_domain_unlock(struct bh_domain *domain);
@@ -117,6 +131,23 @@ int bh_domain_snapshot_remove(struct bh_domain *domain, const char *snapshot, st
 int bh_domain_snapshot_put_back(struct bh_domain *domain, const char *snapshot, struct bh_error *err);
 /* A new domain with copies of this one's own disks, new addresses and a new uuid; with a snapshot: that one, and it can be started from it. */
 int bh_domain_clone(struct bh_domain *domain, const char *name, const char *snapshot, struct bh_error *err);
+
+/* --- machines with an image --- */
+
+struct bh_domain_image_options {
+	const char *root, *state, *name, *reference;
+	int64_t disk_bytes; /* of the writable disk; 0: the default */
+	char *const *command; /* instead of the image's; NULL or empty: that, or a shell */
+};
+#define BH_DOMAIN_DISK_DEFAULT (8LL << 30)
+/* A bh_domain_fill: the image's disk and the writable one, and the configuration. -ENOENT: no such image. */
+int bh_domain_image_fill(void *options, int dir_fd, struct bh_domain_definition *definition, struct bh_error *err);
+/* Presses the power button: one with an image is asked through its agent, which ends its first process; any other by ACPI. */
+int bh_domain_power_button(struct bh_domain *domain, bool reboot, struct bh_error *err);
+/* As bh_engine_exec, in a machine with an image; if it has just been started, waits until it is up. */
+struct bh_exec;
+struct bh_exec_options;
+int bh_domain_exec(struct bh_domain *domain, const struct bh_exec_options *options, char *const *command, struct bh_exec *ret_exec, struct bh_error *err);
 
 /* Requests to a monitor by its socket's path. Sends {"command": command, ...members} with the files, waits for the answer. `members`: an
  * object, borrowed, or NULL. *ret_answer (may be NULL): the answer, a new reference. The monitor's own words are the error if it refuses. */

@@ -51,6 +51,11 @@ void bh_engine_microvm_init(struct bh_engine *engine, struct bh_container *conta
 void bh_engine_microvm_add_files(struct bh_engine_microvm *microvm, struct bh_spec *spec);
 void bh_engine_microvm_clear(struct bh_engine_microvm *microvm);
 
+/* The process of an exec: the configuration's own environment, limits and capabilities with the request's changes. */
+int bh_engine_exec_process(const struct bh_exec_options *options, char *const *command, struct bh_spec_process *process, struct bh_error *err);
+/* The pipes that it needs; what was made before a failure is in the two structures. */
+int bh_engine_exec_pipes(const struct bh_exec_options *options, struct bh_exec *exec, struct bh_container_stdio *stdio, struct bh_error *err);
+
 /* Kills what is left in the compartment and removes it. */
 int bh_engine_destroy_compartment(struct bh_container *container, struct bh_error *err);
 /* Unlinks every name that holds this id (a half-made container does not know its own). */

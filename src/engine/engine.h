@@ -130,6 +130,8 @@ struct bh_exec {
 	int stdin_fd, stdout_fd, stderr_fd; /* our ends of its pipes, -1 if none */
 	int tty_fd;                         /* pty master */
 };
+#define BH_EXEC_INIT { .pidfd = -1, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .tty_fd = -1 }
+void bh_exec_close(struct bh_exec *exec);
 /* Runs a further process in a running container; it is a child of the caller. -d gives it /dev/null. */
 int bh_engine_exec(struct bh_engine *engine, struct bh_container *container, const struct bh_exec_options *options, char *const *command,
 		   struct bh_exec *ret_exec, struct bh_error *err);

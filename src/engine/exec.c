@@ -55,8 +55,7 @@ static const char *user_of(struct bh_container *c, const struct bh_exec_options 
 	return o->user ? o->user : bh_json_text(c->record, "config.User", "");
 }
 
-/* The process of an exec: the container's own environment, limits and capabilities with the request's changes. */
-static int build_process(const struct bh_exec_options *o, char *const *command, struct bh_spec_process *process, struct bh_error *err)
+int bh_engine_exec_process(const struct bh_exec_options *o, char *const *command, struct bh_spec_process *process, struct bh_error *err)
 {
 	int r;
 
@@ -90,7 +89,19 @@ static int exec_pipe(bool wanted, int *ret_read, int *ret_write, struct bh_error
 	return 0;
 }
 
-static void close_exec(struct bh_exec *exec)
+int bh_engine_exec_pipes(const struct bh_exec_options *o, struct bh_exec *exec, struct bh_container_stdio *stdio, struct bh_error *err)
+{
+	bool pipes = !o->tty && !o->detach;
+	int r = exec_pipe(pipes && o->interactive, &stdio->stdin_fd, &exec->stdin_fd, err);
+
+	if (r == 0)
+		r = exec_pipe(pipes, &exec->stdout_fd, &stdio->stdout_fd, err);
+	if (r == 0)
+		r = exec_pipe(pipes, &exec->stderr_fd, &stdio->stderr_fd, err);
+	return r;
+}
+
+void bh_exec_close(struct bh_exec *exec)
 {
 	bh_close_fd(&exec->pidfd);
 	bh_close_fd(&exec->stdin_fd);
@@ -135,13 +146,8 @@ static int run_exec(struct bh_engine *engine, struct bh_container *c, const stru
 		.privileged = o->privileged,
 	};
 	struct bh_container_process process = { .pidfd = -1, .sync_fd = -1 };
-	bool pipes = !o->tty && !o->detach;
-	int r = exec_pipe(pipes && o->interactive, &stdio.stdin_fd, &exec->stdin_fd, err);
+	int r = bh_engine_exec_pipes(o, exec, &stdio, err);
 
-	if (r == 0)
-		r = exec_pipe(pipes, &exec->stdout_fd, &stdio.stdout_fd, err);
-	if (r == 0)
-		r = exec_pipe(pipes, &exec->stderr_fd, &stdio.stderr_fd, err);
 	if (r == 0) {
 		request.init_pidfd = bh_pidfd_open(c->pid);
 		r = request.init_pidfd < 0 ? bh_error_set(err, -request.init_pidfd, "container %s: its first process", c->name) : 0;
@@ -162,7 +168,7 @@ static int run_exec(struct bh_engine *engine, struct bh_container *c, const stru
 int bh_engine_exec(struct bh_engine *engine, struct bh_container *c, const struct bh_exec_options *o, char *const *command, struct bh_exec *ret_exec,
 		   struct bh_error *err)
 {
-	struct bh_exec exec = { .pidfd = -1, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .tty_fd = -1 };
+	struct bh_exec exec = BH_EXEC_INIT;
 	int r;
 
 	if (c->status == BH_STATUS_PAUSED)
@@ -171,11 +177,11 @@ int bh_engine_exec(struct bh_engine *engine, struct bh_container *c, const struc
 		return bh_error_text(err, ESRCH, "container %s is not running", c->id);
 	r = c->spec ? 0 : load_container_spec(c, err);
 	if (r == 0)
-		r = build_process(o, command, &c->spec->process, err);
+		r = bh_engine_exec_process(o, command, &c->spec->process, err);
 	if (r == 0)
 		r = run_exec(engine, c, o, &exec, err);
 	if (r < 0) {
-		close_exec(&exec);
+		bh_exec_close(&exec);
 		return r;
 	}
 	*ret_exec = exec;
@@ -287,7 +293,7 @@ int bh_engine_health_probe(struct bh_engine *engine, struct bh_container *c, str
 		bh_buf_adds(&output, err->message);
 	} else {
 		exit_code = watch_probe(&exec, timeout_ms, &output);
-		close_exec(&exec);
+		bh_exec_close(&exec);
 		if (exit_code < 0) {
 			bh_buf_reset(&output);
 			bh_buf_addf(&output, "Health check exceeded timeout (%" PRId64 "ms)", timeout_ms);
