@@ -217,15 +217,18 @@ static void open_shares(struct session *s)
 	s->share_count = 0;
 }
 
-static int take_hello(struct session *s, const struct bh_agent_frame *f)
+static int take_hello(struct session *s, const struct bh_agent_frame *f, struct bh_error *err)
 {
 	struct bh_agent_hello hello, own = { .version = BH_AGENT_VERSION, .now_ns = bh_now_ns() };
 	int fds[BH_AGENT_STREAMS] = { s->setup->start->stdin_fd, s->setup->start->stdout_fd, s->setup->start->stderr_fd };
 	char text[32];
 
 	memcpy(&hello, f->payload, sizeof hello);
-	if (s->is_greeted || hello.version != BH_AGENT_VERSION)
+	if (s->is_greeted)
 		return -EPROTO;
+	if (hello.version != BH_AGENT_VERSION) /* a domain that has run since before an upgrade */
+		return bh_error_text(err, EOPNOTSUPP, "the agent in the machine is of another version (%u, not %u): start the machine again",
+				     hello.version, BH_AGENT_VERSION);
 	s->is_greeted = true;
 	snprintf(text, sizeof text, "%lld", (long long)((bh_monotonic_ns() - s->begin_ns) / 1000000));
 	bh_explain("agent", "transport", s->setup->monitor->transport, "ms", text);
@@ -254,12 +257,12 @@ static int take_exited(struct session_channel *c, const struct bh_agent_frame *f
 	return 0;
 }
 
-static int act(struct session *s, const struct bh_agent_frame *f)
+static int act(struct session *s, const struct bh_agent_frame *f, struct bh_error *err)
 {
 	struct session_channel *c = f->channel ? session_find(s, f->channel) : NULL;
 
 	if (f->type == BH_AGENT_HELLO)
-		return take_hello(s, f);
+		return take_hello(s, f, err);
 	if (!c || c->ended)
 		return -EPROTO;
 	switch (f->type) {
@@ -292,7 +295,10 @@ int session_take(struct session *s, const void *bytes, size_t length, struct bh_
 
 	bh_buf_add(&s->in, bytes, length);
 	while (!s->is_over && (r = bh_agent_take(BH_AGENT_GUEST, s->in.data + at, s->in.length - at, &frame, &used, err)) > 0) {
-		if (act(s, &frame) < 0)
+		r = act(s, &frame, err);
+		if (r == -EOPNOTSUPP)
+			return -EPROTO;
+		if (r < 0)
 			return bh_error_text(err, EPROTO, "the guest broke the protocol: frame %d of channel %u", (int)frame.type, frame.channel);
 		at += used;
 	}

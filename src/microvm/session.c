@@ -48,6 +48,14 @@ static _Noreturn void fail(struct session *s, struct bh_error *error)
 	_exit(error->exit_code);
 }
 
+/* Not by dprintf(3), which asks for the file's position: that is no call of the list below. */
+static void write_words(int fd, const char *words, const char *end)
+{
+	bh_auto_free char *line = bh_printf("bulkhead: %s%s", words, end);
+
+	bh_write_all(fd, line, strlen(line));
+}
+
 static _Noreturn void lose(struct session *s, const char *what)
 {
 	bool is_exec = s->setup->kind == BH_AGENT_EXEC;
@@ -62,9 +70,9 @@ static _Noreturn void lose(struct session *s, const char *what)
 	if (!s->is_started)
 		fail(s, &error);
 	if (c && c->output[BH_AGENT_STDERR].fd >= 0)
-		dprintf(c->output[BH_AGENT_STDERR].fd, "bulkhead: %s\n", error.message);
+		write_words(c->output[BH_AGENT_STDERR].fd, error.message, "\n");
 	else if (c && c->terminal_fd >= 0)
-		dprintf(c->terminal_fd, "bulkhead: %s\r\n", error.message);
+		write_words(c->terminal_fd, error.message, "\r\n");
 	_exit(is_exec ? KILLED_EXIT : LOST_EXIT);
 }
 
