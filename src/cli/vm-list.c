@@ -33,8 +33,8 @@ static json_object *row_of(const struct bh_domain *d)
 
 static int list_main(void *arg, int argc, char **argv)
 {
-	static const char *const headings[][2] = { { "Name", "NAME" }, { "State", "STATE" },   { "Pid", "PID" },
-						   { "CPUs", "CPUS" }, { "Memory", "MEMORY" }, { "Image", "IMAGE" }, { NULL, NULL } };
+	static const char *const headings[][2] = { { "Name", "NAME" },     { "State", "STATE" }, { "Pid", "PID" }, { "CPUs", "CPUS" },
+						   { "Memory", "MEMORY" }, { "Image", "IMAGE" }, { NULL, NULL } };
 	const struct list_options *o = arg;
 	const struct bh_template_list format = {
 		.format = o->quiet ? "{{.Name}}" : o->format,

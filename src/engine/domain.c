@@ -186,7 +186,8 @@ char *bh_domain_random_uuid(void)
 }
 
 /* A second one that makes the same machine waits for the first, and finds it. What a killed one left without a definition is taken over. */
-static int make_under_lock(int dir_fd, const char *name, struct bh_domain_definition *definition, bh_domain_fill fill, void *context, struct bh_error *err)
+static int make_under_lock(int dir_fd, const char *name, struct bh_domain_definition *definition, bh_domain_fill fill, void *context,
+			   struct bh_error *err)
 {
 	struct bh_domain d = { .dir_fd = dir_fd };
 	int r = bh_lock_fd(dir_fd, true, false);
@@ -202,8 +203,8 @@ static int make_under_lock(int dir_fd, const char *name, struct bh_domain_defini
 	return r < 0 ? r : bh_domain_save(&d, err);
 }
 
-int bh_domain_create(const char *root, const char *state, const char *name, struct bh_domain_definition *definition, bh_domain_fill fill, void *context,
-		     struct bh_error *err)
+int bh_domain_create(const char *root, const char *state, const char *name, struct bh_domain_definition *definition, bh_domain_fill fill,
+		     void *context, struct bh_error *err)
 {
 	bh_auto_free char *folder = bh_printf("%s/vms", root), *path = path_of(root, name);
 	bh_auto_close int dir_fd = -1, folder_fd = -1;

@@ -239,8 +239,8 @@ static int take_hello(struct session *s, const struct bh_agent_frame *f, struct 
 		fds[0] = s->setup->terminal_fd;
 	open_shares(s);
 	s->next_channel = BH_AGENT_WORKLOAD;
-	session_open(s, (struct bh_agent_run){ .kind = (uint8_t)s->setup->kind, .terminal = s->setup->terminal_fd >= 0 }, fds, s->setup->request->data,
-		     s->setup->request->length);
+	session_open(s, (struct bh_agent_run){ .kind = (uint8_t)s->setup->kind, .terminal = s->setup->terminal_fd >= 0 }, fds,
+		     s->setup->request->data, s->setup->request->length);
 	s->next_channel = BH_AGENT_WORKLOAD + 1 + BH_AGENT_SHARES_MAX;
 	return 0;
 }

@@ -26,7 +26,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#define ANSWER_MAX 32       /* bytes of "OK <port>\n" */
+#define ANSWER_MAX 32 /* bytes of "OK <port>\n" */
 #define HELLO_TIMEOUT_MS 30000
 #define POWER_TIMEOUT_MS 5000
 
