@@ -92,6 +92,8 @@ static int make_initrd(const struct bh_microvm_domain *d, const struct bh_guest_
 		r = bh_cpio_add(&cpio, "request", S_IFREG | 0400, 0, request.data, request.length);
 	if (r == 0)
 		r = bh_cpio_end(&cpio);
+	if (r == 0 && lseek(fd, 0, SEEK_SET) < 0)
+		r = -errno;
 	return r < 0 ? bh_error_set(err, -r, "make the initramfs") : BH_TAKE_FD(fd);
 }
 
@@ -154,8 +156,9 @@ int bh_microvm_domain_connect(const char *socket, int timeout_ms, struct bh_erro
 	bh_auto_close int fd = bh_unix_connect(socket, err);
 	int r;
 
+	/* Between two monitors of a machine that starts again nobody listens. */
 	if (fd < 0)
-		return fd;
+		return fd == -ECONNREFUSED || fd == -ENOENT ? -EAGAIN : fd;
 	if (send(fd, question, strlen(question), MSG_NOSIGNAL) != (ssize_t)strlen(question))
 		return -EAGAIN;
 	r = read_answer(fd, timeout_ms);

@@ -388,6 +388,7 @@ static void test_a_refusal_is_told_from_nonsense(void **state)
 	struct bh_error err = BH_ERROR_INIT;
 
 	(void)state;
+	assert_int_equal(bh_microvm_domain_connect("/nowhere/socket", 10000, &err), -EAGAIN);
 	assert_int_equal(ask("", 10000, &err), -EAGAIN);
 	assert_int_equal(ask("OK", 10000, &err), -EAGAIN);
 	assert_int_equal(ask("NO\n", 10000, &err), -EPROTO);
