@@ -24,7 +24,7 @@ like "$err" 'warning: .* MiB of memory are more than' "more memory: a warning"
 run vm list -a --format '{{.Name}} {{.State}} {{.CPUs}} {{.Memory}}'
 is "$out" "big shut off 60 900GiB
 web shut off 2 64MiB" "vm list -a"
-is "$(vm list)" "NAME   STATE   PID   CPUS   MEMORY" "vm list shows those that run"
+is "$(vm list)" "NAME   STATE   PID   CPUS   MEMORY   IMAGE" "vm list shows those that run"
 is "$(vm info web | jq -r '.memory, .cpus, .disks[0].serial, .state, .accelerator')" "67108864
 2
 root
