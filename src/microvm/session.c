@@ -491,6 +491,9 @@ static int lock(struct bh_error *err)
 		"poll",    "read",  "write",           "recvfrom",     "sendto",        "recvmsg",    "sendmsg",    "accept4", "close",
 		"fcntl",   "ioctl", "getrandom",       "getpid",       "clock_gettime", "brk",        "mmap",       "munmap",  "mremap",
 		"madvise", "futex", "restart_syscall", "rt_sigreturn", "exit",          "exit_group", "newfstatat", "fstat",
+#ifdef __SANITIZE_ADDRESS__
+		"sigaltstack", /* before each call that doesn't return */
+#endif
 	};
 	char kill_process[] = "SCMP_ACT_KILL_PROCESS", allow[] = "SCMP_ACT_ALLOW";
 	bh_auto_strv struct bh_strv names = { 0 };
