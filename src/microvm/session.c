@@ -488,9 +488,9 @@ static int give_up_rights(const struct session *s, struct bh_error *err)
 static int lock(struct bh_error *err)
 {
 	static const char *const calls[] = {
-		"poll",    "read",  "write",           "recvfrom",     "sendto",        "recvmsg",    "sendmsg",    "accept4", "close",
-		"fcntl",   "ioctl", "getrandom",       "getpid",       "clock_gettime", "brk",        "mmap",       "munmap",  "mremap",
-		"madvise", "futex", "restart_syscall", "rt_sigreturn", "exit",          "exit_group", "newfstatat", "fstat",
+		"poll",        "read",  "write",           "recvfrom",     "sendto",        "recvmsg",    "sendmsg",    "accept4", "close",
+		"fcntl",       "ioctl", "getrandom",       "getpid",       "clock_gettime", "brk",        "mmap",       "munmap",  "mremap",
+		"madvise",     "futex", "restart_syscall", "rt_sigreturn", "exit",          "exit_group", "newfstatat", "fstat",
 #ifdef __SANITIZE_ADDRESS__
 		"sigaltstack", /* before each call that doesn't return */
 #endif
