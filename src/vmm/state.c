@@ -5,11 +5,16 @@
  *
  * Order matters where one thing reads another: special registers before the local APIC (its base), CPUID before model registers, the TSC before its
  * deadline, events and the run state last.
+ *
+ * The guest's clocks don't stand still while its state lies in a file or is on its way: the clock of KVM and the time stamp counters are loaded
+ * advanced by what the host's clock says has gone by since they were read (api.rst, KVM_SET_CLOCK and KVM_VCPU_TSC_OFFSET), so
+ * that a guest that nobody tells has the right time. Both by the same, since a guest checks one with the other.
  */
 #include "vmm/vm.h"
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/time.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -18,7 +23,9 @@
 
 #define MSRS_MAX 1024
 #define XSAVE_MAX (64u << 10)
+#define MSR_IA32_TSC 0x10
 #define MSR_IA32_TSC_DEADLINE 0x6e0
+#define ASLEEP_MAX_NS (10LL * 366 * 86400 * 1000000000) /* longer: one of the two clocks was wrong */
 
 /* Fixed-size structures that one ioctl reads and another one writes. */
 struct part {
@@ -130,8 +137,8 @@ static int save_msrs(struct bh_vcpu *vcpu, struct bh_buf *out, struct bh_error *
 	return 0;
 }
 
-/* What this KVM refuses and the guest never used (zero) is no loss. */
-static int load_msrs(struct bh_vcpu *vcpu, struct bh_state_reader *in, struct bh_error *err)
+/* What this KVM refuses and the guest never used (zero) is no loss. `ticks`: how far the time stamp counter has gone on meanwhile. */
+static int load_msrs(struct bh_vcpu *vcpu, uint64_t ticks, struct bh_state_reader *in, struct bh_error *err)
 {
 	uint32_t count = (uint32_t)bh_state_get(in, 4);
 	uint64_t deadline = 0;
@@ -145,6 +152,8 @@ static int load_msrs(struct bh_vcpu *vcpu, struct bh_state_reader *in, struct bh
 			deadline = msr.entry.data;
 			continue;
 		}
+		if (msr.entry.index == MSR_IA32_TSC)
+			msr.entry.data += ticks;
 		if (!in->failed && ioctl(vcpu->fd, KVM_SET_MSRS, &msr) != 1 && msr.entry.data)
 			bh_debug("processor %u: model register 0x%x is not taken", vcpu->index, msr.entry.index);
 	}
@@ -204,7 +213,7 @@ static int save_vcpu(struct bh_vcpu *vcpu, struct bh_buf *out, struct bh_error *
 	return r;
 }
 
-static int load_vcpu(struct bh_vcpu *vcpu, struct bh_state_reader *in, struct bh_error *err)
+static int load_vcpu(struct bh_vcpu *vcpu, uint64_t asleep_ns, struct bh_state_reader *in, struct bh_error *err)
 {
 	int r = load_cpuid(vcpu, in, err);
 	uint64_t khz = bh_state_get(in, 4);
@@ -217,7 +226,7 @@ static int load_vcpu(struct bh_vcpu *vcpu, struct bh_state_reader *in, struct bh
 	if (r == 0)
 		r = load_xsave(vcpu, in, err);
 	if (r == 0)
-		r = load_msrs(vcpu, in, err);
+		r = load_msrs(vcpu, (uint64_t)((unsigned __int128)asleep_ns * khz / 1000000), in, err);
 	if (r == 0)
 		r = load_parts(vcpu->fd, behind_msrs, BH_ARRAY_SIZE(behind_msrs), in, err);
 	return r;
@@ -251,7 +260,7 @@ static int save_machine(struct bh_vm *vm, struct bh_buf *out, struct bh_error *e
 	return 0;
 }
 
-static int load_machine(struct bh_vm *vm, struct bh_state_reader *in, struct bh_error *err)
+static int load_machine(struct bh_vm *vm, uint64_t asleep_ns, struct bh_state_reader *in, struct bh_error *err)
 {
 	struct kvm_clock_data clock = { 0 };
 
@@ -270,10 +279,21 @@ static int load_machine(struct bh_vm *vm, struct bh_state_reader *in, struct bh_
 		if (in->failed || !vm->pit || ioctl(vm->fd, KVM_SET_PIT2, &pit) < 0)
 			return bh_error_text(err, EINVAL, "set the timer as it was saved");
 	}
-	clock.clock = bh_state_get(in, 8);
+	clock.clock = bh_state_get(in, 8) + asleep_ns;
 	if (in->failed || ioctl(vm->fd, KVM_SET_CLOCK, &clock) < 0)
 		return bh_error_text(err, EINVAL, "set the clock as it was saved");
 	return 0;
+}
+
+/* Since the state was saved, by the host's clock; nothing where that clock can't be right. */
+static uint64_t time_asleep(int64_t saved_ns)
+{
+	int64_t now_ns = bh_now_ns(), asleep_ns;
+
+	if (saved_ns <= 0 || now_ns <= saved_ns)
+		return 0;
+	asleep_ns = now_ns - saved_ns;
+	return asleep_ns > ASLEEP_MAX_NS ? 0 : (uint64_t)asleep_ns;
 }
 
 int bh_vm_save(struct bh_vm *vm, struct bh_buf *out, struct bh_error *err)
@@ -281,6 +301,7 @@ int bh_vm_save(struct bh_vm *vm, struct bh_buf *out, struct bh_error *err)
 	int r = 0;
 
 	bh_state_put(out, vm->vcpu_count, 4);
+	bh_state_put(out, (uint64_t)bh_now_ns(), 8);
 	for (unsigned i = 0; r == 0 && i < vm->vcpu_count; i++)
 		r = save_vcpu(&vm->vcpus[i], out, err);
 	return r < 0 ? r : save_machine(vm, out, err);
@@ -289,11 +310,17 @@ int bh_vm_save(struct bh_vm *vm, struct bh_buf *out, struct bh_error *err)
 int bh_vm_load(struct bh_vm *vm, struct bh_state_reader *in, struct bh_error *err)
 {
 	uint32_t count = (uint32_t)bh_state_get(in, 4);
+	uint64_t asleep_ns = time_asleep((int64_t)bh_state_get(in, 8));
 	int r = 0;
 
 	if (count != vm->vcpu_count)
 		return bh_error_text(err, EINVAL, "the saved machine has %u processors, this one %u", count, vm->vcpu_count);
 	for (unsigned i = 0; r == 0 && i < vm->vcpu_count; i++)
-		r = load_vcpu(&vm->vcpus[i], in, err);
-	return r < 0 ? r : load_machine(vm, in, err);
+		r = load_vcpu(&vm->vcpus[i], asleep_ns, in, err);
+	if (r == 0)
+		r = load_machine(vm, asleep_ns, in, err);
+	/* Its watchdogs are told that nothing hung. A guest without KVM's clock can't be told. */
+	for (unsigned i = 0; r == 0 && i < vm->vcpu_count; i++)
+		ioctl(vm->vcpus[i].fd, KVM_KVMCLOCK_CTRL, 0);
+	return r;
 }
