@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define MAGIC 0x31474d42u /* "BMG1" */
+#define MAGIC 0x32474d42u /* "BMG2" */
 #define PAGES_PER_MESSAGE 64
 #define STATE_MAX (64u << 20)
 #define ROUNDS_MAX 30 /* more won't make it fit */
@@ -34,7 +34,11 @@ struct sender {
 	const struct bh_migration_config *config;
 	int64_t begun_ns;
 	uint64_t sent;
-	uint64_t *dirty;
+	uint64_t *dirty;         /* what the other side hasn't got */
+	double rate;             /* bytes a second, of the last round */
+	bool stood;              /* before we came: then it has no downtime */
+	int64_t stands_since_ns; /* by us */
+	int64_t until_ns;        /* when the other side has to have it all, 0: no limit */
 	struct bh_error *err;
 };
 
@@ -46,6 +50,8 @@ static int check_cancelled(struct sender *s)
 		return bh_error_text(s->err, ECANCELED, "the migration was cancelled");
 	if (s->config->timeout_ms && bh_monotonic_ns() - s->begun_ns > s->config->timeout_ms * 1000000)
 		return bh_error_text(s->err, ETIMEDOUT, "the migration took longer than %lld ms", (long long)s->config->timeout_ms);
+	if (s->until_ns && bh_monotonic_ns() > s->until_ns)
+		return bh_error_text(s->err, ETIMEDOUT, "the machine would have stood longer than %lld ms", (long long)s->config->downtime_ms);
 	return atomic_load(&s->m->vm.end) == BH_VM_RUNNING ? 0 : bh_error_text(s->err, ECANCELED, "the machine has ended");
 }
 
@@ -90,11 +96,17 @@ static int send_message(struct sender *s, const struct header *header, const voi
 
 /* --- sending ---------------------------------------------------------------------------------------------------------- */
 
-static uint8_t *page_at(const struct bh_guest_memory *memory, uint64_t page)
+/* So many of them; NULL where the hole lies between. */
+static uint8_t *pages_at(const struct bh_guest_memory *memory, uint64_t page, uint64_t count)
 {
 	uint64_t offset = page * BH_GUEST_PAGE;
 
-	return bh_guest_at(memory, offset < BH_GUEST_HOLE_START ? offset : offset - BH_GUEST_HOLE_START + BH_GUEST_HOLE_END, BH_GUEST_PAGE);
+	return bh_guest_at(memory, offset < BH_GUEST_HOLE_START ? offset : offset - BH_GUEST_HOLE_START + BH_GUEST_HOLE_END, count * BH_GUEST_PAGE);
+}
+
+static uint8_t *page_at(const struct bh_guest_memory *memory, uint64_t page)
+{
+	return pages_at(memory, page, 1);
 }
 
 static bool is_zero(const uint8_t *page)
@@ -122,10 +134,18 @@ static int send_run(struct sender *s, uint64_t first, uint64_t end, bool zero)
 	const struct header header = { .type = zero ? ZEROES : PAGES, .count = (uint32_t)(end - first), .first = first };
 	int r = send_bytes(s, &header, sizeof header);
 
-	/* One by one: a run may cross the hole. */
-	for (uint64_t page = first; r == 0 && !zero && page < end; page++)
-		r = send_bytes(s, page_at(&s->m->vm.memory, page), BH_GUEST_PAGE);
-	return r;
+	return r < 0 || zero ? r : send_bytes(s, pages_at(&s->m->vm.memory, first, end - first), (end - first) * BH_GUEST_PAGE);
+}
+
+/* Where the pages end that go into one message: of one kind, and all on one side of the hole. */
+static uint64_t end_of_run(const struct sender *s, uint64_t first, bool zero)
+{
+	const struct bh_guest_memory *memory = &s->m->vm.memory;
+	uint64_t end = BH_MIN(memory->size / BH_GUEST_PAGE, first + PAGES_PER_MESSAGE), page = first + 1;
+
+	while (page < end && page != BH_GUEST_HOLE_START / BH_GUEST_PAGE && is_set(s->dirty, page) && is_zero(page_at(memory, page)) == zero)
+		page++;
+	return page;
 }
 
 /* `first_round`: the receiver's memory is zero already. */
@@ -143,28 +163,48 @@ static int send_dirty(struct sender *s, bool first_round)
 			continue;
 		}
 		zero = is_zero(page_at(&s->m->vm.memory, page));
-		do
-			page++;
-		while (page < pages && page - first < PAGES_PER_MESSAGE && is_set(s->dirty, page) && is_zero(page_at(&s->m->vm.memory, page)) == zero);
+		page = end_of_run(s, first, zero);
 		if (!zero || !first_round)
 			r = send_run(s, first, page, zero);
 	}
 	return r;
 }
 
-static int next_dirty(struct sender *s, uint64_t *ret_count)
+/* What was written since the last call is to be sent too. */
+static int add_dirty(struct sender *s, uint64_t *ret_count)
 {
-	size_t words = bh_vm_dirty_words(&s->m->vm);
-	int r;
+	int r = bh_vm_take_dirty(&s->m->vm, s->dirty, s->err);
 
-	memset(s->dirty, 0, words * sizeof *s->dirty);
-	r = bh_vm_take_dirty(&s->m->vm, s->dirty, s->err);
-	*ret_count = count_set(s->dirty, words);
+	*ret_count = count_set(s->dirty, bh_vm_dirty_words(&s->m->vm));
 	atomic_store(&s->m->migration.left, *ret_count * BH_GUEST_PAGE);
 	return r;
 }
 
-/* Rounds while the machine runs, until what is left fits into the downtime. */
+/* One round: what is known to be written; then what was written meanwhile, which is left. */
+static int send_round(struct sender *s, bool first, uint64_t *ret_left)
+{
+	int64_t start_ns = bh_monotonic_ns();
+	uint64_t before = s->sent;
+	int r = send_dirty(s, first);
+
+	memset(s->dirty, 0, bh_vm_dirty_words(&s->m->vm) * sizeof *s->dirty);
+	if (r == 0)
+		r = add_dirty(s, ret_left);
+	s->rate = BH_MAX((double)(s->sent - before) / BH_MAX((double)(bh_monotonic_ns() - start_ns) / 1e9, 1e-6), 1e6);
+	return r;
+}
+
+/* At the speed of the last round, what is left can be sent before the machine has stood too long. */
+static bool fits(const struct sender *s, uint64_t left, int64_t stands_since_ns)
+{
+	double ms = (double)(left * BH_GUEST_PAGE) / s->rate * 1000;
+
+	if (stands_since_ns)
+		ms += (double)(bh_monotonic_ns() - stands_since_ns) / 1e6;
+	return ms <= (double)s->config->downtime_ms;
+}
+
+/* Rounds while the machine runs, until what is left fits into the downtime, also once it stands; it stands then. */
 static int send_running(struct sender *s)
 {
 	uint64_t left = s->m->vm.memory.size / BH_GUEST_PAGE;
@@ -173,18 +213,18 @@ static int send_running(struct sender *s)
 	for (uint64_t i = 0; i < left; i++)
 		s->dirty[i / 64] |= 1ULL << (i % 64);
 	for (int round = 0; r == 0 && round < ROUNDS_MAX; round++) {
-		int64_t start_ns = bh_monotonic_ns();
-		uint64_t before = s->sent;
-		double seconds, rate;
-
 		atomic_store(&s->m->migration.rounds, (unsigned long)round + 1);
-		r = send_dirty(s, round == 0);
-		if (r == 0)
-			r = next_dirty(s, &left);
-		seconds = BH_MAX((double)(bh_monotonic_ns() - start_ns) / 1e9, 1e-6);
-		rate = BH_MAX((double)(s->sent - before) / seconds, 1e6);
-		if (r == 0 && (double)(left * BH_GUEST_PAGE) / rate * 1000 <= (double)s->config->downtime_ms)
+		r = send_round(s, round == 0, &left);
+		if (r < 0 || !fits(s, left, 0))
+			continue;
+		s->stands_since_ns = bh_monotonic_ns();
+		if (!s->stood)
+			bh_machine_pause(s->m);
+		r = add_dirty(s, &left);
+		if (r == 0 && fits(s, left, s->stands_since_ns))
 			return 0;
+		if (!s->stood)
+			bh_machine_resume(s->m);
 	}
 	return r < 0 ? r :
 		       bh_error_text(s->err, EBUSY,
@@ -197,10 +237,13 @@ static int receive_answer(struct sender *s)
 	struct pollfd p = { .fd = s->config->fd, .events = POLLIN };
 	char words[WORDS_MAX + 1] = { 0 };
 	struct header header;
+	int64_t left_ms = s->until_ns ? BH_MAX((s->until_ns - bh_monotonic_ns()) / 1000000, (int64_t)0) : ANSWER_MS;
 	int r;
 
-	if (poll(&p, 1, ANSWER_MS) <= 0)
-		return bh_error_text(s->err, ETIMEDOUT, "the other side doesn't answer");
+	if (poll(&p, 1, (int)BH_MIN(left_ms, (int64_t)ANSWER_MS)) <= 0) {
+		r = check_cancelled(s);
+		return r < 0 ? r : bh_error_text(s->err, ETIMEDOUT, "the other side doesn't answer");
+	}
 	r = bh_read_all(s->config->fd, &header, sizeof header);
 	if (r < 0)
 		return bh_error_set(s->err, -r, "the other side's answer");
@@ -217,11 +260,10 @@ static int send_rest(struct sender *s)
 	const struct header go = { .type = GO };
 	bh_auto_buf struct bh_buf state = { 0 };
 	struct header header = { .type = STATE };
-	/* What was found after the last round is still to be sent. */
-	int r = bh_vm_take_dirty(&s->m->vm, s->dirty, s->err);
+	int r = bh_machine_save(s->m, &state, s->err);
 
-	if (r == 0)
-		r = bh_machine_save(s->m, &state, s->err);
+	if (!s->stood)
+		s->until_ns = s->stands_since_ns + s->config->downtime_ms * 1000000;
 	if (r == 0)
 		r = send_dirty(s, false);
 	header.count = (uint32_t)state.length;
@@ -237,19 +279,14 @@ static int move(struct sender *s, int64_t *ret_downtime_ns)
 {
 	struct bh_machine *m = s->m;
 	const struct header hello = { .type = HELLO, .magic = MAGIC, .vcpus = m->vm.vcpu_count, .first = m->vm.memory.size };
-	bool stood = atomic_load(&m->stands);
 	int r = send_message(s, &hello, NULL, 0);
 
 	if (r == 0)
 		r = send_running(s);
 	if (r == 0) {
-		int64_t start_ns = bh_monotonic_ns();
-
-		if (!stood)
-			bh_machine_pause(m);
 		r = send_rest(s);
-		*ret_downtime_ns = bh_monotonic_ns() - start_ns;
-		if (r < 0 && !stood)
+		*ret_downtime_ns = bh_monotonic_ns() - s->stands_since_ns;
+		if (r < 0 && !s->stood)
 			bh_machine_resume(m);
 	}
 	if (r < 0)
@@ -260,7 +297,7 @@ static int move(struct sender *s, int64_t *ret_downtime_ns)
 int bh_migration_send(struct bh_machine *m, const struct bh_migration_config *config, struct bh_buf *ret_result, struct bh_error *err)
 {
 	bh_auto_free uint64_t *dirty = bh_calloc(bh_vm_dirty_words(&m->vm), sizeof *dirty);
-	struct sender s = { .m = m, .config = config, .begun_ns = bh_monotonic_ns(), .dirty = dirty, .err = err };
+	struct sender s = { .m = m, .config = config, .begun_ns = bh_monotonic_ns(), .dirty = dirty, .stood = atomic_load(&m->stands), .err = err };
 	int64_t downtime_ns = 0;
 	int r;
 
@@ -295,19 +332,16 @@ void bh_migration_describe(struct bh_machine *m, struct bh_buf *out)
 
 static int receive_pages(struct bh_machine *m, const struct header *header, struct bh_error *err)
 {
-	uint64_t pages = m->vm.memory.size / BH_GUEST_PAGE;
+	uint64_t pages = m->vm.memory.size / BH_GUEST_PAGE, length = (uint64_t)header->count * BH_GUEST_PAGE;
+	uint8_t *to = header->count <= PAGES_PER_MESSAGE && header->first < pages ? pages_at(&m->vm.memory, header->first, header->count) : NULL;
 	int r = 0;
 
-	if (header->count > PAGES_PER_MESSAGE || header->first >= pages || header->count > pages - header->first)
+	if (!to)
 		return bh_error_text(err, EINVAL, "pages outside of the machine's memory");
-	for (uint64_t page = header->first; r == 0 && page < header->first + header->count; page++) {
-		uint8_t *to = page_at(&m->vm.memory, page);
-
-		if (header->type == ZEROES)
-			memset(to, 0, BH_GUEST_PAGE);
-		else
-			r = bh_read_all(m->config->incoming_fd, to, BH_GUEST_PAGE);
-	}
+	if (header->type == ZEROES)
+		memset(to, 0, length);
+	else
+		r = bh_read_all(m->config->incoming_fd, to, length);
 	return r < 0 ? bh_error_set(err, -r, "receive the machine's memory") : 0;
 }
 
