@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What virtual machines there are, and what they are: vm list, info, stats. */
+#include "base/file.h"
 #include "base/table.h"
 #include "base/time.h"
 #include "cli/template.h"
@@ -8,6 +9,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
+
+#define EXIT_RECORD_MAX 4096
 
 /* --- list -------------------------------------------------------------------------------------------------------------- */
 
@@ -89,6 +92,20 @@ struct info_options {
 	const char *format;
 };
 
+/* How the last run ended: what its monitor's exit status was, and when. */
+static void add_last_exit(const struct bh_domain *d, json_object *object)
+{
+	bh_auto_buf struct bh_buf text = { 0 };
+	json_object *record = bh_read_stored_file_at(d->dir_fd, "exit.json", EXIT_RECORD_MAX, &text, NULL) < 0 ? NULL : json_tokener_parse(text.data);
+	char finished[BH_TIME_TEXT_MAX];
+
+	if (record) {
+		json_object_object_add(object, "exit_code", json_object_new_int((int)bh_json_int(record, "exit_code", 255)));
+		json_object_object_add(object, "finished", json_object_new_string(bh_format_time(bh_json_int(record, "finished_ns", 0), finished)));
+	}
+	json_object_put(record);
+}
+
 static json_object *describe(struct bh_domain *d)
 {
 	bh_auto_free char *text = bh_domain_definition_text(&d->definition);
@@ -107,6 +124,8 @@ static json_object *describe(struct bh_domain *d)
 
 		json_object_object_add(object, "pid", json_object_new_int(d->pid));
 		json_object_object_add(object, "started", json_object_new_string(bh_format_time(d->started_ns, started)));
+	} else {
+		add_last_exit(d, object);
 	}
 	return object;
 }

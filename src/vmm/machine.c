@@ -170,6 +170,8 @@ static int make_devices(struct bh_machine *m, struct bh_error *err)
 		r = bh_power_make(&m->vm, err);
 	if (r == 0)
 		r = bh_events_make(&m->vm, err);
+	if (r == 0)
+		r = bh_panic_port_make(&m->vm, err);
 	if (r == 0 && m->config->test_devices)
 		r = make_test_devices(m, err);
 	if (r == 0)

@@ -76,8 +76,9 @@ done
 for how in keyboard 'port 92' 'port cf9' triple; do
 	run vm ends --append "$how"
 	is "$status:$out" "0:here" "a reset: $how"
+	like "$err" '^bulkhead-vmm: the guest was reset \(' "which is told"
 done
-is "$err" "bulkhead-vmm: processor 0: triple fault" "what became of a test guest is told"
+is "$err" "bulkhead-vmm: the guest was reset (processor 0: triple fault)" "what became of a test guest is told"
 for how in spin halt; do
 	rm -f "$WORK/out" # a word of the last one must not be taken for this one's
 	"$BULKHEAD" vm run --multiboot --kernel "$GUESTS/ends" --append "$how" </dev/null >"$WORK/out" &

@@ -114,6 +114,7 @@ run eval 'linux --append "console=ttyS0 quiet echo" <<<"a line for the guest"'
 like "$status:$out" '^0:.*heard a line for the guest' "the console takes input"
 run linux --append "console=ttyS0 quiet panic=-1 rdinit=/no/such/init" </dev/null
 like "$status:$out" '^0:.*Kernel panic' "a panic ends in a reset, and so in the end"
+like "$err" 'bulkhead-vmm: the guest was reset \(' "which is told"
 
 # --- disks --------------------------------------------------------------------------------------------------------------------
 mke2fs -q -t ext4 "$WORK/disk" 64m 2>/dev/null

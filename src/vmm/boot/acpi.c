@@ -287,6 +287,21 @@ static void add_notified(struct bh_buf *out)
 	add_package(out, "\x5b\x82", &device);
 }
 
+/* The port of a panic, by the name that drivers know. */
+static void add_panic(struct bh_buf *out)
+{
+	static const char head[] = "PEVT\x08_HID\x0d"
+				   "QEMU0001\x00\x08_CRS";
+	static const char resources[] = { 0x0a, 10, 0x47, 1, BH_BOOT_PANIC & 0xff, BH_BOOT_PANIC >> 8, BH_BOOT_PANIC & 0xff, BH_BOOT_PANIC >> 8,
+					  1,    1,  0x79, 0 };
+	bh_auto_buf struct bh_buf device = { 0 }, list = { 0 };
+
+	bh_buf_add(&list, resources, sizeof resources);
+	bh_buf_add(&device, head, sizeof head - 1);
+	add_package(&device, "\x11", &list);
+	add_package(out, "\x5b\x82", &device);
+}
+
 static void build_dsdt(struct bh_buf *out)
 {
 	static const char s5[] = "\x08_S5_\x12\x07\x04\x0a\x05\x00\x00\x00"; /* Package { 5, 0, 0, 0 }: the type for power-off */
@@ -300,6 +315,7 @@ static void build_dsdt(struct bh_buf *out)
 	add_board(&bus);
 	add_pci(&bus);
 	add_notified(&bus);
+	add_panic(&bus);
 	add_events(&bus);
 	add_package(out, "\x10", &bus);
 }

@@ -54,6 +54,7 @@ int bh_boot_linux(const struct bh_boot_request *request, struct bh_guest_memory 
 #define BH_BOOT_SLEEP_CONTROL 0x600 /* ports: power-off */
 #define BH_BOOT_SLEEP_STATUS 0x601
 #define BH_BOOT_EVENTS 0x602        /* port: which events there are (devices/events.c) */
+#define BH_BOOT_PANIC 0x505         /* port: the kernel has panicked (devices/panic.c) */
 #define BH_BOOT_EVENTS_LINE 5       /* their interrupt */
 #define BH_BOOT_GENERATION 0xef000ULL /* 16 bytes: the virtual machine generation id, another one after each restore */
 #define BH_BOOT_PM_TIMER 0x608      /* ports of the fixed registers */

@@ -48,6 +48,8 @@ void bh_test_device_load(struct bh_test_device *device, struct bh_state_reader *
 int bh_reset_ports_make(struct bh_vm *vm, struct bh_error *err);
 /* ACPI's power-off, at the ports that boot/acpi.c names. */
 int bh_power_make(struct bh_vm *vm, struct bh_error *err);
+/* Where the guest's kernel says that it has panicked, which ends the machine. */
+int bh_panic_port_make(struct bh_vm *vm, struct bh_error *err);
 /* The real-time clock (MC146818) at 0x70: the time of day, and the memory sizes that firmware left there. */
 int bh_rtc_make(struct bh_vm *vm, struct bh_error *err);
 /* The number of the byte that the guest reads next. */

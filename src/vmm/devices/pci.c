@@ -314,7 +314,7 @@ static void write_ports(void *device, uint64_t offset, unsigned size, uint64_t v
 		if (offset == 0 && size == 4)
 			__atomic_store_n(&pci->address, (uint32_t)value, __ATOMIC_RELAXED);
 		else if (offset + ADDRESS_PORT == RESET_PORT && size == 1 && value & RESET_PORT_RESET)
-			bh_vm_end(pci->vm, BH_VM_RESET, 0, "reset by the reset control register");
+			bh_vm_end(pci->vm, BH_VM_RESET, 0, "by the reset control register");
 	} else if (address & ADDRESS_ENABLE && !(address & 0xff0700)) {
 		write_config(pci, address >> 11 & 31, (address & 0xfc) + (unsigned)(offset + ADDRESS_PORT - DATA_PORT), size, value);
 	}

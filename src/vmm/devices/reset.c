@@ -24,7 +24,7 @@ static void write_keyboard_command(void *device, uint64_t offset, unsigned size,
 {
 	(void)offset, (void)size;
 	if ((value & 0xff) == KEYBOARD_PULSE_RESET)
-		bh_vm_end(device, BH_VM_RESET, 0, "reset by the keyboard controller");
+		bh_vm_end(device, BH_VM_RESET, 0, "by the keyboard controller");
 }
 
 static uint64_t read_system_control(void *device, uint64_t offset, unsigned size)
@@ -37,7 +37,7 @@ static void write_system_control(void *device, uint64_t offset, unsigned size, u
 {
 	(void)offset, (void)size;
 	if (value & SYSTEM_CONTROL_RESET)
-		bh_vm_end(device, BH_VM_RESET, 0, "reset by the system control port");
+		bh_vm_end(device, BH_VM_RESET, 0, "by the system control port");
 }
 
 int bh_reset_ports_make(struct bh_vm *vm, struct bh_error *err)

@@ -80,6 +80,22 @@ static int fail(const struct bh_error *err)
 	return FAILED;
 }
 
+/* The machine's end as an exit status, and in words where the guest didn't choose it or a reset hides why. */
+static int conclude(const struct bh_machine_end *end, int reset_status)
+{
+	struct bh_error err = BH_ERROR_INIT;
+
+	if (end->output_errno) {
+		bh_error_set(&err, end->output_errno, "write what the guest's console said");
+		fail(&err);
+	}
+	if (end->kind == BH_VM_FAILED || end->kind == BH_VM_RESET) {
+		bh_error_text(&err, EIO, end->kind == BH_VM_RESET ? "the guest was reset (%s)" : "%s", end->words);
+		fail(&err);
+	}
+	return end->kind == BH_VM_FAILED ? FAILED : end->kind == BH_VM_RESET ? reset_status : end->exit_code;
+}
+
 static int parse_snapshots(const struct bh_strv *words, struct bh_machine_config *config, struct bh_error *err)
 {
 	for (size_t i = 0; i < words->count; i++) {
@@ -206,16 +222,5 @@ int main(int argc, char **argv)
 		config.boot.initrd = (struct bh_boot_file){ (const uint8_t *)files.initrd.bytes, files.initrd.length, o.initrd_name };
 	if (bh_machine_run(&config, &end, &err) < 0)
 		return fail(&err);
-	if (end.output_errno) {
-		bh_error_set(&err, end.output_errno, "write what the guest's console said");
-		fail(&err);
-	}
-	if (end.kind == BH_VM_FAILED) {
-		bh_error_text(&err, EIO, "%s", end.words);
-		return fail(&err);
-	}
-	/* Nobody starts a test guest again: what it died of is all that there is. */
-	if (end.kind == BH_VM_RESET && o.test_devices && !o.reset_status)
-		say(end.words);
-	return end.kind == BH_VM_RESET ? (int)o.reset_status : end.exit_code;
+	return conclude(&end, (int)o.reset_status);
 }
