@@ -141,6 +141,16 @@ static void start_exec(struct session *s, struct session_client *client, const s
 		session_answer(client, BH_TELL_FAILED, &failure, 0);
 }
 
+/* The guest's clock may have stood (on a software CPU it did). */
+static void resume_guest(struct session *s)
+{
+	int64_t now_ns = bh_now_ns();
+
+	control(s, s->setup->monitor->resume);
+	if (s->is_greeted)
+		bh_agent_put(&s->out, BH_AGENT_CLOCK, 0, 0, &now_ns, sizeof now_ns);
+}
+
 static void act_on_client(struct session *s, struct session_client *client, const struct bh_session_question *q, int fds[BH_ASK_FDS])
 {
 	struct session_channel *c = client->channel ? session_find(s, client->channel) : NULL;
@@ -159,8 +169,11 @@ static void act_on_client(struct session *s, struct session_client *client, cons
 			session_put_size(s, c, q->size);
 		break;
 	case BH_ASK_PAUSE:
+		control(s, s->setup->monitor->pause);
+		session_answer(client, BH_TELL_DONE, NULL, 0);
+		break;
 	case BH_ASK_RESUME:
-		control(s, q->ask == BH_ASK_PAUSE ? s->setup->monitor->pause : s->setup->monitor->resume);
+		resume_guest(s);
 		session_answer(client, BH_TELL_DONE, NULL, 0);
 		break;
 	default:
