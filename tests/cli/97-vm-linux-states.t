@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # lab: always
-# timeout: 500
+# timeout: 300
 # What a Linux guest sees of its machine's states: processors, snapshots, clones, migration, the power button; a panic and a hang seen from outside.
 . "$(dirname "$0")/../lib.sh"
 
@@ -102,6 +102,9 @@ disk() { # NAME OFFSET-IN-64K
 	is "$sum" "$(dd if="$WORK/disk" bs=64k count=4 skip="$2" 2>/dev/null | sha256sum)" "$1: what is written to the disk is read again, and is outside"
 }
 
+# Waits for a monitor, but not for ever.
+ended() { within 30 eval '! kill -0 '"$1"' 2>/dev/null' || kill -9 "$1"; wait "$1"; }
+
 # --- snapshots --------------------------------------------------------------------------------------------------------------
 
 start_machine a --kernel "$KERNEL" --initrd "$WORK/initrd" --append 'console=ttyS0 quiet'
@@ -156,7 +159,7 @@ incoming() {
 incoming
 like "$(ask "$name" migrate downtime_ms=20 timeout_ms=20000 bandwidth=20000000 --connect "$WORK/moving")" 'faster than it can be sent|longer than' \
 	"a guest that writes 100 MiB all the time doesn't move in 20 ms"
-wait "$there"
+ended "$there"
 is $? 125 "the other side gives up"
 before=$(counted "$name")
 sleep 0.5
@@ -167,7 +170,7 @@ moved=$(ask "$name" migrate downtime_ms=5000 --connect "$WORK/moving")
 like "$moved" '"ok":true,"downtime_us":[0-9]+' "with more time it moves"
 diag "$moved"
 ok "and stood no longer than it might" [ "$(sed 's/.*"downtime_us":\([0-9]*\).*/\1/' <<<"$moved")" -le 5000000 ]
-wait "$b"
+ended "$b"
 is $? 0 "here it has ended"
 before=$(counted there)
 sleep 0.5
@@ -178,7 +181,7 @@ is_now there "its clock is right"
 disk there 40
 network there
 tell there 'poweroff -f' >/dev/null &
-wait "$there"
+ended "$there"
 is $? 0 "and it powers off"
 kill %% 2>/dev/null
 
