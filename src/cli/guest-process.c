@@ -72,9 +72,10 @@ static int find_disk(const char *serial, char **ret_device)
 		bh_auto_free char *path = bh_printf("/sys/block/%s/serial", entry->d_name);
 		bh_auto_buf struct bh_buf text = { 0 };
 
-		if (!bh_has_prefix(entry->d_name, "vd") || bh_read_file_at(AT_FDCWD, path, 64, &text, NULL) < 0)
+		if (!bh_has_prefix(entry->d_name, "vd") || bh_read_file_at(AT_FDCWD, path, 64, &text, NULL) < 0 || !text.length)
 			continue;
-		if (strncmp(text.data, serial, strlen(serial)) != 0)
+		text.data[strcspn(text.data, "\n")] = '\0';
+		if (!bh_streq(text.data, serial))
 			continue;
 		*ret_device = bh_printf("/dev/%s", entry->d_name);
 		return 0;
