@@ -72,8 +72,9 @@ static const struct bh_option define_table[] = {
 	{ 0, "disk", BH_OPTION_LIST, offsetof(struct define_options, disk), "FILE|size=BYTES[,readonly][,format=qcow2][,serial=TEXT]",
 	  "A disk: an image or a device, or a new empty one of this size", NULL, false },
 	{ 0, "cdrom", BH_OPTION_LIST, offsetof(struct define_options, cdrom), "FILE", "A read-only disk", NULL, false },
-	{ 0, "net", BH_OPTION_LIST, offsetof(struct define_options, net), "none|tap[=NAME][,bridge=NAME][,mac=ADDRESS]",
-	  "A network card on a tap device", NULL, false },
+	{ 0, "net", BH_OPTION_LIST, offsetof(struct define_options, net),
+	  "none|tap[=NAME][,bridge=NAME][,mac=ADDRESS][,ip=ADDRESS/BITS][,gateway=ADDRESS]",
+	  "A network card on a tap device; ip, gateway: what the agent gives the first card of a machine with an --image", NULL, false },
 	{ 0, "cid", BH_OPTION_INT, offsetof(struct define_options, cid), "N", "A vsock device with this address", NULL, false },
 	{ 0, "hugepages", BH_OPTION_TRISTATE, offsetof(struct define_options, hugepages), NULL, "Memory from the host's reserved huge pages", NULL,
 	  false },
@@ -183,8 +184,14 @@ static int add_net(const char *option, struct bh_domain_definition *d, struct bh
 			replace(&net->bridge, bh_strdup(word + strlen("bridge=")));
 		else if (i > 0 && bh_has_prefix(word, "mac="))
 			replace(&net->mac, bh_strdup(word + strlen("mac=")));
+		else if (i > 0 && bh_has_prefix(word, "ip="))
+			replace(&net->address, bh_strdup(word + strlen("ip=")));
+		else if (i > 0 && bh_has_prefix(word, "gateway="))
+			replace(&net->gateway, bh_strdup(word + strlen("gateway=")));
 		else if (i > 0 || !bh_streq(word, "tap"))
-			return bh_error_text(err, EINVAL, "--net %s: none or tap[=NAME][,bridge=NAME][,mac=ADDRESS] is expected", option);
+			return bh_error_text(err, EINVAL,
+					     "--net %s: none or tap[=NAME][,bridge=NAME][,mac=ADDRESS][,ip=ADDRESS/BITS][,gateway=ADDRESS] is expected",
+					     option);
 	}
 	if (!net->mac)
 		net->mac = bh_domain_random_mac();

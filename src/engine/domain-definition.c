@@ -27,6 +27,8 @@ static void net_clear(struct bh_domain_net *net)
 	free(net->tap);
 	free(net->bridge);
 	free(net->mac);
+	free(net->address);
+	free(net->gateway);
 }
 
 void bh_domain_definition_clear(struct bh_domain_definition *d)
@@ -78,6 +80,8 @@ static void parse_nets(json_object *list, struct bh_domain_definition *d)
 			.tap = text_of(net, "tap"),
 			.bridge = text_of(net, "bridge"),
 			.mac = text_of(net, "mac"),
+			.address = text_of(net, "address"),
+			.gateway = text_of(net, "gateway"),
 		};
 	}
 }
@@ -154,6 +158,8 @@ static json_object *nets_to_json(const struct bh_domain_definition *d)
 		put_text(net, "tap", d->nets[i].tap);
 		put_text(net, "bridge", d->nets[i].bridge);
 		put_text(net, "mac", d->nets[i].mac);
+		put_text(net, "address", d->nets[i].address);
+		put_text(net, "gateway", d->nets[i].gateway);
 		json_object_array_add(list, net);
 	}
 	return list;
@@ -201,6 +207,23 @@ static bool is_word(const char *text)
 	return !text || !strpbrk(text, ",\n");
 }
 
+static int check_address(const struct bh_domain_definition *d, size_t i, struct bh_error *err)
+{
+	const struct bh_domain_net *net = &d->nets[i];
+	bh_auto_free char *mode = bh_printf("tap,ip=%s%s%s", net->address ? net->address : "", net->gateway ? ",gateway=" : "",
+					    net->gateway ? net->gateway : "");
+	struct bh_microvm_network parsed = { 0 };
+	int r;
+
+	if (!net->address && !net->gateway)
+		return 0;
+	if (!d->image.reference || i > 0)
+		return bh_error_text(err, EINVAL, "network %zu: only the first card of a machine with an image can be given an address", i);
+	r = bh_microvm_network_parse(mode, &parsed, err);
+	bh_microvm_network_clear(&parsed);
+	return r;
+}
+
 /* Its agent finds the disks by their serial numbers. */
 static int check_image(const struct bh_domain_definition *d, struct bh_error *err)
 {
@@ -242,9 +265,14 @@ int bh_domain_definition_check(const struct bh_domain_definition *d, struct bh_e
 		if (!is_word(disk->serial))
 			return bh_error_text(err, EINVAL, "disk %s: a serial number without commas", disk->path);
 	}
-	for (size_t i = 0; i < d->net_count; i++)
+	for (size_t i = 0; i < d->net_count; i++) {
+		int r = check_address(d, i, err);
+
+		if (r < 0)
+			return r;
 		if (!is_word(d->nets[i].tap) || !is_word(d->nets[i].bridge) || !is_word(d->nets[i].mac))
 			return bh_error_text(err, EINVAL, "network %zu: names without commas", i);
+	}
 	return check_image(d, err);
 }
 

@@ -173,9 +173,18 @@ static int read_config(const struct bh_domain *d, struct bh_spec *ret_spec, stru
 int bh_domain_image_boot(struct bh_domain *d, int *ret_kernel_fd, int *ret_initrd_fd, char **ret_command_line, struct bh_error *err)
 {
 	const struct bh_microvm vm = { .root = d->root, .kernel = d->definition.kernel, .user = d->definition.image.user };
+	const struct bh_domain_net *net = d->definition.net_count ? &d->definition.nets[0] : NULL;
+	const struct bh_microvm_network network = { .is_set = net && net->address,
+						    .address = net ? net->address : NULL,
+						    .gateway = net ? net->gateway : NULL };
 	struct bh_spec spec = { 0 };
 	const struct bh_microvm_domain boot = {
-		.vm = &vm, .spec = &spec, .id = d->name, .append = d->definition.append, .stop_signal = (int)d->definition.image.stop_signal
+		.vm = &vm,
+		.spec = &spec,
+		.id = d->name,
+		.append = d->definition.append,
+		.network = &network,
+		.stop_signal = (int)d->definition.image.stop_signal,
 	};
 	int r = read_config(d, &spec, err);
 

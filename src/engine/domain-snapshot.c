@@ -311,6 +311,8 @@ int bh_domain_clone(struct bh_domain *d, const char *name, const char *snapshot,
 		free(new.nets[i].mac);
 		new.nets[i].mac = bh_domain_random_mac();
 		bh_free_ptr(&new.nets[i].tap);
+		bh_free_ptr(&new.nets[i].address);
+		bh_free_ptr(&new.nets[i].gateway);
 	}
 	r = copy_disks(d, snapshot, disks, &new, err);
 	if (r == 0 && snapshot)

@@ -33,6 +33,7 @@ struct bh_domain_net {
 	char *tap;    /* an existing device, or NULL: one is made */
 	char *bridge; /* that it is put on, or NULL */
 	char *mac;
+	char *address, *gateway; /* of the first card of a machine with an image: "10.0.0.2/24", what its agent gives it; or NULL */
 };
 
 /* A machine whose root file system comes from an image (domain-image.c). */

@@ -78,7 +78,9 @@ int bh_microvm_domain_disks(const struct bh_microvm *vm, int folder_fd, int64_t 
 
 static int make_initrd(const struct bh_microvm_domain *d, const struct bh_guest_kernel *kernel, struct bh_error *err)
 {
-	const struct bh_microvm_request q = { .spec = d->spec, .id = d->id, .user = d->vm->user, .groups = d->vm->groups, .vm = d->vm };
+	const struct bh_microvm_request q = {
+		.spec = d->spec, .id = d->id, .user = d->vm->user, .groups = d->vm->groups, .vm = d->vm, .network = d->network
+	};
 	bh_auto_close int archive = bh_initramfs_open(d->vm->root, kernel, err), fd = -1;
 	bh_auto_buf struct bh_buf request = { 0 };
 	struct bh_cpio cpio = { .next_inode = 1 };

@@ -104,6 +104,7 @@ struct bh_microvm_domain {
 	const struct bh_spec *spec;   /* of the first process */
 	const char *id;
 	const char *append;           /* further words for the kernel, or NULL */
+	const struct bh_microvm_network *network; /* the addresses of its first card, if is_set */
 	int stop_signal;
 };
 #define BH_MICROVM_DISK_IMAGE "image" /* the serial numbers of its two disks */

@@ -12,7 +12,7 @@ disks=$BULKHEAD_ROOT/vms/box/disks
 
 # --- definitions: without a machine -----------------------------------------------------------------------------------------
 
-run_is 0 "vm create --image" vm create box --image busybox --memory 256m --disk-size 1g
+run_is 0 "vm create --image" vm create box --image busybox --memory 256m --disk-size 1g --net tap,ip=10.9.0.2/24,gateway=10.9.0.1
 is "$out" box "... says its name"
 is "$(stat -c %s "$disks/writable.img"):$(($(stat -c %b "$disks/writable.img") * 512 < 32 << 20))" "$((1 << 30)):1" "its disk has the size, and takes what is in it"
 is "$(stat -c %i "$disks/image.erofs")" "$(stat -c %i "$BULKHEAD_ROOT"/disks/????????????????????????????????????????????????????????????????)" "the image's disk is the one of all its machines"
@@ -28,6 +28,9 @@ run_is 1 "an initial RAM disk beside the image's" vm create other --image busybo
 run_is 1 "--disk-size without an image" vm create other --disk-size 1g
 run_is 1 "a command without an image" vm create other true
 is "$(ls "$BULKHEAD_ROOT/vms")" box "what failed leaves nothing"
+run_is 1 "an address that is none" vm create other --image busybox --net tap,ip=10.0.0.300/24
+run_is 1 "a gateway alone" vm create other --image busybox --net tap,gateway=10.0.0.1
+run_is 1 "an address for a machine without an agent" vm create other --net tap,ip=10.0.0.2/24
 run_is 1 "its disks can't be taken away" vm detach box image
 run_is 1 "nor doubled" vm attach box "$disks/image.erofs,readonly,serial=image"
 run_is 1 "vm exec in a machine that is shut off" vm exec box true
@@ -35,6 +38,7 @@ is "$err" "bulkhead: the virtual machine box doesn't run" "... is refused"
 vm create plain >/dev/null
 run_is 0 "vm clone" vm clone box copy
 is "$(stat -c %h "$disks/image.erofs"):$(($(stat -c %i "$disks/writable.img") == $(stat -c %i "$BULKHEAD_ROOT/vms/copy/disks/writable.img")))" "3:0" "... shares the image's disk, and has a writable one of its own"
+is "$(vm info copy | jq -c '.networks[0] | has("address")')" false "... and no address"
 run_is 0 "the image goes" "$BULKHEAD" rmi busybox
 is "$(stat -c %h "$disks/image.erofs")" 2 "... its machines keep its disk"
 
@@ -85,6 +89,7 @@ ok "is killed with its vm exec" within 20 eval '! vm exec box ps | grep -q "slee
 is "$(vm exec box sh -c 'grep -E "CapBnd|Seccomp:" /proc/self/status | tr -d "\t\n"; ip link set lo up && echo net')" "CapBnd:000001ffffffffffSeccomp:0net" "root in it is root of the machine"
 run_is 0 "vm exec -d" vm exec -d box sh -c 'sleep 1; echo >/tmp/done'
 ok "... goes on when it has ended" within 20 vm exec box test -e /tmp/done
+is "$(vm exec box sh -c 'ip -o -4 addr show eth0; ip route' | grep -oE 'inet [0-9./]+|default via [0-9.]+' | tr '\n' ' ')" "inet 10.9.0.2/24 default via 10.9.0.1 " "its first card has its address"
 monitor=$(vm info -f '{{.pid}}' box)
 vm exec box sleep 100 &
 exec=$!
