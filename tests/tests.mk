@@ -62,8 +62,10 @@ GUEST_CFLAGS := -m32 -O1 -std=gnu17 -Wall -Wextra -Werror -ffreestanding -fno-pi
 $(BUILD)/tests/guests/%: tests/guests/%.c tests/guests/start.S tests/guests/guest.h tests/guests/virtio.h
 	@mkdir -p $(@D)
 	@echo "  GUEST $@"
-	$(Q)$(CC) $(GUEST_CFLAGS) -nostdlib -static -no-pie -Wl,-m,elf_i386,-Ttext=0x100000,-z,noexecstack,--build-id=none \
+	$(Q)$(CC) $(GUEST_CFLAGS) -nostdlib -static -no-pie -Wl,-m,elf_i386,-Ttext=0x100000,-z,noexecstack,--build-id=none $(GUEST_LINK) \
 		-o $@ tests/guests/start.S $<
+# The linker would put it far away.
+$(BUILD)/tests/guests/pvh: GUEST_LINK := -Wl,--section-start=.note.pvh=0x110000
 guests: $(GUESTS)
 .PHONY: guests
 

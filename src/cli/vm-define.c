@@ -47,7 +47,7 @@ bool bh_cli_open_domain(const char *name, bool lock, struct bh_domain *ret_domai
 
 struct define_options {
 	int64_t memory, cpus, cid;
-	const char *kernel, *initrd, *append;
+	const char *kernel, *initrd, *append, *boot;
 	struct bh_strv disk, cdrom, net;
 	bool multiboot;
 	int hugepages, autostart; /* -1: not given */
@@ -79,6 +79,8 @@ static const struct bh_option define_table[] = {
 	{ 0, "hugepages", BH_OPTION_TRISTATE, offsetof(struct define_options, hugepages), NULL, "Memory from the host's reserved huge pages", NULL,
 	  false },
 	{ 0, "multiboot", BH_OPTION_BOOL, offsetof(struct define_options, multiboot), NULL, "It is a multiboot kernel", NULL, false },
+	{ 0, "boot", BH_OPTION_STRING, offsetof(struct define_options, boot), "auto|linux|pvh",
+	  "How the kernel is entered: by Linux's 64-bit protocol, or by PVH; auto: by PVH if it can't be otherwise", "auto|linux|pvh", false },
 	{ 0, "autostart", BH_OPTION_TRISTATE, offsetof(struct define_options, autostart), NULL, "Started by vm start --autostart", NULL, false },
 	{ 0 },
 };
@@ -220,6 +222,12 @@ static int apply(const char *name, const struct define_options *o, struct bh_dom
 		r = set_path(o->initrd, &d->initrd, err);
 	if (o->append)
 		replace(&d->append, bh_strdup(o->append));
+	if (o->boot && o->multiboot)
+		return bh_error_text(err, EINVAL, "--boot %s and --multiboot exclude each other", o->boot);
+	if (o->boot)
+		d->multiboot = false;
+	if (o->boot)
+		replace(&d->boot, bh_streq(o->boot, "auto") ? NULL : bh_strdup(o->boot));
 	if (o->memory)
 		d->memory_bytes = o->memory;
 	if (o->cpus)

@@ -23,7 +23,7 @@
 struct vm_run_options {
 	int64_t memory, cpus, balloon; /* balloon -1: none */
 	const char *kernel, *initrd, *append, *explain;
-	const char *control, *incoming, *vsock, *console;
+	const char *control, *incoming, *vsock, *console, *boot;
 	bool multiboot, hugepages, lazy, paused, no_inflate;
 	struct bh_strv disk, net, share, restore;
 };
@@ -35,6 +35,9 @@ static const struct bh_option run_options[] = {
 	{ 'k', "kernel", BH_OPTION_STRING, offsetof(struct vm_run_options, kernel), "FILE", "The kernel to start", NULL, false },
 	{ 0, "multiboot", BH_OPTION_BOOL, offsetof(struct vm_run_options, multiboot), NULL,
 	  "It is a multiboot kernel; what it writes to port 0xf4 is the exit code", NULL, false },
+	{ 0, "boot", BH_OPTION_STRING, offsetof(struct vm_run_options, boot), "auto|linux|pvh",
+	  "How the kernel is entered: by Linux's 64-bit protocol, or by PVH; auto: by PVH if it can't be otherwise (default auto)", "auto|linux|pvh",
+	  false },
 	{ 0, "no-inflate", BH_OPTION_BOOL, offsetof(struct vm_run_options, no_inflate), NULL,
 	  "Let a bzImage inflate itself in the guest, which gives it a random address", NULL, false },
 	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct vm_run_options, initrd), "FILE", "A file beside it: initial RAM disk, or multiboot module",
@@ -393,6 +396,8 @@ static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_
 {
 	int r = fill_standard_streams(err);
 
+	if (r == 0 && o->boot && o->multiboot)
+		return bh_error_text(err, EINVAL, "vm run: --boot %s and --multiboot exclude each other", o->boot);
 	if (r == 0 && !o->kernel && !o->restore.count && !o->incoming)
 		return bh_error_text(err, EINVAL, "vm run: which kernel? (--kernel FILE)");
 	if (r == 0 && o->kernel)
@@ -436,8 +441,8 @@ static int spawn(const struct vm_run_options *o, const struct opened *f, pid_t *
 		.initrd_fd = f->initrd_fd,
 		.initrd_name = o->initrd,
 		.command_line = o->append,
-		.multiboot = o->multiboot,
 		.kernel_name = o->kernel,
+		.boot = o->multiboot ? "multiboot" : o->boot,
 		.hugetlb = o->hugepages,
 		.pit = o->multiboot,
 		.test_devices = o->multiboot,

@@ -40,6 +40,7 @@ void bh_domain_definition_clear(struct bh_domain_definition *d)
 	free(d->image.reference);
 	free(d->image.id);
 	free(d->image.user);
+	free(d->boot);
 	for (size_t i = 0; i < d->disk_count; i++)
 		disk_clear(&d->disks[i]);
 	for (size_t i = 0; i < d->net_count; i++)
@@ -107,6 +108,7 @@ int bh_domain_definition_parse(const char *text, size_t length, struct bh_domain
 			   .id = text_of(object, "image.id"),
 			   .user = text_of(object, "image.user"),
 			   .stop_signal = bh_json_int(object, "image.stop_signal", SIGTERM) },
+		.boot = text_of(object, "boot"),
 		.memory_bytes = bh_json_int(object, "memory", 0),
 		.cpus = bh_json_int(object, "cpus", 1),
 		.cid = bh_json_int(object, "cid", 0),
@@ -189,6 +191,7 @@ char *bh_domain_definition_text(const struct bh_domain_definition *d)
 	put_text(object, "append", d->append);
 	if (d->image.reference)
 		json_object_object_add(object, "image", image_to_json(&d->image));
+	put_text(object, "boot", d->boot);
 	json_object_object_add(object, "disks", disks_to_json(d));
 	json_object_object_add(object, "networks", nets_to_json(d));
 	if (d->cid)
@@ -255,6 +258,8 @@ int bh_domain_definition_check(const struct bh_domain_definition *d, struct bh_e
 		return bh_error_text(err, EINVAL, "%lld processors: from 1 to %d", (long long)d->cpus, CPUS_MAX);
 	if (d->cid && (d->cid < CID_MIN || d->cid >= UINT32_MAX))
 		return bh_error_text(err, EINVAL, "the vsock address %lld: from %d on", (long long)d->cid, CID_MIN);
+	if (d->boot && !bh_streq(d->boot, "linux") && !bh_streq(d->boot, "pvh"))
+		return bh_error_text(err, EINVAL, "boot: %s isn't known (linux, pvh)", d->boot);
 	for (size_t i = 0; i < d->disk_count; i++) {
 		const struct bh_domain_disk *disk = &d->disks[i];
 

@@ -191,11 +191,12 @@ static int load_kernel(struct bh_machine *m, struct bh_error *err)
 
 	bh_boot_place_reset(&m->vm.memory);
 	request.acpi_root = bh_boot_acpi(m->vm.vcpu_count, m->config->test_devices, &m->vm.memory);
-	if (m->config->protocol == BH_BOOT_LINUX) {
-		r = bh_boot_linux(&request, &m->vm.memory, &entry, err);
-	} else {
+	if (m->config->protocol == BH_BOOT_MULTIBOOT)
 		r = bh_boot_multiboot(&request, &m->vm.memory, &entry, err);
-	}
+	else if (m->config->protocol == BH_BOOT_PVH)
+		r = bh_boot_pvh(&request, &m->vm.memory, &entry, err);
+	else
+		r = bh_boot_linux(&request, &m->vm.memory, &entry, err);
 	if (r == 0 && bh_explain_mode != BH_EXPLAIN_OFF) {
 		bh_auto_free char *address = bh_printf("0x%llx", (unsigned long long)entry.rip);
 

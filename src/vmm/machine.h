@@ -8,11 +8,9 @@
 
 #define BH_SNAPSHOTS_MAX 16
 
-enum bh_boot_protocol { BH_BOOT_LINUX, BH_BOOT_MULTIBOOT };
-
 struct bh_machine_config {
 	struct bh_vm_config vm;
-	enum bh_boot_protocol protocol;
+	enum bh_boot_protocol protocol; /* not AUTO */
 	struct bh_boot_request boot;
 	void (*loaded)(void *context); /* the kernel's and the initrd's bytes aren't needed any more; may be NULL */
 	void *loaded_context;

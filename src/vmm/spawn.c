@@ -94,13 +94,13 @@ static void build_arguments(struct spawn *s, struct bh_strv *args)
 	if (q->kernel_fd >= 0)
 		add(args, "kernel-fd", give(s, q->kernel_fd));
 	add(args, "kvm-fd", give(s, s->kvm_fd));
-	if (q->multiboot)
-		bh_strv_add(args, "--boot=multiboot");
+	if (q->boot)
+		bh_strv_addf(args, "--boot=%s", q->boot);
 	if (q->initrd_fd >= 0)
 		add(args, "initrd-fd", give(s, q->initrd_fd));
 	if (q->initrd_name)
 		bh_strv_addf(args, "--initrd-name=%s", q->initrd_name);
-	if (q->multiboot && q->kernel_name)
+	if (bh_streq(q->boot, "multiboot") && q->kernel_name)
 		add_multiboot_line(q->kernel_name, q->command_line ? q->command_line : "", args);
 	else if (q->command_line)
 		bh_strv_addf(args, "--command-line=%s", q->command_line);

@@ -27,7 +27,7 @@ struct bh_vmm_request {
 	int kernel_fd, initrd_fd;   /* initrd -1: none; these and all others stay the caller's */
 	const char *initrd_name;    /* what the kernel is told it is, or NULL */
 	const char *command_line;   /* or NULL */
-	bool multiboot;             /* how the kernel is started; else: as Linux */
+	const char *boot;           /* how the kernel is entered: "auto", "linux", "pvh", "multiboot"; NULL: auto */
 	const char *kernel_name;    /* a path, or NULL: its last part becomes the first word of a multiboot kernel's command line */
 	bool hugetlb, pit;
 	bool test_devices;          /* those of test guests (docs/vmm.md, "Test guests") */

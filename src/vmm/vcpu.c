@@ -142,13 +142,13 @@ static void set_segments(const struct bh_entry *entry, struct kvm_sregs *s)
 	s->gdt.limit = entry->gdt_size ? (uint16_t)(entry->gdt_size - 1) : 0;
 	s->idt.base = 0;
 	s->idt.limit = 0;
-	s->cr0 = CR0_PE | CR0_ET | CR0_NE;
+	s->cr0 = CR0_PE | CR0_ET; /* PVH wants all others clear */
 	s->cr4 = 0;
 	s->efer = 0;
 	if (wide) {
 		s->cr3 = entry->cr3;
 		s->cr4 = CR4_PAE;
-		s->cr0 |= CR0_PG;
+		s->cr0 |= CR0_NE | CR0_PG;
 		s->efer = EFER_LME | EFER_LMA;
 	}
 }

@@ -31,6 +31,26 @@ is "$status:$out" "0:4 processors" "four processors"
 run vm processors --cpus 1
 is "$status:$out" "0:1 processors" "one"
 
+# --- PVH ------------------------------------------------------------------------------------------------------------------
+
+pvh() { timeout --kill-after=5 100 "$BULKHEAD" vm run "$@" </dev/null; }
+run pvh --kernel "$GUESTS/pvh" --append 'some words' --initrd "$WORK/module"
+is "$status:$err" "0:" "an executable with an entry for PVH alone is entered by it, and powers the machine off"
+like "$out" '^magic 336ec578 version 1' "its start information"
+like "$out" 'cr0 1 cr4 0 flags 0' "the processor is in protected mode and nothing else"
+like "$out" 'command line: some words' "the command line"
+like "$out" 'map 0\+a0000 memory.map a0000\+60000 reserved.map 100000\+7f00000 memory.map e0000000\+100000 reserved' "the memory map"
+like "$out" 'root RSD PTR ' "ACPI's root pointer"
+like "$out" "module $WORK/module: what the module holds" "the module, with its name"
+run vm pvh
+like "$out" 'entered by multiboot' "--multiboot enters the same file otherwise"
+run pvh --kernel "$GUESTS/ends" --boot pvh
+like "$status:$err" '^125:bulkhead-vmm: kernel: no ELF executable with an entry for PVH$' "--boot pvh: a kernel that has no such entry"
+run pvh --kernel "$GUESTS/pvh" --boot pvh --multiboot
+like "$status:$err" '^125:bulkhead: vm run: --boot pvh and --multiboot exclude each other' "--boot and --multiboot"
+run pvh --kernel "$GUESTS/pvh" --boot linux
+like "$status:$err" '^125:bulkhead-vmm: kernel: not a 64-bit kernel' "--boot linux: no 64-bit kernel"
+
 # --- devices --------------------------------------------------------------------------------------------------------------
 
 mkfifo "$WORK/in"

@@ -110,6 +110,12 @@ like "$out" 'words console=ttyS0 quiet' "the command line is the one that was gi
 unlike "$out" 'ACPI.*(Error|Warning)|BUG|WARNING' "it finds nothing wrong with the machine"
 like "$err" 'entry +kernel=kernel address=0x[0-9a-f]+ mode=long' "--explain: entered in 64-bit mode"
 like "$err" 'exits +vcpu=1 reason="io out" count=' "--explain: exits of the second processor"
+run linux --boot pvh --append "console=ttyS0 quiet" --explain </dev/null
+is "$status" 0 "the same kernel entered by PVH"
+like "$out" 'words console=ttyS0 quiet' "its command line"
+like "$err" 'entry +kernel=kernel address=0x[0-9a-f]+ mode=protected' "--explain: entered in 32-bit mode"
+run linux --boot pvh --no-inflate --append "console=ttyS0 quiet" </dev/null
+like "$status:$err" '^125:bulkhead-vmm: kernel: no ELF executable with an entry for PVH' "a bzImage has no such entry"
 run eval 'linux --append "console=ttyS0 quiet echo" <<<"a line for the guest"'
 like "$status:$out" '^0:.*heard a line for the guest' "the console takes input"
 run linux --append "console=ttyS0 quiet panic=-1 rdinit=/no/such/init" </dev/null

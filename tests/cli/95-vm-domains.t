@@ -35,6 +35,15 @@ ok "the definition is a readable file" grep -q '"memory":67108864' "$BULKHEAD_RO
 is "$(stat -c %s "$BULKHEAD_ROOT/vms/web/disks/disk-0.img")" 10485760 "its disk was made"
 run vm set web --cpus 1 --append 'some words'
 is "$status:$(vm info -f '{{.cpus}} {{.append}}' web)" "0:1 some words" "vm set"
+run vm set web --boot xen
+like "$status:$err" '^125:bulkhead: invalid argument "xen" for "--boot"' "vm set --boot: a protocol that isn't known"
+cp "$BULKHEAD_ROOT/vms/web/domain.json" "$WORK/domain.json"
+vm set web --boot pvh >/dev/null
+is "$(vm info web | jq -r '.boot, .multiboot')" "pvh
+false" "vm set --boot pvh"
+vm set web --boot auto >/dev/null
+is "$(vm info web | jq -r .boot)" null "vm set --boot auto"
+cp "$WORK/domain.json" "$BULKHEAD_ROOT/vms/web/domain.json"
 truncate -s 1m "$WORK/extra.img"
 run vm attach web "$WORK/extra.img,readonly"
 is "$status:$(vm info web | jq -r '.disks[1].path, .disks[1].readonly')" "0:$WORK/extra.img

@@ -58,4 +58,5 @@ gdt_pointer:
 	.bss
 	.align 16
 	.skip 16384
+	.globl stack_end
 stack_end:

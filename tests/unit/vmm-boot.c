@@ -340,12 +340,182 @@ static void test_command_line(void **state)
 	assert_int_equal(bh_boot_multiboot(&request, &memory, &entry, &err), -E2BIG);
 }
 
+/* --- PVH ------------------------------------------------------------------------------------------------------------ */
+
+struct pvh_kernel {
+	Elf64_Ehdr header;
+	Elf64_Phdr segments[2];
+	struct {
+		Elf64_Nhdr head;
+		char owner[8];
+		uint32_t content;
+	} other;
+	struct {
+		Elf64_Nhdr head;
+		char owner[4];
+		uint64_t entry;
+	} __attribute__((packed)) note;
+	char content[64];
+};
+
+static struct pvh_kernel good_pvh(void)
+{
+	struct pvh_kernel k = {
+		.header = { .e_type = ET_EXEC,
+			    .e_machine = EM_X86_64,
+			    .e_entry = 0x100010,
+			    .e_phoff = offsetof(struct pvh_kernel, segments),
+			    .e_phentsize = sizeof(Elf64_Phdr),
+			    .e_phnum = 2 },
+		.segments = { { .p_type = PT_LOAD,
+				.p_offset = offsetof(struct pvh_kernel, content),
+				.p_vaddr = 0xffffffff80100000,
+				.p_paddr = 0x100000,
+				.p_filesz = 64,
+				.p_memsz = 0x1000 },
+			      { .p_type = PT_NOTE, .p_offset = offsetof(struct pvh_kernel, other), .p_filesz = sizeof k.other + sizeof k.note } },
+		/* Another note's name is padded to four bytes. */
+		.other = { { 7, 3, 18 }, "Other!", 7 },
+		.note = { { 4, 8, 18 }, "Xen", 0x100020 },
+		.content = "the kernel",
+	};
+
+	memcpy(k.header.e_ident, ELFMAG, SELFMAG);
+	k.header.e_ident[EI_CLASS] = ELFCLASS64;
+	k.header.e_ident[EI_DATA] = ELFDATA2LSB;
+	return k;
+}
+
+/* `size` bytes of it, by PVH, with a module; *ret_choice: what `auto` makes of it. */
+static int load_pvh(const struct pvh_kernel *kernel, size_t size, struct bh_entry *ret_entry, enum bh_boot_protocol *ret_choice, struct bh_error *err)
+{
+	uint8_t *bytes = malloc(size ? size : 1);
+	struct bh_boot_request request = {
+		.kernel = { bytes, size, "kernel" },
+		.initrd = { (const uint8_t *)"a module", 8, "its name" },
+		.command_line = "words",
+		.acpi_root = 0xe0000,
+	};
+	int r;
+
+	memcpy(bytes, kernel, size);
+	*ret_choice = bh_boot_choose(&request.kernel);
+	r = bh_boot_pvh(&request, &memory, ret_entry, err);
+	free(bytes);
+	return r;
+}
+
+static void test_pvh(void **state)
+{
+	struct pvh_kernel kernel = good_pvh();
+	struct bh_error err = BH_ERROR_INIT;
+	enum bh_boot_protocol choice;
+	struct bh_entry entry;
+	uint32_t words[14];
+	uint64_t wide[7], module[4], map[4][3];
+
+	(void)state;
+	assert_int_equal(load_pvh(&kernel, sizeof kernel, &entry, &choice, &err), 0);
+	assert_int_equal(entry.mode, BH_ENTRY_PROTECTED);
+	assert_int_equal(entry.rip, 0x100020);
+	assert_string_equal(bh_guest_at(&memory, 0x100000, 64), "the kernel");
+	assert_true(bh_guest_read(&memory, entry.rbx, words, sizeof words));
+	memcpy(wide, words, sizeof wide);
+	assert_int_equal(words[0], 0x336ec578);
+	assert_int_equal(words[1], 1);
+	assert_int_equal(words[2], 0);
+	assert_int_equal(words[3], 1);
+	assert_string_equal(bh_guest_at(&memory, wide[3], 6), "words");
+	assert_int_equal(wide[4], 0xe0000);
+	assert_true(bh_guest_read(&memory, wide[2], module, sizeof module));
+	assert_int_equal(module[0], 0x3ff000); /* as high as it can be */
+	assert_int_equal(module[1], 8);
+	assert_memory_equal(bh_guest_at(&memory, module[0], 8), "a module", 8);
+	assert_string_equal(bh_guest_at(&memory, module[2], 9), "its name");
+	assert_int_equal(words[12], 4);
+	assert_true(bh_guest_read(&memory, wide[5], map, sizeof map));
+	static const uint64_t expected[4][3] = { { 0, 0xa0000, 1 }, { 0xa0000, 0x60000, 2 }, { 0x100000, 0x300000, 1 }, { 0xe0000000, 0x100000, 2 } };
+	assert_memory_equal(map, expected, sizeof map);
+	/* A word of four bytes is an entry too. */
+	kernel.note.head.n_descsz = 4;
+	assert_int_equal(load_pvh(&kernel, sizeof kernel, &entry, &choice, &err), 0);
+	assert_int_equal(entry.rip, 0x100020);
+}
+
+static void test_pvh_choice(void **state)
+{
+	struct pvh_kernel kernel = good_pvh();
+	struct bh_error err = BH_ERROR_INIT;
+	enum bh_boot_protocol choice;
+	struct bh_entry entry;
+
+	(void)state;
+	load_pvh(&kernel, sizeof kernel, &entry, &choice, &err);
+	assert_int_equal(choice, BH_BOOT_LINUX);    /* both are there */
+	kernel.header.e_entry = 0xffffffff80100010; /* a virtual address: no entry for Linux's protocol */
+	load_pvh(&kernel, sizeof kernel, &entry, &choice, &err);
+	assert_int_equal(choice, BH_BOOT_PVH);
+	kernel.note.head.n_type = 17;
+	assert_int_equal(load_pvh(&kernel, sizeof kernel, &entry, &choice, &err), -ENOEXEC);
+	assert_int_equal(choice, BH_BOOT_LINUX);
+	assert_string_equal(err.message, "kernel: no ELF executable with an entry for PVH");
+	assert_int_equal(bh_boot_choose(&(struct bh_boot_file){ (const uint8_t *)"MZ", 2, "image" }), BH_BOOT_LINUX);
+	assert_int_equal(bh_boot_choose(&(struct bh_boot_file){ NULL, 0, "none" }), BH_BOOT_LINUX);
+}
+
+static void test_hostile_pvh(void **state)
+{
+	const struct pvh_kernel good = good_pvh();
+	static const uint32_t edges[] = { 0xffffffff, 0xfffffffc, 0xfffffff0, 0x80000000, 0x7fffffff, sizeof(struct pvh_kernel) };
+	struct bh_error err = BH_ERROR_INIT;
+	enum bh_boot_protocol choice;
+	struct bh_entry entry;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
+		struct pvh_kernel k = good;
+
+		k.other.head.n_namesz = edges[i];
+		assert_true(load_pvh(&k, sizeof k, &entry, &choice, &err) < 0);
+		k = good;
+		k.other.head.n_descsz = edges[i];
+		assert_true(load_pvh(&k, sizeof k, &entry, &choice, &err) < 0);
+		k = good;
+		k.note.head.n_descsz = edges[i];
+		assert_true(load_pvh(&k, sizeof k, &entry, &choice, &err) < 0);
+		k = good;
+		k.note.head.n_namesz = edges[i];
+		assert_true(load_pvh(&k, sizeof k, &entry, &choice, &err) < 0);
+		k = good;
+		k.segments[1].p_offset = edges[i];
+		assert_true(load_pvh(&k, sizeof k, &entry, &choice, &err) < 0);
+		k = good;
+		k.segments[1].p_filesz = UINT64_MAX - edges[i];
+		assert_true(load_pvh(&k, sizeof k, &entry, &choice, &err) < 0);
+	}
+	for (size_t size = 0; size < offsetof(struct pvh_kernel, content); size++)
+		assert_true(load_pvh(&good, size, &entry, &choice, &err) < 0);
+
+	struct pvh_kernel k = good;
+
+	k.note.head.n_descsz = 2;
+	assert_int_equal(load_pvh(&k, sizeof k, &entry, &choice, &err), -ENOEXEC);
+	k = good;
+	k.note.entry = 1ULL << 32;
+	assert_int_equal(load_pvh(&k, sizeof k, &entry, &choice, &err), -ENOEXEC);
+	/* The module has no room. */
+	k = good;
+	k.segments[0].p_memsz = 3 << 20;
+	assert_int_equal(load_pvh(&k, sizeof k, &entry, &choice, &err), -ENOMEM);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_memory_bounds), cmocka_unit_test(test_memory_hole),         cmocka_unit_test(test_bus),
-		cmocka_unit_test(test_multiboot_elf), cmocka_unit_test(test_multiboot_addresses), cmocka_unit_test(test_hostile_elf),
-		cmocka_unit_test(test_command_line),  cmocka_unit_test(test_multiboot_low),
+		cmocka_unit_test(test_multiboot_elf), cmocka_unit_test(test_multiboot_addresses), cmocka_unit_test(test_multiboot_low),
+		cmocka_unit_test(test_hostile_elf),   cmocka_unit_test(test_command_line),        cmocka_unit_test(test_pvh),
+		cmocka_unit_test(test_pvh_choice),    cmocka_unit_test(test_hostile_pvh),
 	};
 
 	return cmocka_run_group_tests(tests, make_memory, clear_memory);

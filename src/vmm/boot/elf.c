@@ -7,6 +7,14 @@
 #include <string.h>
 
 #define SEGMENTS_MAX 256
+#define NOTES_MAX 1024 /* that are looked at in one file */
+
+/* What we need of the file header of either class. */
+struct header {
+	uint64_t table, count, size; /* of the program headers; size: of one */
+	uint64_t entry;
+	bool wide;
+};
 
 /* A program header of either class. */
 struct segment {
@@ -37,6 +45,38 @@ static struct segment read_segment(const uint8_t *at, bool wide)
 	return (struct segment){ p32.p_type, p32.p_offset, p32.p_paddr, p32.p_filesz, p32.p_memsz };
 }
 
+static int read_header(const struct bh_boot_file *file, struct header *ret_header, struct bh_error *err)
+{
+	Elf64_Ehdr e64;
+	Elf32_Ehdr e32;
+	struct header h;
+
+	if (file->size < sizeof e32 || memcmp(file->bytes, ELFMAG, SELFMAG) != 0 || file->bytes[EI_DATA] != ELFDATA2LSB)
+		return bad(file, "not an ELF executable", err);
+	memcpy(&e32, file->bytes, sizeof e32);
+	h.wide = e32.e_ident[EI_CLASS] == ELFCLASS64;
+	if (h.wide && file->size < sizeof e64)
+		return bad(file, "not an ELF executable", err);
+	if (h.wide) {
+		memcpy(&e64, file->bytes, sizeof e64);
+		h.table = e64.e_phoff, h.count = e64.e_phnum, h.size = e64.e_phentsize, h.entry = e64.e_entry;
+	} else {
+		h.table = e32.e_phoff, h.count = e32.e_phnum, h.size = e32.e_phentsize, h.entry = e32.e_entry;
+	}
+	if (e32.e_machine != (h.wide ? EM_X86_64 : EM_386) && e32.e_machine != EM_X86_64)
+		return bad(file, "an executable for another machine", err);
+	if (h.count == 0 || h.count > SEGMENTS_MAX || h.size < (h.wide ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr)) ||
+	    !inside(file, h.table, h.count * h.size))
+		return bad(file, "its program headers are damaged", err);
+	*ret_header = h;
+	return 0;
+}
+
+static struct segment segment_at(const struct bh_boot_file *file, const struct header *h, uint64_t index)
+{
+	return read_segment(file->bytes + h->table + index * h->size, h->wide);
+}
+
 static int load_segment(const struct bh_boot_file *file, struct bh_guest_memory *memory, const struct segment *s, struct bh_error *err)
 {
 	uint8_t *to;
@@ -58,30 +98,11 @@ int bh_boot_load_elf(const struct bh_boot_file *file, struct bh_guest_memory *me
 		     struct bh_error *err)
 {
 	struct bh_boot_range range = { UINT64_MAX, 0 };
-	uint64_t table, count, size, entry;
-	Elf64_Ehdr e64;
-	Elf32_Ehdr e32;
-	bool wide;
+	struct header h;
+	int r = read_header(file, &h, err);
 
-	if (file->size < sizeof e32 || memcmp(file->bytes, ELFMAG, SELFMAG) != 0 || file->bytes[EI_DATA] != ELFDATA2LSB)
-		return bad(file, "not an ELF executable", err);
-	memcpy(&e32, file->bytes, sizeof e32);
-	wide = e32.e_ident[EI_CLASS] == ELFCLASS64;
-	if (wide && file->size < sizeof e64)
-		return bad(file, "not an ELF executable", err);
-	if (wide) {
-		memcpy(&e64, file->bytes, sizeof e64);
-		table = e64.e_phoff, count = e64.e_phnum, size = e64.e_phentsize, entry = e64.e_entry;
-	} else {
-		table = e32.e_phoff, count = e32.e_phnum, size = e32.e_phentsize, entry = e32.e_entry;
-	}
-	if (e32.e_machine != (wide ? EM_X86_64 : EM_386) && e32.e_machine != EM_X86_64)
-		return bad(file, "an executable for another machine", err);
-	if (count == 0 || count > SEGMENTS_MAX || size < (wide ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr)) || !inside(file, table, count * size))
-		return bad(file, "its program headers are damaged", err);
-	for (uint64_t i = 0; i < count; i++) {
-		struct segment s = read_segment(file->bytes + table + i * size, wide);
-		int r;
+	for (uint64_t i = 0; r == 0 && i < h.count; i++) {
+		struct segment s = segment_at(file, &h, i);
 
 		if (s.type != PT_LOAD || s.memory_size == 0)
 			continue;
@@ -91,9 +112,83 @@ int bh_boot_load_elf(const struct bh_boot_file *file, struct bh_guest_memory *me
 		range.start = BH_MIN(range.start, s.address);
 		range.end = BH_MAX(range.end, s.address + s.memory_size);
 	}
+	if (r < 0)
+		return r;
 	if (range.end == 0)
 		return bad(file, "nothing of it is to be loaded", err);
-	*ret_entry = entry;
+	*ret_entry = h.entry;
 	*ret_range = range;
 	return 0;
+}
+
+bool bh_boot_enters_wide(const struct bh_boot_file *file)
+{
+	struct header h;
+
+	if (read_header(file, &h, NULL) < 0 || !h.wide)
+		return false;
+	for (uint64_t i = 0; i < h.count; i++) {
+		struct segment s = segment_at(file, &h, i);
+
+		if (s.type == PT_LOAD && h.entry >= s.address && h.entry - s.address < s.memory_size)
+			return true;
+	}
+	return false;
+}
+
+/* --- notes (gABI, "Note Section"; Linux and Xen align them to 4 bytes in files of either class) --------------------------- */
+
+struct note_search {
+	const struct bh_boot_file *file;
+	const char *owner;
+	uint32_t type;
+	unsigned seen;
+};
+
+/* The content's place in the file and its length; false if it isn't in this segment. */
+static bool search_segment(struct note_search *search, const struct segment *s, uint64_t *ret_offset, uint64_t *ret_length)
+{
+	const struct bh_boot_file *file = search->file;
+	size_t owner_size = strlen(search->owner) + 1;
+	uint64_t at = s->offset, end = s->offset + s->file_size;
+	Elf32_Nhdr note;
+
+	while (end - at >= sizeof note && search->seen++ < NOTES_MAX) {
+		uint64_t name, content;
+
+		memcpy(&note, file->bytes + at, sizeof note);
+		name = at + sizeof note;
+		content = name + (note.n_namesz + 3ULL) / 4 * 4;
+		if (content > end || note.n_descsz > end - content)
+			return false;
+		if (note.n_type == search->type && note.n_namesz == owner_size && memcmp(file->bytes + name, search->owner, owner_size) == 0) {
+			*ret_offset = content;
+			*ret_length = note.n_descsz;
+			return true;
+		}
+		at = content + (note.n_descsz + 3ULL) / 4 * 4;
+		if (at > end)
+			return false;
+	}
+	return false;
+}
+
+bool bh_boot_find_note(const struct bh_boot_file *file, const char *owner, uint32_t type, void *content, size_t max, size_t *ret_length)
+{
+	struct note_search search = { file, owner, type, 0 };
+	uint64_t offset, length;
+	struct header h;
+
+	if (read_header(file, &h, NULL) < 0)
+		return false;
+	for (uint64_t i = 0; i < h.count; i++) {
+		struct segment s = segment_at(file, &h, i);
+
+		if (s.type != PT_NOTE || !inside(file, s.offset, s.file_size) || !search_segment(&search, &s, &offset, &length))
+			continue;
+		memcpy(content, file->bytes + offset, length < max ? length : max);
+		*ret_length = length;
+		return true;
+	}
+	return false;
 }

@@ -8,7 +8,6 @@
 #include "vmm/boot/boot.h"
 
 #include "base/memory.h"
-#include "vmm/devices/pci.h"
 
 #include <asm/bootparam.h>
 #include <elf.h>
@@ -110,41 +109,23 @@ static int load_vmlinux(const struct bh_boot_file *file, struct bh_guest_memory 
 	return 0;
 }
 
-static void add_map(struct boot_params *zero, uint64_t start, uint64_t end, uint32_t type)
-{
-	if (end > start)
-		zero->e820_table[zero->e820_entries++] = (struct boot_e820_entry){ start, end - start, type };
-}
-
 static void fill_map(const struct bh_guest_memory *memory, struct boot_params *zero)
 {
-	enum { MEMORY = 1, RESERVED = 2 };
+	struct bh_boot_map_entry entries[BH_BOOT_MAP_MAX];
 
-	for (size_t i = 0; i < memory->count; i++) {
-		uint64_t start = memory->regions[i].address, end = start + memory->regions[i].size;
-
-		if (start == 0) {
-			add_map(zero, 0, BH_BOOT_LOW_END, MEMORY);
-			add_map(zero, BH_BOOT_LOW_END, BH_BOOT_HIGH_START, RESERVED);
-			start = BH_BOOT_HIGH_START;
-		}
-		add_map(zero, start, end, MEMORY);
-	}
-	/* Linux trusts PCI's memory-mapped configuration only where the map has it. */
-	add_map(zero, BH_PCI_ECAM_START, BH_PCI_ECAM_START + BH_PCI_ECAM_SIZE, RESERVED);
+	zero->e820_entries = (uint8_t)bh_boot_map(memory, entries);
+	for (size_t i = 0; i < zero->e820_entries; i++)
+		zero->e820_table[i] = (struct boot_e820_entry){ entries[i].start, entries[i].size, entries[i].type };
 }
 
-/* As high as it may lie, so that the kernel has room to grow. */
 static int place_initrd(const struct bh_boot_file *file, const struct kernel *kernel, struct bh_guest_memory *memory, struct boot_params *zero,
 			struct bh_error *err)
 {
-	uint64_t top = BH_MIN(BH_MIN(memory->size, BH_GUEST_HOLE_START), (uint64_t)kernel->initrd_max + 1);
-	uint64_t start = file->size <= top ? (top - file->size) / PAGE * PAGE : 0;
+	uint64_t start;
+	int r = file->bytes ? bh_boot_place_high(file, kernel->end, (uint64_t)kernel->initrd_max + 1, memory, &start, err) : 0;
 
-	if (!file->bytes)
-		return 0;
-	if (start < kernel->end || !bh_guest_write(memory, start, file->bytes, file->size))
-		return bh_error_text(err, ENOMEM, "%s: %zu bytes don't fit into the guest's memory behind the kernel", file->name, file->size);
+	if (!file->bytes || r < 0)
+		return r;
 	zero->hdr.ramdisk_image = (uint32_t)start;
 	zero->hdr.ramdisk_size = (uint32_t)file->size;
 	return 0;

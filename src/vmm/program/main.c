@@ -45,7 +45,8 @@ static const struct bh_option table[] = {
 	{ 0, "initrd-fd", BH_OPTION_INT, offsetof(struct options, initrd_fd), "FD", "The initial RAM disk", NULL, false },
 	{ 0, "initrd-name", BH_OPTION_STRING, offsetof(struct options, initrd_name), "TEXT", "What the kernel is told it is", NULL, false },
 	{ 0, "kvm-fd", BH_OPTION_INT, offsetof(struct options, kvm_fd), "FD", "/dev/kvm", NULL, false },
-	{ 0, "boot", BH_OPTION_STRING, offsetof(struct options, boot), "PROTOCOL", "How the kernel is started", "linux|multiboot", false },
+	{ 0, "boot", BH_OPTION_STRING, offsetof(struct options, boot), "PROTOCOL", "How the kernel is started (default auto)",
+	  "auto|linux|pvh|multiboot", false },
 	{ 0, "command-line", BH_OPTION_STRING, offsetof(struct options, command_line), "TEXT", "The kernel's", NULL, false },
 	{ 0, "device", BH_OPTION_LIST, offsetof(struct options, devices), "TYPE,...", "A virtio device", NULL, false },
 	{ 0, "test-devices", BH_OPTION_BOOL, offsetof(struct options, test_devices), NULL, "The devices of test guests; port 0xf4 ends the machine",
@@ -109,6 +110,19 @@ static int parse_snapshots(const struct bh_strv *words, struct bh_machine_config
 		config->restore[config->restore_count++] = (struct bh_snapshot_files){ (int)state, (int)memory };
 	}
 	return 0;
+}
+
+static enum bh_boot_protocol find_protocol(const char *name, const struct bh_boot_file *kernel)
+{
+	static const struct {
+		const char *name;
+		enum bh_boot_protocol protocol;
+	} protocols[] = { { "linux", BH_BOOT_LINUX }, { "pvh", BH_BOOT_PVH }, { "multiboot", BH_BOOT_MULTIBOOT } };
+
+	for (size_t i = 0; name && i < BH_ARRAY_SIZE(protocols); i++)
+		if (bh_streq(name, protocols[i].name))
+			return protocols[i].protocol;
+	return bh_boot_choose(kernel);
 }
 
 /* What is needed only until it lies in the guest's memory: mapped where that can be, so that it is never copied twice. */
@@ -202,7 +216,6 @@ int main(int argc, char **argv)
 			.timed = o.explain != NULL,
 			.locked = o.jail,
 			.backing = o.hugetlb ? BH_MEMORY_HUGETLB : BH_MEMORY_ANONYMOUS },
-		.protocol = bh_streq(o.boot, "multiboot") ? BH_BOOT_MULTIBOOT : BH_BOOT_LINUX,
 		.boot = { .kernel = { (const uint8_t *)files.kernel.bytes, files.kernel.length, "kernel" }, .command_line = o.command_line },
 		.loaded = drop_files,
 		.loaded_context = &files,
@@ -216,6 +229,7 @@ int main(int argc, char **argv)
 		.control_fd = (int)o.control_fd,
 		.paused = o.paused,
 	};
+	config.protocol = find_protocol(o.boot, &config.boot.kernel);
 	if (parse_snapshots(&o.restore, &config, &err) < 0)
 		return fail(&err);
 	if (o.initrd_fd >= 0)
