@@ -47,7 +47,7 @@ bool bh_cli_open_domain(const char *name, bool lock, struct bh_domain *ret_domai
 
 struct define_options {
 	int64_t memory, cpus, cid;
-	const char *kernel, *initrd, *append, *boot;
+	const char *kernel, *initrd, *append, *boot, *cpu;
 	struct bh_strv disk, cdrom, net;
 	bool multiboot;
 	int hugepages, autostart; /* -1: not given */
@@ -66,6 +66,10 @@ static const struct bh_option image_table[] = {
 static const struct bh_option define_table[] = {
 	{ 'm', "memory", BH_OPTION_BYTES, offsetof(struct define_options, memory), "BYTES", "The guest's memory (default 512m)", NULL, false },
 	{ 'c', "cpus", BH_OPTION_INT, offsetof(struct define_options, cpus), "N", "Processors, 1 to 64 (default 1)", NULL, false },
+	{ 0, "cpu", BH_OPTION_STRING, offsetof(struct define_options, cpu), "host|LEVEL[,+FEATURE][,-FEATURE]",
+	  "Which of the host's processor features the guest sees: all (host), or those of a level that many machines have (x86-64-v1 or baseline, "
+	  "x86-64-v2, -v3, -v4), so that it can move between them",
+	  NULL, false },
 	{ 'k', "kernel", BH_OPTION_STRING, offsetof(struct define_options, kernel), "FILE", "The kernel to start", NULL, false },
 	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct define_options, initrd), "FILE", "Initial RAM disk, or multiboot module", NULL, false },
 	{ 0, "append", BH_OPTION_STRING, offsetof(struct define_options, append), "TEXT", "The kernel's command line", NULL, false },
@@ -222,6 +226,8 @@ static int apply(const char *name, const struct define_options *o, struct bh_dom
 		r = set_path(o->initrd, &d->initrd, err);
 	if (o->append)
 		replace(&d->append, bh_strdup(o->append));
+	if (o->cpu)
+		replace(&d->cpu, bh_streq(o->cpu, "host") ? NULL : bh_strdup(o->cpu));
 	if (o->boot && o->multiboot)
 		return bh_error_text(err, EINVAL, "--boot %s and --multiboot exclude each other", o->boot);
 	if (o->boot)

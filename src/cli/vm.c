@@ -5,6 +5,7 @@
 #include "linux/syscall.h"
 #include "linux/tap.h"
 #include "vmm/broker.h"
+#include "vmm/cpu-model.h"
 #include "vmm/files.h"
 #include "vmm/inflate.h"
 #include "vmm/spawn.h"
@@ -23,7 +24,7 @@
 struct vm_run_options {
 	int64_t memory, cpus, balloon; /* balloon -1: none */
 	const char *kernel, *initrd, *append, *explain;
-	const char *control, *incoming, *vsock, *console, *boot;
+	const char *control, *incoming, *vsock, *console, *boot, *cpu;
 	bool multiboot, hugepages, lazy, paused, no_inflate;
 	struct bh_strv disk, net, share, restore;
 };
@@ -32,6 +33,10 @@ static const struct bh_option run_options[] = {
 	{ 'm', "memory", BH_OPTION_BYTES, offsetof(struct vm_run_options, memory), "BYTES", "The guest's memory (default 128m)", NULL, false },
 	{ 0, "hugepages", BH_OPTION_BOOL, offsetof(struct vm_run_options, hugepages), NULL, "Take it from the host's reserved huge pages", NULL, false },
 	{ 'c', "cpus", BH_OPTION_INT, offsetof(struct vm_run_options, cpus), "N", "Processors, 1 to 64 (default 1)", NULL, false },
+	{ 0, "cpu", BH_OPTION_STRING, offsetof(struct vm_run_options, cpu), "host|LEVEL[,+FEATURE][,-FEATURE]",
+	  "Which of the host's processor features the guest sees: all (host), or those of a level that many machines have (x86-64-v1 or baseline, "
+	  "x86-64-v2, -v3, -v4), so that it can move between them",
+	  NULL, false },
 	{ 'k', "kernel", BH_OPTION_STRING, offsetof(struct vm_run_options, kernel), "FILE", "The kernel to start", NULL, false },
 	{ 0, "multiboot", BH_OPTION_BOOL, offsetof(struct vm_run_options, multiboot), NULL,
 	  "It is a multiboot kernel; what it writes to port 0xf4 is the exit code", NULL, false },
@@ -398,6 +403,8 @@ static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_
 
 	if (r == 0 && o->boot && o->multiboot)
 		return bh_error_text(err, EINVAL, "vm run: --boot %s and --multiboot exclude each other", o->boot);
+	if (r == 0 && o->cpu)
+		r = bh_cpu_model_parse(o->cpu, err);
 	if (r == 0 && !o->kernel && !o->restore.count && !o->incoming)
 		return bh_error_text(err, EINVAL, "vm run: which kernel? (--kernel FILE)");
 	if (r == 0 && o->kernel)
@@ -437,6 +444,7 @@ static int spawn(const struct vm_run_options *o, const struct opened *f, pid_t *
 	const struct bh_vmm_request request = {
 		.memory = o->memory,
 		.cpus = o->cpus,
+		.cpu = o->cpu,
 		.kernel_fd = f->kernel_fd,
 		.initrd_fd = f->initrd_fd,
 		.initrd_name = o->initrd,

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "runtime/runtime.h"
+#include "vmm/cpu-model.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -41,6 +42,7 @@ void bh_domain_definition_clear(struct bh_domain_definition *d)
 	free(d->image.id);
 	free(d->image.user);
 	free(d->boot);
+	free(d->cpu);
 	for (size_t i = 0; i < d->disk_count; i++)
 		disk_clear(&d->disks[i]);
 	for (size_t i = 0; i < d->net_count; i++)
@@ -109,6 +111,7 @@ int bh_domain_definition_parse(const char *text, size_t length, struct bh_domain
 			   .user = text_of(object, "image.user"),
 			   .stop_signal = bh_json_int(object, "image.stop_signal", SIGTERM) },
 		.boot = text_of(object, "boot"),
+		.cpu = text_of(object, "cpu"),
 		.memory_bytes = bh_json_int(object, "memory", 0),
 		.cpus = bh_json_int(object, "cpus", 1),
 		.cid = bh_json_int(object, "cid", 0),
@@ -192,6 +195,7 @@ char *bh_domain_definition_text(const struct bh_domain_definition *d)
 	if (d->image.reference)
 		json_object_object_add(object, "image", image_to_json(&d->image));
 	put_text(object, "boot", d->boot);
+	put_text(object, "cpu", d->cpu);
 	json_object_object_add(object, "disks", disks_to_json(d));
 	json_object_object_add(object, "networks", nets_to_json(d));
 	if (d->cid)
@@ -258,6 +262,8 @@ int bh_domain_definition_check(const struct bh_domain_definition *d, struct bh_e
 		return bh_error_text(err, EINVAL, "%lld processors: from 1 to %d", (long long)d->cpus, CPUS_MAX);
 	if (d->cid && (d->cid < CID_MIN || d->cid >= UINT32_MAX))
 		return bh_error_text(err, EINVAL, "the vsock address %lld: from %d on", (long long)d->cid, CID_MIN);
+	if (d->cpu && bh_cpu_model_parse(d->cpu, err) < 0)
+		return -EINVAL;
 	if (d->boot && !bh_streq(d->boot, "linux") && !bh_streq(d->boot, "pvh"))
 		return bh_error_text(err, EINVAL, "boot: %s isn't known (linux, pvh)", d->boot);
 	for (size_t i = 0; i < d->disk_count; i++) {

@@ -216,6 +216,7 @@ static int spawn(struct stage *s, struct bh_error *err)
 	const struct bh_vmm_request request = {
 		.memory = definition->memory_bytes,
 		.cpus = definition->cpus,
+		.cpu = definition->cpu,
 		.kernel_fd = s->kernel_fd,
 		.initrd_fd = s->initrd_fd,
 		.initrd_name = definition->initrd,

@@ -47,6 +47,7 @@ struct bh_domain_image {
 struct bh_domain_definition {
 	char *uuid, *kernel, *initrd, *append;
 	struct bh_domain_image image;
+	char *cpu;  /* which features the processors have, NULL: all of the host's */
 	char *boot; /* how the kernel is entered: "linux" or "pvh", NULL: as it can be */
 	int64_t memory_bytes, cpus, cid; /* cid: the vsock address, 0: none */
 	bool hugepages, autostart, multiboot;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the processors say they are: all that KVM can give (KVM_GET_SUPPORTED_CPUID), with what differs per processor filled in.
+ * What the processors say they are: all that KVM can give (KVM_GET_SUPPORTED_CPUID) or a model's part of it, with what differs per processor filled in.
  * (AMD64 APM volume 3 appendix E, Intel SDM volume 2A CPUID.)
  */
 #include "vmm/vm.h"
 
 #include "base/memory.h"
+#include "vmm/cpu-model.h"
 
 #include <errno.h>
 #include <string.h>
@@ -23,12 +24,19 @@ static struct kvm_cpuid2 *new_table(void)
 	return table;
 }
 
-int bh_vm_load_cpuid(struct bh_vm *vm, struct bh_error *err)
+int bh_vm_load_cpuid(struct bh_vm *vm, const char *model, struct bh_error *err)
 {
-	vm->cpuid = new_table();
-	if (ioctl(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, vm->cpuid) < 0)
+	bool deadline = ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+
+	vm->host_cpuid = new_table();
+	if (ioctl(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, vm->host_cpuid) < 0)
 		return bh_error_set(err, errno, "ask KVM what processors it can give");
-	return 0;
+	for (unsigned i = 0; i < vm->host_cpuid->nent; i++)
+		if (vm->host_cpuid->entries[i].function == 1)
+			vm->host_cpuid->entries[i].ecx |= LEAF1_ECX_HYPERVISOR | (deadline ? LEAF1_ECX_TSC_DEADLINE : 0);
+	vm->cpuid = new_table();
+	memcpy(vm->cpuid, vm->host_cpuid, sizeof *vm->cpuid + vm->host_cpuid->nent * sizeof vm->cpuid->entries[0]);
+	return model ? bh_cpu_model_apply(model, vm->cpuid, err) : 0;
 }
 
 /* How many low bits of an APIC id tell the processors of a package apart. */
@@ -68,7 +76,6 @@ int bh_vcpu_set_cpuid(struct bh_vcpu *vcpu, struct bh_error *err)
 	const struct bh_vm *vm = vcpu->vm;
 	unsigned count = vm->vcpus_wanted;
 	bh_auto_free struct kvm_cpuid2 *table = new_table();
-	bool deadline = ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 
 	memcpy(table, vm->cpuid, sizeof *table + vm->cpuid->nent * sizeof table->entries[0]);
 	for (unsigned i = 0; i < table->nent; i++) {
@@ -76,7 +83,6 @@ int bh_vcpu_set_cpuid(struct bh_vcpu *vcpu, struct bh_error *err)
 
 		if (entry->function == 1) {
 			entry->ebx = (entry->ebx & 0xffff) | BH_MIN(count, 255u) << 16 | vcpu->index << 24;
-			entry->ecx |= LEAF1_ECX_HYPERVISOR | (deadline ? LEAF1_ECX_TSC_DEADLINE : 0);
 			entry->edx = count > 1 ? entry->edx | LEAF1_EDX_HTT : entry->edx & ~LEAF1_EDX_HTT;
 		} else if (entry->function == 0xb || entry->function == 0x1f) {
 			set_topology(entry, vcpu->index, count);

@@ -91,6 +91,8 @@ static void build_arguments(struct spawn *s, struct bh_strv *args)
 	bh_strv_add(args, "--jail");
 	add(args, "memory", q->memory);
 	add(args, "cpus", q->cpus);
+	if (q->cpu)
+		bh_strv_addf(args, "--cpu=%s", q->cpu);
 	if (q->kernel_fd >= 0)
 		add(args, "kernel-fd", give(s, q->kernel_fd));
 	add(args, "kvm-fd", give(s, s->kvm_fd));

@@ -24,6 +24,7 @@ struct bh_vmm_device {
 struct bh_vmm_request {
 	int64_t memory;             /* bytes */
 	int64_t cpus;
+	const char *cpu;            /* MODEL[,+FEATURE][,-FEATURE]...: which features the processors have (cpu-model.h); NULL: all */
 	int kernel_fd, initrd_fd;   /* initrd -1: none; these and all others stay the caller's */
 	const char *initrd_name;    /* what the kernel is told it is, or NULL */
 	const char *command_line;   /* or NULL */

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/time.h"
+#include "vmm/cpu-model.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -186,11 +187,16 @@ static int load_cpuid(struct bh_vcpu *vcpu, struct bh_state_reader *in, struct b
 	bh_auto_free struct kvm_cpuid2 *table = bh_calloc(1, sizeof *table + BH_CPUID_ENTRIES_MAX * sizeof table->entries[0]);
 	size_t length;
 	const uint8_t *from = bh_state_get_bytes(in, &length);
+	int r;
 
 	if (!from || length % sizeof table->entries[0] || length / sizeof table->entries[0] > BH_CPUID_ENTRIES_MAX)
 		return bh_error_text(err, EINVAL, "the saved features of processor %u are damaged", vcpu->index);
 	table->nent = (uint32_t)(length / sizeof table->entries[0]);
 	memcpy(table->entries, from, length);
+	/* KVM would take them, and the guest would use what isn't there. */
+	r = bh_cpu_model_check(table, vcpu->vm->host_cpuid, err);
+	if (r < 0)
+		return r;
 	return ioctl(vcpu->fd, KVM_SET_CPUID2, table) < 0 ?
 		       bh_error_set(err, errno, "set the features of processor %u as they were saved", vcpu->index) :
 		       0;

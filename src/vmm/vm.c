@@ -159,7 +159,7 @@ int bh_vm_make(const struct bh_vm_config *config, int kvm_fd, struct bh_vm *ret_
 	if (r == 0)
 		r = set_memory(vm, err);
 	if (r == 0)
-		r = bh_vm_load_cpuid(vm, err);
+		r = bh_vm_load_cpuid(vm, config->cpu, err);
 	if (r == 0) {
 		vm->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		r = vm->end_fd < 0 ? bh_error_set(err, errno, "make an eventfd") : make_vcpus(vm, config->vcpus, err);
@@ -198,6 +198,7 @@ void bh_vm_clear(struct bh_vm *vm)
 		bh_vcpu_clear(&vm->vcpus[i]);
 	bh_free_ptr(&vm->vcpus);
 	bh_free_ptr(&vm->cpuid);
+	bh_free_ptr(&vm->host_cpuid);
 	bh_bus_clear(&vm->ports);
 	bh_bus_clear(&vm->mmio);
 	bh_close_fd(&vm->fd);

@@ -74,6 +74,7 @@ struct bh_vm_config {
 	uint64_t memory;                   /* bytes */
 	enum bh_memory_backing backing;
 	unsigned vcpus;                    /* 1..BH_VCPUS_MAX */
+	const char *cpu;                   /* which features the processors have (cpu-model.h), NULL: all of the host's */
 	bool pit;                          /* the 8254 timer, which small kernels count with */
 	bool timed;                        /* measure the time of each exit */
 	bool locked;                       /* the threads of the processors lock themselves in (jail.h) */
@@ -87,7 +88,8 @@ struct bh_vm {
 	struct bh_vcpu *vcpus;
 	unsigned vcpu_count, vcpus_wanted; /* made so far; in the end as many as wanted */
 	bool timed, locked, pit;
-	struct kvm_cpuid2 *cpuid;
+	struct kvm_cpuid2 *cpuid;          /* what the processors have */
+	struct kvm_cpuid2 *host_cpuid;     /* what they could have */
 	pthread_mutex_t pause_lock;
 	pthread_cond_t pause_changed;
 	bool paused;                       /* under pause_lock: vcpus park themselves */
@@ -136,7 +138,7 @@ void bh_vm_signal_msi(struct bh_vm *vm, uint64_t address, uint32_t data);
 int bh_vm_watch_register(struct bh_vm *vm, uint64_t address, int event_fd, bool on);
 
 /* cpuid.c: what the processors say they are. */
-int bh_vm_load_cpuid(struct bh_vm *vm, struct bh_error *err);
+int bh_vm_load_cpuid(struct bh_vm *vm, const char *model, struct bh_error *err);
 int bh_vcpu_set_cpuid(struct bh_vcpu *vcpu, struct bh_error *err);
 /* vcpu.c */
 int bh_vcpu_make(struct bh_vm *vm, unsigned index, struct bh_vcpu *ret_vcpu, struct bh_error *err);

@@ -84,6 +84,7 @@ case $(/bin/busybox cat /proc/cmdline) in
 	/bin/busybox sha256sum /dev/vda
 	;;
 *behind*) /bin/busybox sha256sum /dev/vda ;;
+*flags*) /bin/busybox grep -m 1 ^flags /proc/cpuinfo ;;
 *echo*) read -r line </dev/ttyS0; echo "heard $line" ;;
 esac
 /bin/busybox poweroff -f
@@ -116,6 +117,9 @@ like "$out" 'words console=ttyS0 quiet' "its command line"
 like "$err" 'entry +kernel=kernel address=0x[0-9a-f]+ mode=protected' "--explain: entered in 32-bit mode"
 run linux --boot pvh --no-inflate --append "console=ttyS0 quiet" </dev/null
 like "$status:$err" '^125:bulkhead-vmm: kernel: no ELF executable with an entry for PVH' "a bzImage has no such entry"
+run linux --cpu x86-64-v2 --append "console=ttyS0 quiet flags" </dev/null
+like "$status:$out" '^0:.*flags.* sse4_2 ' "the same kernel on processors of another level"
+unlike "$out" 'flags.* (avx|xsave|aes|smep)' "which have nothing newer"
 run eval 'linux --append "console=ttyS0 quiet echo" <<<"a line for the guest"'
 like "$status:$out" '^0:.*heard a line for the guest' "the console takes input"
 run linux --append "console=ttyS0 quiet panic=-1 rdinit=/no/such/init" </dev/null

@@ -38,6 +38,10 @@ is "$status:$(vm info -f '{{.cpus}} {{.append}}' web)" "0:1 some words" "vm set"
 run vm set web --boot xen
 like "$status:$err" '^125:bulkhead: invalid argument "xen" for "--boot"' "vm set --boot: a protocol that isn't known"
 cp "$BULKHEAD_ROOT/vms/web/domain.json" "$WORK/domain.json"
+run vm set web --cpu v9
+like "$status:$err" '^1:bulkhead: processor model v9: host, x86-64-v1' "vm set --cpu: a model that isn't known"
+vm set web --cpu x86-64-v2,+aes >/dev/null
+is "$(vm info web | jq -r .cpu)" x86-64-v2,+aes "vm set --cpu"
 vm set web --boot pvh >/dev/null
 is "$(vm info web | jq -r '.boot, .multiboot')" "pvh
 false" "vm set --boot pvh"

@@ -30,7 +30,7 @@
 
 struct options {
 	int64_t memory, cpus, kernel_fd, initrd_fd, kvm_fd;
-	const char *boot, *command_line, *initrd_name, *explain;
+	const char *boot, *cpu, *command_line, *initrd_name, *explain;
 	bool test_devices, hugetlb, pit, jail;
 	struct bh_strv devices, restore;
 	int64_t incoming_fd, userfault_fd, control_fd, reset_status;
@@ -41,6 +41,7 @@ static const struct bh_option table[] = {
 	{ 0, "memory", BH_OPTION_BYTES, offsetof(struct options, memory), "BYTES", "Guest memory", NULL, false },
 	{ 0, "hugetlb", BH_OPTION_BOOL, offsetof(struct options, hugetlb), NULL, "Take it from the reserved huge pages", NULL, false },
 	{ 0, "cpus", BH_OPTION_INT, offsetof(struct options, cpus), "N", "Processors", NULL, false },
+	{ 0, "cpu", BH_OPTION_STRING, offsetof(struct options, cpu), "MODEL", "Which features they have (cpu-model.h)", NULL, false },
 	{ 0, "kernel-fd", BH_OPTION_INT, offsetof(struct options, kernel_fd), "FD", "The kernel", NULL, false },
 	{ 0, "initrd-fd", BH_OPTION_INT, offsetof(struct options, initrd_fd), "FD", "The initial RAM disk", NULL, false },
 	{ 0, "initrd-name", BH_OPTION_STRING, offsetof(struct options, initrd_name), "TEXT", "What the kernel is told it is", NULL, false },
@@ -212,6 +213,7 @@ int main(int argc, char **argv)
 	config = (struct bh_machine_config){
 		.vm = { .memory = (uint64_t)o.memory,
 			.vcpus = (unsigned)BH_MIN(BH_MAX(o.cpus, 0), BH_VCPUS_MAX + 1),
+			.cpu = o.cpu,
 			.pit = o.pit,
 			.timed = o.explain != NULL,
 			.locked = o.jail,
