@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -24,7 +25,7 @@
 struct vm_run_options {
 	int64_t memory, cpus, balloon; /* balloon -1: none */
 	const char *kernel, *initrd, *append, *explain;
-	const char *control, *incoming, *vsock, *console, *boot, *cpu;
+	const char *control, *incoming, *vsock, *console, *boot, *cpu, *gdb;
 	bool multiboot, hugepages, lazy, paused, no_inflate;
 	struct bh_strv disk, net, share, restore;
 };
@@ -70,6 +71,8 @@ static const struct bh_option run_options[] = {
 	  "Instead of a kernel: wait at this socket for a machine that moves here", NULL, false },
 	{ 0, "paused", BH_OPTION_BOOL, offsetof(struct vm_run_options, paused), NULL, "Stand until the control socket says resume", NULL, false },
 	{ 0, "control", BH_OPTION_STRING, offsetof(struct vm_run_options, control), "SOCKET", "Take requests at this socket", NULL, false },
+	{ 0, "gdb", BH_OPTION_STRING, offsetof(struct vm_run_options, gdb), "SOCKET|127.0.0.1:PORT",
+	  "Stand at the first instruction and wait for a debugger here (gdb: target remote)", NULL, false },
 	{ 0, "explain", BH_OPTION_OPTIONAL, offsetof(struct vm_run_options, explain), "json", "Tell each step and, at the end, the VM exits", NULL,
 	  false },
 	{ 0 },
@@ -101,6 +104,7 @@ static int open_file(const char *path, struct bh_error *err)
 }
 
 #define BACKING "backing="
+#define LOOPBACK "127.0.0.1:"
 
 /* The devices of a machine, as the options name them, and their open files. */
 struct devices {
@@ -296,16 +300,16 @@ static void forward(int number)
 
 /* Everything a request borrows. */
 struct opened {
-	int kernel_fd, initrd_fd, incoming_fd, control_fd, null_fd;
+	int kernel_fd, initrd_fd, incoming_fd, control_fd, gdb_fd, null_fd;
 	struct bh_vmm_snapshot snapshots[BH_VMM_SNAPSHOTS_MAX];
 	size_t snapshot_count;
 	struct devices devices;
 	int broker_fd;
 	char *vsock_prefix, *vsock_socket;
 };
-#define OPENED_INIT                                                                                                   \
-	{                                                                                                             \
-		.kernel_fd = -1, .initrd_fd = -1, .incoming_fd = -1, .control_fd = -1, .null_fd = -1, .broker_fd = -1 \
+#define OPENED_INIT                                                                                                                 \
+	{                                                                                                                           \
+		.kernel_fd = -1, .initrd_fd = -1, .incoming_fd = -1, .control_fd = -1, .gdb_fd = -1, .null_fd = -1, .broker_fd = -1 \
 	}
 
 static void opened_clear(struct opened *f)
@@ -315,6 +319,7 @@ static void opened_clear(struct opened *f)
 	bh_close_fd(&f->initrd_fd);
 	bh_close_fd(&f->incoming_fd);
 	bh_close_fd(&f->control_fd);
+	bh_close_fd(&f->gdb_fd);
 	for (size_t i = 0; i < f->snapshot_count; i++) {
 		bh_close_fd(&f->snapshots[i].state_fd);
 		bh_close_fd(&f->snapshots[i].memory_fd);
@@ -397,6 +402,32 @@ static int open_kernel(const struct vm_run_options *o, struct bh_error *err)
 	return bh_vmm_inflate(fd, folder, err);
 }
 
+/* HOST:PORT, which no path with a folder is. */
+static bool is_tcp(const char *place)
+{
+	return !strchr(place, '/') && strchr(place, ':');
+}
+
+/* Whoever reaches a debugger's socket owns the machine: by TCP this machine's users, by a path root. */
+static int listen_for_debugger(const char *place, struct bh_error *err)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	bh_auto_close int fd = -1;
+	const int on = 1;
+	int64_t port;
+
+	if (!is_tcp(place))
+		return bh_unix_listen(place, err);
+	if (!bh_has_prefix(place, LOOPBACK) || bh_parse_int(place + strlen(LOOPBACK), 1, UINT16_MAX, &port) < 0)
+		return bh_error_text(err, EINVAL, "--gdb %s: the path of a socket, or " LOOPBACK "PORT, is expected", place);
+	address.sin_port = htons((uint16_t)port);
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+	    listen(fd, 1) < 0)
+		return bh_error_set(err, errno, "listen for a debugger at %s", place);
+	return BH_TAKE_FD(fd);
+}
+
 static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_error *err)
 {
 	int r = fill_standard_streams(err);
@@ -434,6 +465,8 @@ static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_
 		r = add_vsock(o->vsock, f, err);
 	if (r >= 0 && o->control)
 		r = f->control_fd = bh_unix_listen(o->control, err);
+	if (r >= 0 && o->gdb)
+		r = f->gdb_fd = listen_for_debugger(o->gdb, err);
 	if (r >= 0 && o->incoming)
 		r = f->incoming_fd = accept_machine(o->incoming, err);
 	return r < 0 ? r : 0;
@@ -460,6 +493,7 @@ static int spawn(const struct vm_run_options *o, const struct opened *f, pid_t *
 		.lazy = o->lazy,
 		.paused = o->paused,
 		.control_fd = f->control_fd,
+		.gdb_fd = f->gdb_fd,
 		.devices = f->devices.items,
 		.device_count = f->devices.count,
 		.streams = f->null_fd >= 0 ? (const int[]){ f->null_fd, STDERR_FILENO, STDERR_FILENO } : NULL,
@@ -500,6 +534,8 @@ static int run(void *arg, int argc, char **argv)
 	status = r < 0 ? bh_cli_fail(&err, BH_EXIT_ENGINE) : wait_for(pid);
 	if (files.control_fd >= 0)
 		unlink(o->control);
+	if (files.gdb_fd >= 0 && !is_tcp(o->gdb))
+		unlink(o->gdb);
 	return status;
 }
 

@@ -10,6 +10,7 @@
 #define BH_MACHINE_LOOPS_MAX (BH_PCI_SLOTS + 1)
 
 struct bh_control;
+struct bh_gdb;
 struct bh_pager;
 
 /* How far a migration is; anybody may look. */
@@ -30,6 +31,7 @@ struct bh_machine {
 	struct bh_test_device *test_device; /* NULL: none */
 	struct bh_loop *jobs;          /* what takes long: snapshots, migration. NULL without a control socket */
 	struct bh_control *control;
+	struct bh_gdb *gdb;            /* or NULL */
 	struct bh_migration_progress migration;
 	struct bh_pager *pager;        /* what loads a snapshot's memory by need, or NULL */
 	atomic_bool stands;            /* paused by the user, or made to stand; a job pauses beside that */

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "vmm/control.h"
+#include "vmm/gdb.h"
 #include "vmm/jail.h"
 #include "vmm/migrate.h"
 #include "vmm/pager.h"
@@ -180,6 +181,8 @@ static int make_devices(struct bh_machine *m, struct bh_error *err)
 		r = bh_loop_make("jobs", &m->jobs, err);
 	if (r == 0 && m->config->control_fd >= 0)
 		r = bh_control_make(m, m->config->control_fd, &m->control, err);
+	if (r == 0 && m->config->gdb_fd >= 0)
+		r = bh_gdb_make(&m->vm, m->config->gdb_fd, &m->gdb, err);
 	return r;
 }
 
@@ -240,6 +243,8 @@ static int boot(struct bh_machine *m, struct bh_error *err)
 	}
 	if (r == 0)
 		r = start_loops(m, err);
+	if (r == 0 && m->gdb)
+		r = bh_gdb_start(m->gdb, m->config->vm.locked, err);
 	return r < 0 ? r : bh_vm_start(&m->vm, NULL, err);
 }
 
@@ -382,6 +387,7 @@ int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end
 			bh_loop_stop(m.jobs);
 			bh_control_serve(m.control);
 		}
+		bh_gdb_stop(m.gdb, m.vm.exit_code);
 		write_output(&m);
 		*ret_end = (struct bh_machine_end){
 			.kind = end_kind(&m),
@@ -393,6 +399,7 @@ int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end
 		explain_devices(&m);
 	}
 	bh_vm_stop(&m.vm);
+	bh_gdb_free(m.gdb);
 	free_virtio(&m);
 	bh_control_free(m.control);
 	bh_vm_clear(&m.vm);

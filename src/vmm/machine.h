@@ -27,6 +27,7 @@ struct bh_machine_config {
 	int incoming_fd;
 	int userfault_fd;  /* /dev/userfaultfd, for memory that is loaded when it is needed; -1: it is loaded first */
 	bool paused;       /* the machine stands until it is told to go on */
+	int gdb_fd;        /* a listening socket for a debugger (gdb.h), for whom the machine stands; -1: none */
 	int control_fd;    /* a listening socket (control.h), -1: none */
 	char *const *devices; /* as virtio/table.h has them; NULL or NULL-terminated */
 };

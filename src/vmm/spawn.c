@@ -26,7 +26,7 @@
 #define UID_BASE 0x70000000u
 
 #define FIRST_FD 3
-#define FDS_MAX (6 + 2 * BH_VMM_SNAPSHOTS_MAX + BH_VMM_DEVICES_MAX * BH_VMM_DEVICE_FILES_MAX)
+#define FDS_MAX (7 + 2 * BH_VMM_SNAPSHOTS_MAX + BH_VMM_DEVICES_MAX * BH_VMM_DEVICE_FILES_MAX)
 
 struct spawn {
 	const struct bh_vmm_request *request;
@@ -125,6 +125,8 @@ static void build_arguments(struct spawn *s, struct bh_strv *args)
 		add(args, "incoming-fd", give(s, q->incoming_fd));
 	if (q->control_fd >= 0)
 		add(args, "control-fd", give(s, q->control_fd));
+	if (q->gdb_fd > 0)
+		add(args, "gdb-fd", give(s, q->gdb_fd));
 	if (q->paused)
 		bh_strv_add(args, "--paused");
 	for (size_t i = 0; i < q->device_count; i++)

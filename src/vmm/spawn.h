@@ -40,6 +40,7 @@ struct bh_vmm_request {
 	int incoming_fd;            /* -1: none */
 	bool lazy;                  /* load a snapshot's memory when it is needed */
 	bool paused;                /* the machine waits for a request to go on */
+	int gdb_fd;                 /* a listening socket for a debugger; 0 or -1: none */
 	int control_fd;             /* a listening socket (docs/vmm.md), -1: none */
 	const struct bh_vmm_device *devices;
 	size_t device_count;        /* at most BH_VMM_DEVICES_MAX */

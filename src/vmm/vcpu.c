@@ -237,6 +237,24 @@ static enum bh_exit_kind system_event(struct bh_vcpu *vcpu)
 	return BH_EXIT_SYSTEM_EVENT;
 }
 
+/* Stands while the machine is paused, or held by a debugger. KVM_RUN has just come back without having entered the guest, so no access is half done;
+ * or has met a breakpoint, which is between two instructions. */
+static void park(struct bh_vcpu *vcpu)
+{
+	struct bh_vm *vm = vcpu->vm;
+
+	pthread_mutex_lock(&vm->pause_lock);
+	while ((vm->paused || vcpu->held) && atomic_load(&vm->end) == BH_VM_RUNNING) {
+		vcpu->parked = true;
+		pthread_cond_broadcast(&vm->pause_changed);
+		pthread_cond_wait(&vm->pause_changed, &vm->pause_lock);
+	}
+	vcpu->parked = false;
+	/* A kick that comes after this one's pause sets it again. */
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	pthread_mutex_unlock(&vm->pause_lock);
+}
+
 static enum bh_exit_kind handle(struct bh_vcpu *vcpu)
 {
 	switch (vcpu->run->exit_reason) {
@@ -253,6 +271,12 @@ static enum bh_exit_kind handle(struct bh_vcpu *vcpu)
 		return BH_EXIT_SHUTDOWN;
 	case KVM_EXIT_SYSTEM_EVENT:
 		return system_event(vcpu);
+	case KVM_EXIT_DEBUG:
+		if (!vcpu->vm->on_debug)
+			return fail(vcpu, "a breakpoint that nobody has set", vcpu->run->debug.arch.exception);
+		vcpu->vm->on_debug(vcpu->vm->debug_context, vcpu);
+		park(vcpu);
+		return BH_EXIT_OTHER;
 	case KVM_EXIT_FAIL_ENTRY:
 		return fail(vcpu, "KVM can't enter the guest", vcpu->run->fail_entry.hardware_entry_failure_reason);
 	case KVM_EXIT_INTERNAL_ERROR:
@@ -260,23 +284,6 @@ static enum bh_exit_kind handle(struct bh_vcpu *vcpu)
 	default:
 		return fail(vcpu, "an exit that isn't known", vcpu->run->exit_reason);
 	}
-}
-
-/* Stands while the machine is paused. KVM_RUN has just come back without having entered the guest, so no access is half done. */
-static void park(struct bh_vcpu *vcpu)
-{
-	struct bh_vm *vm = vcpu->vm;
-
-	pthread_mutex_lock(&vm->pause_lock);
-	while (vm->paused && atomic_load(&vm->end) == BH_VM_RUNNING) {
-		vcpu->parked = true;
-		pthread_cond_broadcast(&vm->pause_changed);
-		pthread_cond_wait(&vm->pause_changed, &vm->pause_lock);
-	}
-	vcpu->parked = false;
-	/* A kick that comes after this one's pause sets it again. */
-	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-	pthread_mutex_unlock(&vm->pause_lock);
 }
 
 static void *run_vcpu(void *arg)
@@ -319,6 +326,9 @@ int bh_vcpu_start(struct bh_vcpu *vcpu, struct bh_error *err)
 	int r;
 
 	sigaction(KICK_SIGNAL, &action, NULL);
+	/* One that is to stand from the beginning doesn't enter the guest. */
+	if (vcpu->vm->paused || vcpu->held)
+		vcpu->run->immediate_exit = 1;
 	/* Signals are the business of the thread that made us. */
 	sigfillset(&all);
 	sigemptyset(&kick);

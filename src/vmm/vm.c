@@ -262,6 +262,42 @@ void bh_vm_pause(struct bh_vm *vm)
 	pthread_mutex_unlock(&vm->pause_lock);
 }
 
+void bh_vm_hold(struct bh_vm *vm)
+{
+	pthread_mutex_lock(&vm->pause_lock);
+	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+		vm->vcpus[i].held = true;
+		bh_vcpu_kick(&vm->vcpus[i]);
+	}
+	while (!all_stand(vm) && atomic_load(&vm->end) == BH_VM_RUNNING)
+		pthread_cond_wait(&vm->pause_changed, &vm->pause_lock);
+	pthread_mutex_unlock(&vm->pause_lock);
+}
+
+void bh_vm_hold_from(struct bh_vcpu *vcpu)
+{
+	struct bh_vm *vm = vcpu->vm;
+
+	pthread_mutex_lock(&vm->pause_lock);
+	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+		vm->vcpus[i].held = true;
+		if (&vm->vcpus[i] != vcpu)
+			bh_vcpu_kick(&vm->vcpus[i]);
+	}
+	pthread_mutex_unlock(&vm->pause_lock);
+}
+
+void bh_vm_release(struct bh_vm *vm, const bool which[BH_VCPUS_MAX])
+{
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		ioctl(vm->vcpus[i].fd, KVM_KVMCLOCK_CTRL, 0);
+	pthread_mutex_lock(&vm->pause_lock);
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		vm->vcpus[i].held = vm->vcpus[i].held && !which[i];
+	pthread_cond_broadcast(&vm->pause_changed);
+	pthread_mutex_unlock(&vm->pause_lock);
+}
+
 void bh_vm_resume(struct bh_vm *vm)
 {
 	/* Its own clock went on: it is told that nothing hung. A guest without that clock can't be told. */

@@ -57,6 +57,7 @@ struct bh_vcpu {
 	pthread_t thread;
 	atomic_bool started;
 	bool parked;                         /* under the machine's pause lock */
+	bool held;                           /* so too: stands for the debugger, whatever `paused` says */
 	atomic_ulong exits[BH_EXIT_KINDS];
 	atomic_ulong busy_ns[BH_EXIT_KINDS]; /* spent on them outside of the guest, if vm->timed */
 };
@@ -88,6 +89,9 @@ struct bh_vm {
 	struct bh_vcpu *vcpus;
 	unsigned vcpu_count, vcpus_wanted; /* made so far; in the end as many as wanted */
 	bool timed, locked, pit;
+	/* What a processor calls that has met a breakpoint or made a step, on its thread; it stands afterwards if it is held. NULL: nobody debugs. */
+	void (*on_debug)(void *context, struct bh_vcpu *vcpu);
+	void *debug_context;
 	struct kvm_cpuid2 *cpuid;          /* what the processors have */
 	struct kvm_cpuid2 *host_cpuid;     /* what they could have */
 	pthread_mutex_t pause_lock;
@@ -117,6 +121,11 @@ int bh_vm_start(struct bh_vm *vm, const struct bh_entry *entry, struct bh_error 
  * machine that is paused before its start begins to stand. */
 void bh_vm_pause(struct bh_vm *vm);
 void bh_vm_resume(struct bh_vm *vm);
+/* For a debugger: every vcpu stands until it is released, paused or not. Returns when all do, also if the machine has ended; before the start
+ * they will. bh_vm_hold_from is for a vcpu's own thread: it only has the others stop. */
+void bh_vm_hold(struct bh_vm *vm);
+void bh_vm_hold_from(struct bh_vcpu *vcpu);
+void bh_vm_release(struct bh_vm *vm, const bool which[BH_VCPUS_MAX]);
 /* From any thread, any number of times. */
 void bh_vm_end(struct bh_vm *vm, enum bh_vm_end_kind kind, int exit_code, const char *format, ...) __attribute__((format(printf, 4, 5)));
 

@@ -33,7 +33,7 @@ struct options {
 	const char *boot, *cpu, *command_line, *initrd_name, *explain;
 	bool test_devices, hugetlb, pit, jail;
 	struct bh_strv devices, restore;
-	int64_t incoming_fd, userfault_fd, control_fd, reset_status;
+	int64_t incoming_fd, userfault_fd, control_fd, gdb_fd, reset_status;
 	bool paused, files, readonly;
 };
 
@@ -58,6 +58,7 @@ static const struct bh_option table[] = {
 	  false },
 	{ 0, "incoming-fd", BH_OPTION_INT, offsetof(struct options, incoming_fd), "FD", "Receive the machine from here", NULL, false },
 	{ 0, "control-fd", BH_OPTION_INT, offsetof(struct options, control_fd), "FD", "A listening socket for requests", NULL, false },
+	{ 0, "gdb-fd", BH_OPTION_INT, offsetof(struct options, gdb_fd), "FD", "A listening socket for a debugger", NULL, false },
 	{ 0, "reset-status", BH_OPTION_INT, offsetof(struct options, reset_status), "N", "The exit status after a reset by the guest", NULL, false },
 	{ 0, "paused", BH_OPTION_BOOL, offsetof(struct options, paused), NULL, "Wait until a request lets the machine run", NULL, false },
 	{ 0, "files", BH_OPTION_BOOL, offsetof(struct options, files), NULL, "Share the folder at descriptor 3 over the socket at 4 (files.h)", NULL,
@@ -185,6 +186,7 @@ int main(int argc, char **argv)
 			     .incoming_fd = -1,
 			     .userfault_fd = -1,
 			     .control_fd = -1,
+			     .gdb_fd = -1,
 			     .command_line = "",
 			     .initrd_name = "" };
 	struct boot_files files = { 0 };
@@ -229,6 +231,7 @@ int main(int argc, char **argv)
 		.incoming_fd = (int)o.incoming_fd,
 		.userfault_fd = (int)o.userfault_fd,
 		.control_fd = (int)o.control_fd,
+		.gdb_fd = (int)o.gdb_fd,
 		.paused = o.paused,
 	};
 	config.protocol = find_protocol(o.boot, &config.boot.kernel);
