@@ -23,7 +23,7 @@ _Noreturn void guest_agent_serve(int connection_fd);
 /* The first process of a domain. `mode`: "domain:N", with N the signal that asks the image's first process to end. Does not return. */
 #define GUEST_DOMAIN "domain:"
 _Noreturn void guest_domain_main(const char *mode);
-/* What it is told by those that serve connections; as systemd understands them. */
+/* What it is told by those that serve connections. */
 #define GUEST_SIGNAL_POWER_OFF (SIGRTMIN + 4)
 #define GUEST_SIGNAL_REBOOT (SIGRTMIN + 5)
 

@@ -74,16 +74,16 @@ printf '\003' >"$WORK/keys"
 ok "Ctrl-C is the machine's terminal's" within 20 grep -q caught "$WORK/terminal"
 wait "$script"
 like "$(tr -d '\r' <"$WORK/terminal")" "31 91" "... and it has our terminal's size"
-vm exec box sh -c 'trap "exit 9" TERM; echo ready; while :; do sleep 0.1; done' >"$WORK/ready" &
+"$BULKHEAD" vm exec box sh -c 'trap "exit 9" TERM; echo ready; while :; do sleep 0.1; done' >"$WORK/ready" &
 exec=$!
 ok "a command that waits" within 20 grep -q ready "$WORK/ready"
-pkill -TERM -P "$exec" bulkhead
+kill -TERM "$exec"
 wait "$exec"
 is "$?" 9 "a signal to vm exec reaches it"
-vm exec box sleep 1000 &
+"$BULKHEAD" vm exec box sleep 1000 &
 exec=$!
 ok "another one" within 20 eval 'vm exec box ps | grep -q "sleep 1000"'
-pkill -KILL -P "$exec" bulkhead
+kill -KILL "$exec"
 wait "$exec"
 ok "is killed with its vm exec" within 20 eval '! vm exec box ps | grep -q "sleep 1000"'
 is "$(vm exec box sh -c 'grep -E "CapBnd|Seccomp:" /proc/self/status | tr -d "\t\n"; ip link set lo up && echo net')" "CapBnd:000001ffffffffffSeccomp:0net" "root in it is root of the machine"
@@ -91,9 +91,10 @@ run_is 0 "vm exec -d" vm exec -d box sh -c 'sleep 1; echo >/tmp/done'
 ok "... goes on when it has ended" within 20 vm exec box test -e /tmp/done
 is "$(vm exec box sh -c 'ip -o -4 addr show eth0; ip route' | grep -oE 'inet [0-9./]+|default via [0-9.]+' | tr '\n' ' ')" "inet 10.9.0.2/24 default via 10.9.0.1 " "its first card has its address"
 monitor=$(vm info -f '{{.pid}}' box)
-vm exec box sleep 100 &
+"$BULKHEAD" vm exec box sleep 100 &
 exec=$!
-ok "an exec's stand-in" within 20 eval 'session=$(pgrep -P "$(pgrep -P "$exec" bulkhead)" bulkhead)'
+ok "an exec's stand-in" within 20 eval 'vm exec box ps | grep -q "sleep 100"'
+session=$(pgrep -P "$exec")
 is "$(awk '/^(CapEff|Seccomp|NoNewPrivs):/ { printf "%s ", $2 }' "/proc/$session/status"):$(awk '/^Uid:/ { print ($2 != 0) }' "/proc/$session/status"):$(ls "/proc/$session/root/")" "0000000000000000 1 2 :1:" "... which hears the guest, has no rights"
 kill -KILL "$session"
 wait "$exec"
