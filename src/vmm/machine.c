@@ -381,13 +381,14 @@ int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end
 		r = bh_jail_lock(BH_THREAD_OWNER, err);
 	if (r == 0) {
 		serve(&m);
+		/* Before the processors' threads are gone, which it may want to stop. */
+		bh_gdb_stop(m.gdb, m.vm.exit_code);
 		bh_vm_stop(&m.vm);
 		if (m.jobs) {
 			/* A migration's answer is its machine's last word here. */
 			bh_loop_stop(m.jobs);
 			bh_control_serve(m.control);
 		}
-		bh_gdb_stop(m.gdb, m.vm.exit_code);
 		write_output(&m);
 		*ret_end = (struct bh_machine_end){
 			.kind = end_kind(&m),
