@@ -56,9 +56,9 @@ like "$status:$err" '^125:bulkhead-vmm: kernel: not a 64-bit kernel' "--boot lin
 # bits LEAF COLUMN MASK: of a register of the last guest (columns: eax ebx ecx edx)
 bits() { printf '%x' $((0x$(awk -v leaf="$1:" -v column="$2" '$1 == leaf { print $(column + 1) }' <<<"$out") & $3)); }
 run vm cpuid
-is "$status:$(bits 1.0 3 0x94900001)" "0:94900001" "a guest sees what the host has (SSE3, SSE4.2, POPCNT, AVX, a hypervisor)"
+is "$status:$(bits 1.0 3 0x94900001)" "0:94900001" "a guest sees what the host has (SSE3, SSE4.2, POPCNT, XSAVE, AVX, a hypervisor)"
 run vm cpuid --cpu x86-64-v2
-is "$status:$(bits 1.0 3 0x94900001) $(bits 1.0 3 0x02000000)" "0:84900001 0" "--cpu x86-64-v2: no AVX, no XSAVE, no AES"
+is "$status:$(bits 1.0 3 0x94900001) $(bits 1.0 3 0x02000000)" "0:80900001 0" "--cpu x86-64-v2: no AVX, no XSAVE, no AES"
 is "$(bits 7.0 2 0xffffffff) $(bits d.0 1 0xffffffff) $(bits 80000001.0 3 0xffffffff)" "0 0 1" "nor anything newer, nor its state"
 like "$out" '40000000.0: [0-9a-f]+ 4b4d564b 564b4d56 4d' "KVM's own leaves stay"
 run vm cpuid --cpu v3,-bmi2 --cpus 2

@@ -56,7 +56,6 @@ is "$(ask qfThreadInfo)" m1,2 "two processors"
 like "$(ask qXfer:features:read:target.xml:0,fff)" '^m<\?xml .*i386:x86-64.*org.gnu.gdb.i386.core' "the description"
 entry=$(od -An -tx4 -j 24 -N 4 "$GUESTS/debug" | tr -d ' ')
 is "$(ask p10)" "$(little "$entry")00000000" "the first instruction is the kernel's entry"
-is "$(ask p3a)" 1100000000000000 "CR0: protected mode"
 is "$(ask "m$entry,4")" "$(od -An -tx1 -j $((0x1000 + 0x$entry - 0x100000)) -N 4 "$GUESTS/debug" | tr -d ' ')" "memory"
 
 send 'vCont;c'
@@ -64,28 +63,35 @@ ok "it goes on" within 20 grep -q variable "$WORK/out"
 read -r _ first _ second _ variable <"$WORK/out"
 printf '\3' >&"${gdb[1]}"
 is "$(receive)" "T02thread:1;" "an interrupt"
+# It runs around a loop of three instructions.
+begin=$(ask p10)
+is "$(ask 'vCont;s:1')" "T05thread:1;" "a step"
+isnt "$(ask p10)" "$begin" "goes on"
+is "$(ask 'vCont;s:1')$(ask 'vCont;s:1;c')" "T05thread:1;T05thread:1;" "two more, the other processor running once"
+is "$(ask p10)" "$begin" "of one instruction each"
+is "$(ask P2=efbeadde00000000)" OK "a register is written"
+is "$(ask p2)" efbeadde00000000 "and read"
+is "$(ask p3b)" 1100000000000000 "CR0: protected mode"
 code=$(ask "m$first,4")
 is "$(ask "Z0,$first,1")" OK "a software breakpoint"
 is "$(ask "m$first,4")" "$code" "is not seen in memory"
 is "$(ask M200000,5:0100000007)" OK "memory is written"
-is "$(ask 'vCont;c')" "T05thread:1;swbreak:;" "the breakpoint is met"
-is "$(ask p10)" "$(little "$first")00000000" "at its instruction"
-is "$(ask "z0,$first,1")" OK "it is taken away"
-is "$(ask 'vCont;s:1')" "T05thread:1;" "a step"
-is "$(ask p10)" "$(little "$(printf '%x' $((0x$first + 1)))")00000000" "of one instruction"
-is "$(ask P1=efbeadde00000000)" OK "a register is written"
-is "$(ask p1)" efbeadde00000000 "and read"
-# A processor that is emulated inside an emulated one has debug registers that do nothing: then these are no test.
-if [ "$(ask "Z2,$variable,4")" != OK ]; then
-	skip "debug registers under an emulated processor" 1
-	ask "z2,$variable,4" >/dev/null
+is "$(ask m200000,5)" 0100000007 "and read"
+# QEMU's processor takes an int3 for an interrupt, which no exception intercept sees, and doesn't look at the debug registers that VMRUN loads.
+if grep -q 'QEMU TCG' /proc/cpuinfo; then
+	skip "breakpoints under QEMU's software processor" 10
+	ask "z0,$first,1" >/dev/null
 else
-	is "$(ask 'vCont;c')" "T05thread:1;watch:$variable;" "a watchpoint"
-	is "$(ask "m$variable,4")" 34120000 "has seen the value"
+	is "$(ask 'vCont;c')" "T05thread:1;swbreak:;" "the breakpoint is met"
+	is "$(ask p10)" "$(little "$first")00000000" "at its instruction"
+	is "$(ask "z0,$first,1")" OK "it is taken away"
+	is "$(ask "Z2,$variable,4")" OK "a watchpoint"
+	is "$(ask 'vCont;c')" "T05thread:1;watch:$variable;" "is met"
+	is "$(ask "m$variable,4")" 34120000 "and has seen the value"
 	is "$(ask "z2,$variable,4")$(ask "Z1,$second,1")" OKOK "a hardware breakpoint"
 	is "$(ask 'vCont;c')" "T05thread:1;hwbreak:;" "is met"
 	is "$(ask p10)" "$(little "$second")00000000" "at its instruction"
-	ask "z1,$second,1" >/dev/null
+	is "$(ask "z1,$second,1")" OK "it is taken away"
 fi
 is "$(ask 'vCont;c')" W07 "the guest's end, with its exit code"
 wait "$vm"
