@@ -20,6 +20,10 @@ int bh_bundle_mount_options(struct bh_spec *spec, struct bh_error *err);
 bool bh_bundle_shares_mounts(const struct bh_bundle *bundle);
 int bh_bundle_make_root(struct bh_bundle *bundle, int *ret_mount_fd, struct bh_error *err);
 int bh_bundle_detach_root(struct bh_bundle *bundle, struct bh_error *err);
+/* microvm.c: a bundle as a microVM. The driver that the configuration asks for. */
+int bh_bundle_find_driver(const struct bh_spec *spec, const struct bh_isolation_driver **ret_driver, struct bh_error *err);
+/* Can it be one, and how big is it? What a container has of the host's kernel leaves the configuration. `ret_vm` borrows from both. */
+int bh_bundle_prepare_microvm(const struct bh_bundle_create *request, struct bh_bundle *bundle, struct bh_microvm *ret_vm, struct bh_error *err);
 /* Where its cgroup is. Borrows from the bundle. */
 struct bh_compartment_place bh_bundle_place(const struct bh_bundle *bundle);
 /* Where its cgroup is, or will be; takes the paths over. */
@@ -28,6 +32,8 @@ void bh_bundle_take_cgroup(struct bh_bundle *bundle, struct bh_strv *paths, cons
 int bh_bundle_record_cgroup(struct bh_bundle *bundle, const struct bh_cgroup *cgroup, struct bh_error *err);
 /* Hooks of one kind, told the bundle's status and pid. */
 int bh_bundle_run_hooks(struct bh_bundle *bundle, const struct bh_spec_hooks *hooks, const char *kind, struct bh_error *err);
+/* prestart and createRuntime, of a first process that isn't the container driver's. */
+int bh_bundle_run_creation_hooks(const struct bh_bundle *bundle, pid_t pid, struct bh_error *err);
 /* Kills what is left in the cgroup, removes it and the state folder. */
 int bh_bundle_remove(struct bh_bundle *bundle, struct bh_error *err);
 

@@ -53,6 +53,8 @@ static int read_header(struct bh_bundle *b, json_object *header)
 	b->created_ns = bh_json_int(header, "created", 0);
 	b->owner = (uid_t)bh_json_int(header, "owner", 0);
 	b->systemd_cgroup = bh_json_bool(header, "systemd", false);
+	if (bh_isolation_driver_find(bh_json_text(header, "isolation", NULL), &b->driver, NULL) < 0)
+		return -EINVAL;
 	return b->bundle && b->rootfs && b->oci_version ? 0 : -EINVAL;
 }
 
@@ -79,7 +81,7 @@ static int read_record(struct bh_bundle *b, struct bh_error *err)
 
 struct bh_compartment_place bh_bundle_place(const struct bh_bundle *b)
 {
-	return (struct bh_compartment_place){ .folders = &b->cgroups, .unit = b->cgroup_unit };
+	return (struct bh_compartment_place){ .folders = &b->cgroups, .unit = b->cgroup_unit, .state = b->state };
 }
 
 static bool same_words(const struct bh_strv *a, const struct bh_strv *b)
@@ -197,6 +199,7 @@ int bh_bundle_open(const char *root, const char *id, struct bh_bundle *ret_bundl
 		return r;
 	}
 	b.id = bh_strdup(id);
+	b.state = bh_printf("/proc/self/fd/%d", b.dir_fd);
 	r = bh_isolation_driver_find(NULL, &b.driver, err);
 	if (r == 0)
 		r = read_record(&b, err);
@@ -216,7 +219,7 @@ int bh_bundle_open(const char *root, const char *id, struct bh_bundle *ret_bundl
 void bh_bundle_close(struct bh_bundle *b)
 {
 	int *fds[] = { &b->pidfd, &b->notify_fd, &b->dir_fd, &b->root_fd };
-	char **strings[] = { &b->id, &b->bundle, &b->rootfs, &b->cgroup_unit, &b->oci_version };
+	char **strings[] = { &b->id, &b->bundle, &b->rootfs, &b->cgroup_unit, &b->oci_version, &b->state };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(strings); i++)
 		bh_free_ptr(strings[i]);

@@ -9,7 +9,9 @@
  *	                      ended by a NUL
  *	ROOT/<id>/init        a link that leads nowhere; its text is the first process: pid and start time (BH_BUNDLE_INIT)
  *	ROOT/<id>/mount       without a mount namespace: the id of the mount that is its root on the host (bh_mount_id)
- *	ROOT/<id>/start.sock  where the created process waits; removed by `start`, so it tells `created` from `running`
+ *	ROOT/<id>/start.sock  where the created process waits; removed by `start`, so it tells `created` from `running`. Of a microVM it
+ *	                      is a link to
+ *	ROOT/<id>/agent.sock  its session's socket; microvm.json and microvm.paused are the machine's too (microvm/microvm.h)
  *
  * The folder is made exclusively, which makes ids unique, and is locked while it is being made. Everything else is read
  * from the kernel: the process by its pidfd, paused by the cgroup. A process that is killed half-way leaves a folder from
@@ -38,6 +40,7 @@ struct bh_bundle {
 	int root_fd, dir_fd;
 	int notify_fd;    /* sd_notify from inside, or -1 */
 	const struct bh_isolation_driver *driver;
+	char *state;      /* its folder by dir_fd, for a driver with an own kernel */
 	struct bh_buf record;
 	size_t config_offset; /* of config.json in `record` */
 	bool has_spec;
@@ -126,6 +129,7 @@ struct bh_bundle_exec {
 	int preserve_fds;
 	bool ignore_paused;
 	const struct bh_strv *cgroups;  /* folders below the container's (bh_cgroup_descend); may be NULL */
+	bool list;                      /* of a microVM: not a process, but the list of those there are, on its standard output */
 };
 /* A further process inside, a child of the caller. */
 int bh_bundle_exec(struct bh_bundle *bundle, const struct bh_bundle_exec *request, struct bh_container_process *ret_process, struct bh_error *err);

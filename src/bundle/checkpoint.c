@@ -228,7 +228,8 @@ int bh_bundle_checkpoint(struct bh_bundle *b, const struct bh_bundle_criu *criu,
 	struct dumping d = { .bundle = b, .criu = criu, .folders = BH_CRIU_FOLDERS_INIT };
 	struct bh_criu_call call = { .program = criu->program, .log = DUMP_LOG, .notify = notify, .context = &d };
 	struct bh_criu_answer answer;
-	int r = bh_criu_open_folders(criu, true, &d.folders, err);
+	int r = b->driver->has_own_kernel ? bh_error_text(err, ENOTSUP, "a microVM's processes can't be written by criu") :
+					    bh_criu_open_folders(criu, true, &d.folders, err);
 
 	if (r == 0)
 		r = check(b, criu, err);

@@ -15,6 +15,7 @@
 #include "bundle/bundle-internal.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/time.h"
 #include "linux/namespace.h"
 #include "linux/process.h"
@@ -75,6 +76,9 @@ static int load_config(struct making *m, struct bh_error *err)
 	if (!m->bundle.spec.root.path)
 		return bh_error_text(err, EINVAL, "root.path: missing");
 	bh_cgroup_add_runtime_device_rules(&m->bundle.spec);
+	r = bh_bundle_find_driver(&m->bundle.spec, &m->bundle.driver, err);
+	if (r < 0)
+		return r;
 	return m->request->configured ? m->request->configured(m->request->context, &m->bundle.spec, err) : 0;
 }
 
@@ -94,6 +98,7 @@ static int take_id(struct making *m, struct bh_error *err)
 	b->dir_fd = openat(b->root_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (b->dir_fd < 0)
 		return bh_error_set(err, errno, "open %s/%s", root, id);
+	b->state = bh_printf("/proc/self/fd/%d", b->dir_fd);
 	bh_lock_fd(b->dir_fd, true, true);
 	return 0;
 }
@@ -106,6 +111,8 @@ static int make_socket(struct making *m, struct bh_error *err)
 
 	if (m->request->run)
 		return 0;
+	if (m->bundle.driver->has_own_kernel) /* its session makes the socket */
+		return symlinkat(BH_MICROVM_SOCKET, m->bundle.dir_fd, BH_BUNDLE_SOCKET) < 0 ? bh_error_set(err, errno, "make a link to the socket") : 0;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/" BH_BUNDLE_SOCKET, m->bundle.dir_fd);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 1) < 0)
@@ -116,7 +123,13 @@ static int make_socket(struct making *m, struct bh_error *err)
 
 static int make_notify(struct making *m, struct bh_error *err)
 {
-	int r = m->request->notify ? bh_bundle_prepare_notify(&m->bundle, m->request->notify, err) : 0;
+	int r;
+
+	if (m->request->notify && m->bundle.driver->has_own_kernel) {
+		bh_warn("a microVM's process can't reach the service manager's socket: readiness isn't passed on");
+		return 0;
+	}
+	r = m->request->notify ? bh_bundle_prepare_notify(&m->bundle, m->request->notify, err) : 0;
 
 	return r == 0 && m->request->notify && m->request->run ? bh_bundle_listen_notify(&m->bundle, err) : r;
 }
@@ -176,8 +189,8 @@ static int write_record(void *context, const struct bh_strv *cgroups, const char
 			bh_buf_addc(&b->record, ',');
 		bh_buf_add_json(&b->record, cgroups->items[i]);
 	}
-	bh_buf_addf(&b->record, "],\"systemd\":%s,\"created\":%" PRId64 ",\"owner\":%u}\n", m->request->systemd_cgroup ? "true" : "false",
-		    b->created_ns, (unsigned)b->owner);
+	bh_buf_addf(&b->record, "],\"isolation\":\"%s\",\"systemd\":%s,\"created\":%" PRId64 ",\"owner\":%u}\n", b->driver->name,
+		    m->request->systemd_cgroup ? "true" : "false", b->created_ns, (unsigned)b->owner);
 	b->config_offset = b->record.length;
 	bh_buf_add(&b->record, m->config.data, m->config.length);
 	/* The folder is locked by us and will go as a whole if we are killed: the temporary name needs not be unique. */
@@ -202,7 +215,9 @@ static int write_init(void *context, pid_t pid, struct bh_error *err)
 	snprintf(text, sizeof text, "%d:%" PRIx64, (int)pid, start);
 	if (symlinkat(text, m->bundle.dir_fd, BH_BUNDLE_INIT) < 0)
 		return bh_error_set(err, errno, "make %s/%s/" BH_BUNDLE_INIT, m->request->root, m->request->id);
-	return m->request->pid_file ? bh_bundle_write_pid_file(m->request->pid_file, pid, err) : 0;
+	r = m->request->pid_file ? bh_bundle_write_pid_file(m->request->pid_file, pid, err) : 0;
+	/* The container driver does it itself. */
+	return r == 0 && m->bundle.driver->has_own_kernel ? bh_bundle_run_creation_hooks(&m->bundle, pid, err) : r;
 }
 
 int bh_bundle_write_pid_file(const char *path, pid_t pid, struct bh_error *err)
@@ -273,8 +288,10 @@ static int restore_process(struct making *m, struct bh_error *err)
 	const struct bh_bundle_create *q = m->request;
 	const struct bh_cgroup_request cgroup = cgroup_request(m);
 	struct bh_bundle_restore request = { .criu = q->restore, .stdio = q->stdio, .restored = restored, .context = m };
-	int r = bh_isolation_driver_find(NULL, &m->bundle.driver, err);
+	int r = 0;
 
+	if (m->bundle.driver->has_own_kernel)
+		r = bh_error_text(err, ENOTSUP, "a checkpoint cannot be restored as a microVM");
 	if (r == 0 && bh_bundle_shares_mounts(&m->bundle))
 		r = bh_error_text(err, EINVAL, "a container without a mount namespace of its own cannot be restored");
 	if (r == 0)
@@ -311,19 +328,20 @@ static int run_process(struct making *m, struct bh_error *err)
 		.rootless = b->owner != 0,
 	};
 	const struct bh_cgroup_request cgroup = cgroup_request(m);
-	const struct bh_compartment_place place = { .request = &cgroup };
+	struct bh_compartment_place place = { .request = &cgroup, .state = b->state };
 	struct bh_container_process *p = &m->compartment.process;
-	int r;
+	struct bh_microvm vm;
+	int r = 0;
 
 	if (q->restore)
 		return restore_process(m, err);
-	if (bh_bundle_shares_mounts(b) && b->owner == 0) {
+	if (b->driver->has_own_kernel) {
+		place.microvm = &vm;
+		r = bh_bundle_prepare_microvm(q, b, &vm, err);
+	} else if (bh_bundle_shares_mounts(b) && b->owner == 0) {
 		r = bh_bundle_make_root(b, &m->root_mount, err);
-		if (r < 0)
-			return r;
 		request.rootfs.mount_fd = m->root_mount;
 	}
-	r = bh_isolation_driver_find(NULL, &b->driver, err);
 	m->start = &request;
 	if (r == 0)
 		r = (q->run ? b->driver->run : b->driver->create)(&place, &request, &m->compartment, err);
@@ -333,7 +351,7 @@ static int run_process(struct making *m, struct bh_error *err)
 		r = q->terminal(q->context, q->stdio->ret_terminal_fd, err);
 	b->pid = p->pid;
 	if (r == 0 && !q->run)
-		return bh_container_release(p, err);
+		return b->driver->release(&m->compartment, err);
 	b->status = BH_BUNDLE_RUNNING;
 	return r == 0 ? bh_bundle_run_hooks(b, &b->spec.hooks.poststart, "poststart", err) : r;
 }

@@ -27,6 +27,15 @@ int bh_bundle_run_hooks(struct bh_bundle *b, const struct bh_spec_hooks *hooks, 
 	return bh_container_hooks(&b->spec, hooks, kind, &state, err);
 }
 
+int bh_bundle_run_creation_hooks(const struct bh_bundle *b, pid_t pid, struct bh_error *err)
+{
+	struct bh_hook_state state = { .id = b->id, .bundle = b->bundle, .status = "created", .pid = pid };
+	int r = bh_container_hooks(&b->spec, &b->spec.hooks.prestart, "prestart", &state, err);
+
+	state.status = "creating";
+	return r < 0 ? r : bh_container_hooks(&b->spec, &b->spec.hooks.create_runtime, "createRuntime", &state, err);
+}
+
 /* ECONNREFUSED: nobody holds the other end any more. */
 static int connect_start(struct bh_bundle *b, struct bh_error *err)
 {
@@ -58,7 +67,7 @@ int bh_bundle_start(struct bh_bundle *b, struct bh_error *err)
 	/* From here nobody else can start it. */
 	if (unlinkat(b->dir_fd, BH_BUNDLE_SOCKET, 0) < 0)
 		return bh_error_text(err, EINVAL, "cannot start an already running container");
-	r = bh_container_start_remote(connection, err);
+	r = b->driver->start(connection, err);
 	if (r < 0) {
 		bh_pidfd_send_signal(b->pidfd, SIGKILL);
 		return r;
@@ -225,9 +234,18 @@ int bh_bundle_delete(struct bh_bundle *b, bool force, struct bh_error *err)
 	return r < 0 ? r : bh_bundle_run_hooks(b, &b->spec.hooks.poststop, "poststop", err);
 }
 
+static int check_microvm_exec(const struct bh_bundle_exec *request, struct bh_error *err)
+{
+	if (request->preserve_fds)
+		return bh_error_text(err, ENOTSUP, "--preserve-fds: a microVM's process gets its standard streams only");
+	return request->cgroups && request->cgroups->count ? bh_error_text(err, ENOTSUP, "--cgroup: a microVM has cgroups of its own") : 0;
+}
+
 int bh_bundle_exec(struct bh_bundle *b, const struct bh_bundle_exec *request, struct bh_container_process *ret_process, struct bh_error *err)
 {
 	struct bh_compartment_place place = bh_bundle_place(b);
+	const struct bh_microvm vm = { .list = request->list };
+	struct bh_spec_process process = *request->process;
 	struct bh_container_exec exec = {
 		.init_pid = b->pid,
 		.init_pidfd = b->pidfd,
@@ -248,8 +266,16 @@ int bh_bundle_exec(struct bh_bundle *b, const struct bh_bundle_exec *request, st
 	r = bh_bundle_spec(b, err);
 	if (r < 0)
 		return r;
+	if (b->driver->has_own_kernel) {
+		r = check_microvm_exec(request, err);
+		process.selinux_label = process.apparmor_profile = NULL; /* of the host's kernel */
+		exec.process = &process;
+	}
+	if (r < 0)
+		return r;
 	exec.spec = &b->spec;
 	place.below = request->cgroups;
+	place.microvm = &vm;
 	r = b->driver->exec(&place, &exec, ret_process, err);
 	if (r == 0 && request->pid_file)
 		r = bh_bundle_write_pid_file(request->pid_file, ret_process->pid, err);

@@ -254,16 +254,6 @@ static int add_options(struct restoring *s, struct bh_error *err)
 
 /* --- criu's steps ---------------------------------------------------------------------------------------------------- */
 
-static int run_hooks(const struct restoring *s, pid_t pid, struct bh_error *err)
-{
-	const struct bh_bundle *b = s->bundle;
-	struct bh_hook_state state = { .id = b->id, .bundle = b->bundle, .status = "created", .pid = pid };
-	int r = bh_container_hooks(&b->spec, &b->spec.hooks.prestart, "prestart", &state, err);
-
-	state.status = "creating";
-	return r < 0 ? r : bh_container_hooks(&b->spec, &b->spec.hooks.create_runtime, "createRuntime", &state, err);
-}
-
 static int notify(void *context, const char *step, pid_t pid, int fd, struct bh_error *err)
 {
 	struct restoring *s = context;
@@ -275,7 +265,7 @@ static int notify(void *context, const char *step, pid_t pid, int fd, struct bh_
 	}
 	bh_close_fd(&fd);
 	if (bh_streq(step, "setup-namespaces"))
-		return run_hooks(s, pid, err);
+		return bh_bundle_run_creation_hooks(s->bundle, pid, err);
 	return bh_streq(step, "post-restore") ? s->request->restored(s->request->context, pid, err) : 0;
 }
 

@@ -4,7 +4,7 @@
  * driver, as on a host, tells the agent its pid or why there is none, and ends.
  *
  * `start` first puts the root file system together: the image's disk, read-only, and over it the writable disk, or a tmpfs
- * where there is none. The request is the JSON that src/microvm/request.c has written on the host.
+ * where there is none. Or it is a folder of the host: the first one that is shared. The request is the JSON that src/microvm/request.c has written on the host.
  */
 #include "agent/message.h"
 #include "base/file.h"
@@ -116,8 +116,13 @@ static int mount_writable(struct bh_error *err)
 static int mount_root(struct job *job, struct bh_error *err)
 {
 	struct bh_mount_options options = { 0 };
-	int r = mount_image(job, err);
+	int r;
 
+	if (bh_streq(bh_json_text(job->request, "image", ""), "shared")) {
+		job->root_fd = r = bh_mount_copy(AT_FDCWD, BH_AGENT_SHARES "/0", false, err);
+		return r < 0 ? bh_error_prefix(err, "root file system") : 0;
+	}
+	r = mount_image(job, err);
 	if (r == 0)
 		r = mount_writable(err);
 	if (r < 0)
@@ -215,10 +220,10 @@ static int start(struct job *job, struct bh_container_process *ret_process, stru
 		.id = bh_json_text(job->request, "id", ""),
 		.init_path = bh_json_bool(job->request, "init", false) ? INIT : NULL,
 	};
-	int r = mount_root(job, err);
+	int r = mount_shares(job, err);
 
 	if (r == 0)
-		r = mount_shares(job, err);
+		r = mount_root(job, err);
 	if (r == 0 && bh_json_at(job->request, "network"))
 		r = bh_inet_configure("eth0", bh_json_text(job->request, "network.address", NULL),
 				      bh_json_text(job->request, "network.gateway", NULL), err);

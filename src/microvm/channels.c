@@ -27,6 +27,7 @@ void session_init(struct session *s, const struct bh_session_setup *setup)
 	for (size_t i = 0; i < SESSION_CLIENTS_MAX; i++)
 		s->clients[i].fd = -1;
 	s->begin_ns = bh_monotonic_ns();
+	s->is_held = true;
 }
 
 void session_report(struct session *s, const struct bh_error *error)
@@ -36,6 +37,7 @@ void session_report(struct session *s, const struct bh_error *error)
 	if (error)
 		word.error = *error;
 	(void)!send(s->setup->report_fd, &word, sizeof word, MSG_NOSIGNAL);
+	s->is_held = s->setup->start->waits;
 }
 
 /* The reason of a panic, or the last line of the console with something in it. */
@@ -177,10 +179,28 @@ static void take_started(struct session *s, struct session_channel *c)
 	s->is_started = true;
 	snprintf(text, sizeof text, "%lld", (long long)((bh_monotonic_ns() - s->begin_ns) / 1000000));
 	bh_explain("workload", "ms", text);
-	session_report(s, NULL);
+	if (s->setup->start->waits)
+		session_answer_start(s, NULL);
+	else
+		session_report(s, NULL);
 	for (uint32_t number = 1; number < 64; number++)
 		if (s->early_signals >> number & 1)
 			session_put_signal(s, c, number);
+}
+
+void session_answer_start(struct session *s, const struct bh_error *error)
+{
+	struct bh_agent_failure failure = { 0 };
+
+	if (error) {
+		failure = (struct bh_agent_failure){ .errnum = error->errnum, .exit_code = error->exit_code, .of_workload = error->of_workload };
+		snprintf(failure.text, sizeof failure.text, "%s", error->message);
+	}
+	for (size_t i = 0; i < SESSION_CLIENTS_MAX; i++)
+		if (s->clients[i].fd >= 0 && s->clients[i].channel == BH_AGENT_WORKLOAD) {
+			session_answer(&s->clients[i], error ? BH_TELL_FAILED : BH_TELL_STARTED, &failure, 0);
+			s->clients[i].channel = 0;
+		}
 }
 
 static void take_failed(struct session *s, struct session_channel *c, const struct bh_agent_frame *f)
@@ -196,7 +216,10 @@ static void take_failed(struct session *s, struct session_channel *c, const stru
 		bh_error_text(&error, BH_MAX(failure.errnum, 0), "%s", failure.text);
 		error.exit_code = failure.exit_code & 255;
 		error.of_workload = failure.of_workload != 0;
-		session_report(s, &error);
+		if (s->setup->start->waits)
+			session_answer_start(s, &error);
+		else
+			session_report(s, &error);
 		s->is_over = true;
 		s->exit_code = error.exit_code;
 		return;
@@ -217,10 +240,23 @@ static void open_shares(struct session *s)
 	s->share_count = 0;
 }
 
+void session_start_workload(struct session *s)
+{
+	int fds[BH_AGENT_STREAMS] = { s->setup->start->stdin_fd, s->setup->start->stdout_fd, s->setup->start->stderr_fd };
+	uint32_t next = s->next_channel;
+
+	if (s->setup->terminal_fd >= 0)
+		fds[0] = s->setup->terminal_fd;
+	s->is_waiting = false;
+	s->next_channel = BH_AGENT_WORKLOAD;
+	session_open(s, (struct bh_agent_run){ .kind = (uint8_t)s->setup->kind, .terminal = s->setup->terminal_fd >= 0 }, fds,
+		     s->setup->request->data, s->setup->request->length);
+	s->next_channel = next;
+}
+
 static int take_hello(struct session *s, const struct bh_agent_frame *f, struct bh_error *err)
 {
 	struct bh_agent_hello hello, own = { .version = BH_AGENT_VERSION, .now_ns = bh_now_ns() };
-	int fds[BH_AGENT_STREAMS] = { s->setup->start->stdin_fd, s->setup->start->stdout_fd, s->setup->start->stderr_fd };
 	char text[32];
 
 	memcpy(&hello, f->payload, sizeof hello);
@@ -235,13 +271,13 @@ static int take_hello(struct session *s, const struct bh_agent_frame *f, struct 
 	if (getrandom(own.entropy, sizeof own.entropy, 0) != (ssize_t)sizeof own.entropy)
 		return -EIO;
 	bh_agent_put(&s->out, BH_AGENT_HELLO, 0, 0, &own, sizeof own);
-	if (s->setup->terminal_fd >= 0)
-		fds[0] = s->setup->terminal_fd;
 	open_shares(s);
-	s->next_channel = BH_AGENT_WORKLOAD;
-	session_open(s, (struct bh_agent_run){ .kind = (uint8_t)s->setup->kind, .terminal = s->setup->terminal_fd >= 0 }, fds,
-		     s->setup->request->data, s->setup->request->length);
 	s->next_channel = BH_AGENT_WORKLOAD + 1 + BH_AGENT_SHARES_MAX;
+	s->is_waiting = s->setup->start->waits;
+	if (s->is_waiting)
+		session_report(s, NULL);
+	else
+		session_start_workload(s);
 	return 0;
 }
 

@@ -54,6 +54,18 @@ static int hear(int connection, struct bh_session_answer *ret_answer, struct bh_
 	return 0;
 }
 
+/* How a start went. */
+static int take_answer(const struct bh_session_answer *answer, struct bh_error *err)
+{
+	if (answer->tell == BH_TELL_STARTED)
+		return 0;
+	if (err) {
+		err->exit_code = answer->failure.exit_code & 255;
+		err->of_workload = answer->failure.of_workload != 0;
+	}
+	return bh_error_text(err, BH_MAX(answer->failure.errnum, 0), "%s", answer->failure.text);
+}
+
 /* --- the child that stands for the process -------------------------------------------------------------------------------- */
 
 static void send_size(int connection, int terminal_fd)
@@ -177,13 +189,7 @@ static int start(int connection, const struct bh_microvm_exec *x, int request_fd
 	r = ask(connection, &q, fds, count, err);
 	if (r == 0)
 		r = hear(connection, &answer, err);
-	if (r < 0 || answer.tell == BH_TELL_STARTED)
-		return r;
-	if (err) {
-		err->exit_code = answer.failure.exit_code & 255;
-		err->of_workload = answer.failure.of_workload != 0;
-	}
-	return bh_error_text(err, BH_MAX(answer.failure.errnum, 0), "%s", answer.failure.text);
+	return r < 0 ? r : take_answer(&answer, err);
 }
 
 static void make_raw(int slave)
@@ -218,12 +224,48 @@ int bh_microvm_exec(const struct bh_microvm_exec *x, pid_t *ret_pid, int *ret_pi
 	return 0;
 }
 
+/* --- the machine ---------------------------------------------------------------------------------------------------------- */
+
+#define PAUSED "microvm.paused"
+
+void bh_microvm_forget_pause(int state_fd)
+{
+	unlinkat(state_fd, PAUSED, 0);
+}
+
+bool bh_microvm_is_paused(const char *state)
+{
+	bh_auto_free char *path = bh_path_join(state, PAUSED);
+
+	return access(path, F_OK) == 0;
+}
+
 int bh_microvm_pause(const char *state, bool pause, struct bh_error *err)
 {
 	const struct bh_session_question q = { .ask = pause ? BH_ASK_PAUSE : BH_ASK_RESUME };
-	bh_auto_close int connection = bh_microvm_connect(state, err);
+	bh_auto_close int connection = bh_microvm_connect(state, err), folder = -1;
 	struct bh_session_answer answer;
 	int r = connection < 0 ? connection : ask(connection, &q, NULL, 0, err);
 
-	return r < 0 ? r : hear(connection, &answer, err);
+	if (r == 0)
+		r = hear(connection, &answer, err);
+	if (r == 0)
+		r = folder = bh_open_dir(AT_FDCWD, state, 0, err);
+	if (r < 0)
+		return r;
+	if (pause)
+		return bh_write_file_at(folder, PAUSED, "", 0, 0600, 0, err);
+	bh_microvm_forget_pause(folder);
+	return 0;
+}
+
+int bh_microvm_start_waiting(int connection, struct bh_error *err)
+{
+	const struct bh_session_question q = { .ask = BH_ASK_START };
+	struct bh_session_answer answer;
+	int r = ask(connection, &q, NULL, 0, err);
+
+	if (r == 0)
+		r = hear(connection, &answer, err);
+	return r < 0 ? r : take_answer(&answer, err);
 }

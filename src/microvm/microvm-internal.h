@@ -42,6 +42,7 @@ int bh_microvm_writable_disk(const struct bh_microvm *vm, struct bh_error *err);
 /* Makes an empty ext4 file system of this size, sparse, in the empty file. */
 int bh_microvm_make_ext4(int fd, int64_t size, struct bh_error *err);
 #define BH_MICROVM_IMAGE_TYPE "erofs"
+#define BH_MICROVM_SHARED_ROOT "shared" /* in its place: the first share is the root */
 
 /* What the guest's program is asked to make (src/cli/guest-process.c reads it). `process` NULL: that of the configuration. */
 struct bh_microvm_request {
@@ -52,19 +53,39 @@ struct bh_microvm_request {
 	const struct bh_microvm *vm; /* of a start */
 	bool privileged;
 	const struct bh_microvm_network *network;
-	bool virtio_shares;          /* shared folders come by virtio-fs, "share0" ..., in the order of the mounts */
+	const struct bh_microvm_shares *shares; /* of a start */
+	bool virtio_shares;          /* they come by virtio-fs, "share0" ... */
 };
 int bh_microvm_request_write(const struct bh_microvm_request *request, struct bh_buf *out, struct bh_error *err);
 /* The address of its network device; the caller's. */
 char *bh_microvm_network_mac(const struct bh_microvm_network *network, const char *id);
-/* A mount of the configuration that is a folder of the host. */
+
+/* A folder of the host, or a file. */
+struct bh_microvm_share {
+	int fd;
+	bool readonly;
+};
+
+/* What a microVM gets of the host's files (shares.c). */
+struct bh_microvm_shares {
+	struct bh_microvm_share folders[BH_AGENT_SHARES_MAX], *files;
+	size_t count, file_count;
+	char **sources; /* by mount of the configuration: what is mounted there inside; NULL: it is none of the host's */
+	size_t source_count;
+};
+/* A mount of the configuration that is a folder or file of the host. */
 bool bh_microvm_is_share(const struct bh_spec_mount *mount);
+/* Opens all of them. Cleared by bh_microvm_shares_clear, after a failure as well. */
+int bh_microvm_shares_open(const struct bh_microvm *vm, const struct bh_spec *spec, struct bh_microvm_shares *shares, struct bh_error *err);
+void bh_microvm_shares_clear(struct bh_microvm_shares *shares);
+/* In a process with one thread: makes the folder of single files. */
+int bh_microvm_shares_gather(struct bh_microvm_shares *shares, struct bh_error *err);
 
 /* --- monitors ------------------------------------------------------------------------------------------------------- */
 
 struct bh_monitor_request {
 	int64_t memory, cpus;
-	int kernel_fd, initrd_fd, image_fd, writable_fd; /* writable_fd -1: none */
+	int kernel_fd, initrd_fd, image_fd, writable_fd; /* image_fd, writable_fd -1: none */
 	const int *share_fds; /* file servers (vmm/files.h), if it has virtio-fs */
 	size_t share_count;
 	int tap_fd; /* -1: no network device */
@@ -96,23 +117,16 @@ int bh_monitor_find(const char *wanted, const struct bh_monitor **ret_monitor, c
 
 /* --- session -------------------------------------------------------------------------------------------------------- */
 
-/* A folder of the host. */
-struct bh_microvm_share {
-	int folder_fd;
-	bool readonly;
-};
-
 struct bh_session_setup {
 	const struct bh_microvm_start *start;
 	const struct bh_monitor *monitor;
 	enum bh_agent_kind kind; /* of the process: BH_AGENT_START, or BH_AGENT_EXEC of a connection to a domain */
 	struct bh_monitor_request machine; /* its agent_fd, console_fd and control_fd are the session's to make */
 	const struct bh_buf *request;      /* the workload's JSON */
-	const struct bh_microvm_share *shares;
-	size_t share_count;
+	struct bh_microvm_shares *shares;
 	int listen_fd;  /* agent.sock */
 	int terminal_fd; /* the terminal's slave, or -1 */
-	int report_fd;  /* struct bh_session_report, once */
+	int report_fd;  /* struct bh_session_report, once; back comes, if it waits (start->waits), one byte: the release */
 };
 struct bh_session_report {
 	bool started;
@@ -129,9 +143,11 @@ int bh_session_hear(int report_fd, struct bh_error *err);
 int bh_microvm_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *ret_slave, struct bh_error *err);
 /* A connection to agent.sock in this folder. */
 int bh_microvm_connect(const char *state, struct bh_error *err);
+/* The mark of bh_microvm_is_paused, of an earlier run. */
+void bh_microvm_forget_pause(int state_fd);
 
 /* agent.sock: SOCK_SEQPACKET, one struct each way; peers are of one build, and only root can enter the folder. */
-enum bh_session_ask { BH_ASK_EXEC, BH_ASK_LIST, BH_ASK_SIGNAL, BH_ASK_RESIZE, BH_ASK_PAUSE, BH_ASK_RESUME };
+enum bh_session_ask { BH_ASK_EXEC, BH_ASK_LIST, BH_ASK_SIGNAL, BH_ASK_RESIZE, BH_ASK_PAUSE, BH_ASK_RESUME, BH_ASK_START };
 #define BH_ASK_FDS 4 /* request, stdin, stdout, stderr; with a terminal: request, terminal */
 struct bh_session_question {
 	uint32_t ask;

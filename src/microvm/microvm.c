@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -24,8 +25,6 @@
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
 
-#define SOCKET_NAME "agent.sock"
-
 /* What a start needs until the session has it. */
 struct preparation {
 	const struct bh_microvm_start *start;
@@ -33,8 +32,7 @@ struct preparation {
 	struct bh_guest_kernel kernel;
 	char *command_line;
 	struct bh_buf request;
-	struct bh_microvm_share shares[BH_AGENT_SHARES_MAX];
-	size_t share_count;
+	struct bh_microvm_shares shares;
 	struct bh_microvm_network network;
 	char *mac;
 	int tap_fd;
@@ -46,8 +44,7 @@ static void preparation_clear(struct preparation *p)
 	bh_guest_kernel_clear(&p->kernel);
 	bh_free_ptr(&p->command_line);
 	bh_buf_clear(&p->request);
-	for (size_t i = 0; i < p->share_count; i++)
-		bh_close_fd(&p->shares[i].folder_fd);
+	bh_microvm_shares_clear(&p->shares);
 	bh_microvm_network_clear(&p->network);
 	bh_free_ptr(&p->mac);
 	bh_close_fd(&p->tap_fd);
@@ -93,6 +90,8 @@ static int open_kernel(struct preparation *p, struct bh_error *err)
 
 static int open_disks(struct preparation *p, struct bh_error *err)
 {
+	if (p->start->vm->rootfs)
+		return 0;
 	p->image_fd = bh_microvm_image_disk(p->start->vm, err);
 	if (p->image_fd < 0)
 		return p->image_fd;
@@ -110,38 +109,23 @@ static int make_request(struct preparation *p, struct bh_error *err)
 		.groups = vm->groups,
 		.vm = vm,
 		.network = &p->network,
+		.shares = &p->shares,
 		.virtio_shares = p->monitor->has_virtio_fs,
 	};
+	bh_auto_free char *parameters = NULL;
 
-	p->command_line = bh_printf(BH_MICROVM_COMMAND_LINE, "", p->monitor->transport);
+	if (vm->kernel_parameters && vm->kernel_parameters->count) {
+		bh_auto_free char *joined = bh_strv_join(vm->kernel_parameters, " ");
+
+		parameters = bh_printf("%s ", joined);
+	}
+	p->command_line = bh_printf(BH_MICROVM_COMMAND_LINE, parameters ? parameters : "", p->monitor->transport);
 	return bh_microvm_request_write(&request, &p->request, err);
 }
 
-/* In the order of the mounts, which names them (request.c). */
 static int open_shares(struct preparation *p, struct bh_error *err)
 {
-	const struct bh_spec *spec = p->start->spec;
-
-	for (size_t i = 0; i < spec->mount_count; i++) {
-		const struct bh_spec_mount *m = &spec->mounts[i];
-		struct bh_microvm_share *share = &p->shares[p->share_count];
-
-		if (!bh_microvm_is_share(m))
-			continue;
-		if (p->share_count == BH_AGENT_SHARES_MAX)
-			return bh_error_text(err, E2BIG, "a microVM can share %u folders at most", BH_AGENT_SHARES_MAX);
-		share->readonly = bh_strv_contains(&m->options, "ro");
-		share->folder_fd = open(m->source, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (share->folder_fd < 0 && errno == ENOTDIR)
-			return bh_error_text(err, ENOTDIR, "mount %s: only folders can be shared with a microVM, and %s is a file", m->destination,
-					     m->source);
-		if (share->folder_fd < 0)
-			return bh_error_set(err, errno, "mount %s: open %s", m->destination, m->source);
-		p->share_count++;
-		bh_explain("share", "source", m->source, "target", m->destination, "by", p->monitor->has_virtio_fs ? "virtio-fs" : "agent", "mode",
-			   share->readonly ? "ro" : "rw");
-	}
-	return 0;
+	return bh_microvm_shares_open(p->start->vm, p->start->spec, &p->shares, err);
 }
 
 int bh_microvm_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *ret_slave, struct bh_error *err)
@@ -197,7 +181,7 @@ static int socket_address(const char *state, struct sockaddr_un *ret_address, in
 	if (folder < 0)
 		return folder;
 	*ret_address = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	snprintf(ret_address->sun_path, sizeof ret_address->sun_path, "/proc/self/fd/%d/" SOCKET_NAME, folder);
+	snprintf(ret_address->sun_path, sizeof ret_address->sun_path, "/proc/self/fd/%d/" BH_MICROVM_SOCKET, folder);
 	*ret_folder = folder;
 	return 0;
 }
@@ -211,9 +195,12 @@ static int listen_for_clients(struct preparation *p, struct bh_error *err)
 	if (r < 0)
 		return r;
 	unlink(address.sun_path); /* of the last run, on a restart */
+	bh_microvm_forget_pause(folder);
 	p->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (p->listen_fd < 0 || bind(p->listen_fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(p->listen_fd, 16) < 0)
-		return bh_error_set(err, errno, "listen on " SOCKET_NAME);
+	/* Its name gets these rights: the folder of an OCI runtime may be one that others can enter. */
+	if (p->listen_fd < 0 || fchmod(p->listen_fd, 0600) < 0 || bind(p->listen_fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+	    listen(p->listen_fd, 16) < 0)
+		return bh_error_set(err, errno, "listen on " BH_MICROVM_SOCKET);
 	return 0;
 }
 
@@ -244,9 +231,21 @@ static int64_t cpus_of(const struct bh_microvm *vm)
 	return BH_MIN(BH_MAX(cpus, (int64_t)1), (int64_t)BH_MICROVM_CPUS_MAX);
 }
 
+/* The session has streams of its own. */
+static void move_streams(struct bh_microvm_start *start)
+{
+	int *const streams[] = { &start->stdin_fd, &start->stdout_fd, &start->stderr_fd };
+
+	for (size_t i = 0; i < BH_ARRAY_SIZE(streams); i++)
+		if (start->spec->process.terminal)
+			*streams[i] = -1;
+		else if (*streams[i] >= 0 && *streams[i] <= STDERR_FILENO)
+			*streams[i] = fcntl(*streams[i], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+}
+
 static _Noreturn void session(struct preparation *p)
 {
-	const struct bh_microvm_start *start = p->start;
+	struct bh_microvm_start own = *p->start, *start = &own;
 	const struct bh_session_setup setup = {
 		.start = start,
 		.monitor = p->monitor,
@@ -260,8 +259,7 @@ static _Noreturn void session(struct preparation *p)
 			     .mac = p->mac,
 			     .command_line = p->command_line },
 		.request = &p->request,
-		.shares = p->shares,
-		.share_count = p->share_count,
+		.shares = &p->shares,
 		.listen_fd = p->listen_fd,
 		.terminal_fd = p->slave_fd,
 		.report_fd = p->report[1],
@@ -269,6 +267,8 @@ static _Noreturn void session(struct preparation *p)
 	struct bh_session_report report = { .started = false };
 
 	bh_close_fd(&p->terminal_fd); /* else the terminal would never hang up */
+	bh_close_fd(&p->report[0]);   /* else the starter's end would never show */
+	move_streams(start);
 	if (start->cgroup && bh_cgroup_enter_self(start->cgroup, &report.error) < 0) {
 		(void)!send(p->report[1], &report, sizeof report, MSG_NOSIGNAL);
 		_exit(125);
@@ -283,15 +283,15 @@ static void explain_machine(const struct preparation *p)
 
 	snprintf(cpus, sizeof cpus, "%lld", (long long)cpus_of(vm));
 	bh_explain("machine", "accelerator", p->monitor->name, "memory", bh_format_bytes_binary((uint64_t)memory_of(vm), memory), "cpus", cpus,
-		   "devices", p->tap_fd < 0 ? "serial,agent,rng,disk:image,disk:writable" : "serial,agent,rng,disk:image,disk:writable,net",
-		   "command-line", p->command_line);
+		   "disks", p->image_fd < 0 ? "none" : "image,writable", "network", p->tap_fd < 0 ? "none" : "tap", "command-line", p->command_line);
 }
 
 static int clone_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err)
 {
 	int into = p->start->cgroup ? bh_cgroup_clone_fd(p->start->cgroup) : -1, pidfd = -1;
 	struct clone_args clone = {
-		.flags = CLONE_PIDFD | (into >= 0 ? CLONE_INTO_CGROUP : 0),
+		/* Its network is its own before anybody (a hook) can look for the container's by its pid. */
+		.flags = CLONE_PIDFD | CLONE_NEWNET | (into >= 0 ? CLONE_INTO_CGROUP : 0),
 		.pidfd = (uintptr_t)&pidfd,
 		.exit_signal = SIGCHLD,
 		.cgroup = into >= 0 ? (uint64_t)into : 0,
@@ -343,7 +343,7 @@ int bh_session_hear(int fd, struct bh_error *err)
 	return report.error.errnum > 0 ? -report.error.errnum : -EINVAL;
 }
 
-static int start_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err)
+static int start_session(struct preparation *p, struct bh_microvm_process *ret_process, struct bh_error *err)
 {
 	bh_auto_close int pidfd = -1;
 	pid_t pid = -1;
@@ -366,15 +366,28 @@ static int start_session(struct preparation *p, pid_t *ret_pid, int *ret_pidfd, 
 			continue;
 		return r;
 	}
-	*ret_pid = pid;
-	*ret_pidfd = BH_TAKE_FD(pidfd);
+	*ret_process = (struct bh_microvm_process){
+		.pid = pid,
+		.pidfd = BH_TAKE_FD(pidfd),
+		.terminal_fd = BH_TAKE_FD(p->terminal_fd),
+		.sync_fd = p->start->waits ? BH_TAKE_FD(p->report[0]) : -1,
+	};
 	return 0;
 }
 
-int bh_microvm_start(const struct bh_microvm_start *start, pid_t *ret_pid, int *ret_pidfd, int *ret_terminal_fd, struct bh_error *err)
+int bh_microvm_release(int *sync_fd, struct bh_error *err)
+{
+	ssize_t n = send(*sync_fd, "r", 1, MSG_NOSIGNAL);
+	int r = n < 0 ? bh_error_set(err, errno, "leave the microVM waiting") : 0;
+
+	bh_close_fd(sync_fd);
+	return r;
+}
+
+int bh_microvm_start(const struct bh_microvm_start *start, struct bh_microvm_process *ret_process, struct bh_error *err)
 {
 	static int (*const steps[])(struct preparation *, struct bh_error *) = {
-		find_monitor, open_kernel, open_disks, open_network, make_request, open_shares, make_terminal, listen_for_clients,
+		find_monitor, open_kernel, open_disks, open_network, open_shares, make_request, make_terminal, listen_for_clients,
 	};
 	bh_auto(preparation_clear) struct preparation p = {
 		.start = start,
@@ -393,10 +406,8 @@ int bh_microvm_start(const struct bh_microvm_start *start, pid_t *ret_pid, int *
 	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(steps); i++)
 		r = steps[i](&p, err);
 	if (r == 0)
-		r = start_session(&p, ret_pid, ret_pidfd, err);
-	if (r == 0)
-		*ret_terminal_fd = BH_TAKE_FD(p.terminal_fd);
-	else if (err && !err->exit_code)
+		r = start_session(&p, ret_process, err);
+	if (r < 0 && err && !err->exit_code)
 		err->exit_code = 125;
 	return r;
 }

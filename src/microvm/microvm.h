@@ -54,13 +54,15 @@ struct bh_microvm {
 	/* Called when the image has no disk yet: returns a detached read-only mount of its files. */
 	int (*mount_image)(void *context, struct bh_error *err);
 	void *mount_context;
+	const char *rootfs;        /* instead of the four above: a folder of the host is the root file system; or NULL */
 	const char *user;          /* as the user said it, looked up inside; NULL: the configuration has it in numbers */
 	const struct bh_strv *groups;
 	const struct bh_microvm_file *files;
 	size_t file_count;
 	bool init;                 /* --init */
 	bool list;                 /* exec: not a process, but the list of those there are, on its standard output */
-	const char *kernel;        /* a file; NULL: see bh_microvm_kernel_find */
+	const char *kernel;        /* a file; NULL: see bh_guest_kernel_find */
+	const struct bh_strv *kernel_parameters; /* beside our own; may be NULL */
 	const char *accelerator;   /* "kvm", "tcg", "auto" (NULL) */
 	int64_t memory;            /* bytes; 0: the default */
 	int64_t cpus_nano;         /* 0: one */
@@ -75,13 +77,26 @@ struct bh_microvm_start {
 	const char *state;         /* run-time folder: agent.sock */
 	int stdin_fd, stdout_fd, stderr_fd; /* -1: none */
 	bool dies_with_caller;
+	bool waits;                /* the workload isn't started: bh_microvm_start_waiting does it */
+	bool own_streams;          /* fds 0-2 aren't only ours (an OCI caller's): the session doesn't keep them */
 	int (*cloned)(void *context, pid_t pid, struct bh_error *err);
 	void *cloned_context;
 };
 
-/* Returns when the workload has executed, with the session's process, or with the guest's own words and exit code (127, 126, 125).
- * With a terminal, *ret_terminal_fd is its master. */
-int bh_microvm_start(const struct bh_microvm_start *start, pid_t *ret_pid, int *ret_pidfd, int *ret_terminal_fd, struct bh_error *err);
+struct bh_microvm_process {
+	pid_t pid; /* of the session */
+	int pidfd;
+	int terminal_fd; /* with a terminal: its master; else -1 */
+	int sync_fd;     /* of one that waits, else -1: it ends with this fd, unless it is released */
+};
+/* Returns when the workload has executed, or with the guest's own words and exit code (127, 126, 125); if it waits, when the machine is
+ * ready for it. */
+int bh_microvm_start(const struct bh_microvm_start *start, struct bh_microvm_process *ret_process, struct bh_error *err);
+
+/* It goes on waiting when the caller has ended. Closes the fd. */
+int bh_microvm_release(int *sync_fd, struct bh_error *err);
+/* `connection` leads to the agent.sock of one that waits. As bh_microvm_start; after a failure its session ends. */
+int bh_microvm_start_waiting(int connection, struct bh_error *err);
 
 struct bh_microvm_exec {
 	const char *state, *id;
@@ -125,12 +140,16 @@ int bh_microvm_domain_power(int stream_fd, bool reboot, struct bh_error *err);
 
 /* Stops the machine's processors, or lets them go on. */
 int bh_microvm_pause(const char *state, bool pause, struct bh_error *err);
+/* Are they stopped? Asks nobody: there is a mark in the folder. */
+bool bh_microvm_is_paused(const char *state);
 
 /* The cgroup's limits for a microVM with this configuration: those of the machine, not of what runs in it. `ret_resources` borrows. */
 int bh_microvm_resources(const struct bh_microvm *vm, const struct bh_spec *spec, struct bh_spec_resources *ret_resources, struct bh_error *err);
 
 /* In the run-time folder of one that runs: an object with Accelerator, Kernel, Memory, Cpus. */
 #define BH_MICROVM_RECORD "microvm.json"
+/* The socket in there by which the session is asked. */
+#define BH_MICROVM_SOCKET "agent.sock"
 
 /* The accelerator that would be used, by name, and why not a better one (NULL: it is the best). -ENODEV with what to do. */
 int bh_microvm_accelerator(const char *wanted, const char **ret_name, char **ret_why, struct bh_error *err);

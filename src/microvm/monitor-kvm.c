@@ -54,7 +54,8 @@ static int spawn(const struct bh_monitor_request *q, pid_t *ret_pid, int *ret_pi
 	int r;
 
 	add(&request, devices, bh_strdup("vsock,cid=" CID ",port=" BH_STRINGIFY(BH_AGENT_VSOCK_PORT)), "stream", q->agent_fd);
-	add(&request, devices, bh_strdup("block,readonly,serial=image"), "fd", q->image_fd);
+	if (q->image_fd >= 0)
+		add(&request, devices, bh_strdup("block,readonly,serial=image"), "fd", q->image_fd);
 	if (q->writable_fd >= 0)
 		add(&request, devices, bh_strdup("block,serial=writable"), "fd", q->writable_fd);
 	if (q->tap_fd >= 0)

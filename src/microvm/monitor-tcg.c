@@ -94,7 +94,8 @@ static void build_arguments(const struct bh_monitor_request *q, struct bh_strv *
 	bh_strv_addf(args, "socket,id=" MONITOR_ID ",fd=%d", CONTROL_FD);
 	add_pair(args, "-mon", "chardev=" MONITOR_ID ",mode=control");
 	add_pair(args, "-device", "virtio-rng-pci");
-	add_disk(args, "image", IMAGE_FD, true);
+	if (q->image_fd >= 0)
+		add_disk(args, "image", IMAGE_FD, true);
 	if (q->writable_fd >= 0)
 		add_disk(args, "writable", WRITABLE_FD, false);
 	if (q->tap_fd >= 0) {

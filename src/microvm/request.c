@@ -31,28 +31,24 @@ int bh_microvm_resources(const struct bh_microvm *vm, const struct bh_spec *spec
 	return 0;
 }
 
-bool bh_microvm_is_share(const struct bh_spec_mount *m)
+/* The mounts with folders and files of the host where the guest has them. The array is the caller's. */
+static struct bh_spec_mount *mounts_of_guest(const struct bh_spec *spec, const struct bh_microvm_shares *shares)
 {
-	return bh_streq(m->type, "bind") || bh_strv_contains(&m->options, "bind") || bh_strv_contains(&m->options, "rbind");
-}
-
-/* The mounts with folders of the host where the guest has them. The array and the sources of shares are the caller's. */
-static struct bh_spec_mount *mounts_of_guest(const struct bh_spec *spec)
-{
+	static char elsewhere[] = BH_AGENT_SHARES;
 	struct bh_spec_mount *mounts = bh_calloc(spec->mount_count + 1, sizeof *mounts);
-	unsigned share = 0;
 
 	for (size_t i = 0; i < spec->mount_count; i++) {
 		mounts[i] = spec->mounts[i];
 		if (bh_microvm_is_share(&mounts[i]))
-			mounts[i].source = bh_printf(BH_AGENT_SHARES "/%u", share++);
+			mounts[i].source = shares && i < shares->source_count && shares->sources[i] ? shares->sources[i] : elsewhere;
 	}
 	return mounts;
 }
 
 /* The container's part of the configuration; borrows all but the mounts. */
-static struct bh_spec of_guest(const struct bh_spec *spec, const struct bh_spec_process *process)
+static struct bh_spec of_guest(const struct bh_microvm_request *q)
 {
+	const struct bh_spec *spec = q->spec;
 	static const struct bh_spec_resources none;
 	struct bh_spec_resources resources = none;
 	struct bh_spec guest = *spec;
@@ -61,9 +57,12 @@ static struct bh_spec of_guest(const struct bh_spec *spec, const struct bh_spec_
 	resources.device_count = spec->resources.device_count;
 	resources.pids_limit = spec->resources.pids_limit;
 	guest.resources = resources;
-	guest.mounts = mounts_of_guest(spec);
-	if (process)
-		guest.process = *process;
+	guest.mounts = mounts_of_guest(spec, q->shares);
+	if (q->process)
+		guest.process = *q->process;
+	/* All others are the host's. */
+	memset(&guest.hooks, 0, sizeof guest.hooks);
+	guest.hooks.start_container = spec->hooks.start_container;
 	return guest;
 }
 
@@ -92,8 +91,8 @@ static void add_files(struct bh_buf *out, const struct bh_microvm *vm)
 
 int bh_microvm_request_write(const struct bh_microvm_request *q, struct bh_buf *out, struct bh_error *err)
 {
-	struct bh_spec guest = of_guest(q->spec, q->process);
-	unsigned shares = 0;
+	struct bh_spec guest = of_guest(q);
+	const char *root = q->vm && q->vm->rootfs ? BH_MICROVM_SHARED_ROOT : BH_MICROVM_IMAGE_TYPE;
 
 	bh_buf_adds(out, "{\"id\":");
 	bh_buf_add_json(out, q->id);
@@ -102,8 +101,8 @@ int bh_microvm_request_write(const struct bh_microvm_request *q, struct bh_buf *
 		bh_buf_add_json(out, q->user);
 	}
 	add_list(out, "groups", q->groups);
-	bh_buf_addf(out, ",\"privileged\":%s,\"init\":%s,\"image\":\"" BH_MICROVM_IMAGE_TYPE "\"", q->privileged ? "true" : "false",
-		    q->vm && q->vm->init ? "true" : "false");
+	bh_buf_addf(out, ",\"privileged\":%s,\"init\":%s,\"image\":\"%s\"", q->privileged ? "true" : "false", q->vm && q->vm->init ? "true" : "false",
+		    root);
 	add_files(out, q->vm);
 	if (q->network && q->network->is_set) {
 		/* The container's network is the machine's. */
@@ -114,14 +113,9 @@ int bh_microvm_request_write(const struct bh_microvm_request *q, struct bh_buf *
 		bh_buf_add_json(out, q->network->gateway);
 		bh_buf_adds(out, "}");
 	}
-	for (size_t i = 0; i < guest.mount_count; i++)
-		shares += bh_microvm_is_share(&guest.mounts[i]);
-	bh_buf_addf(out, ",\"virtio_shares\":%u,\"config\":", q->virtio_shares ? shares : 0);
+	bh_buf_addf(out, ",\"virtio_shares\":%zu,\"config\":", q->virtio_shares && q->shares ? q->shares->count : 0);
 	bh_spec_write(&guest, out);
 	bh_buf_adds(out, "}");
-	for (size_t i = 0; i < guest.mount_count; i++)
-		if (bh_microvm_is_share(&guest.mounts[i]))
-			free(guest.mounts[i].source);
 	free(guest.mounts);
 	if (out->length > BH_AGENT_REQUEST_MAX)
 		return bh_error_text(err, E2BIG, "the configuration is too long for a microVM");

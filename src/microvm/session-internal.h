@@ -20,7 +20,7 @@ struct session_channel {
 
 struct session_client {
 	int fd;
-	uint32_t channel; /* its exec, 0: none */
+	uint32_t channel; /* its exec, or the workload until that has begun; 0: none */
 };
 
 struct session {
@@ -29,6 +29,8 @@ struct session {
 	int share_fds[BH_AGENT_SHARES_MAX]; /* the file servers', until channels have them */
 	size_t share_count;
 	bool is_greeted, is_started;
+	bool is_held; /* by the starter: its end is ours */
+	bool is_waiting; /* for BH_ASK_START */
 	int64_t begin_ns;
 	uint64_t early_signals; /* that came before there was a workload */
 	struct session_channel channels[BH_AGENT_CHANNELS_MAX];
@@ -54,6 +56,11 @@ char *session_last_words(const struct session *s);
 
 /* Tells the starter how the start went, once; `error` NULL: well. */
 void session_report(struct session *s, const struct bh_error *error);
+
+/* Has the guest make the workload. */
+void session_start_workload(struct session *s);
+/* Tells whoever waits for the workload's beginning that there is none. */
+void session_answer_start(struct session *s, const struct bh_error *error);
 
 struct session_channel *session_find(struct session *s, uint32_t id);
 /* A process to be made. `fds` are taken over; with a terminal only the first, for all three. NULL: no room. */

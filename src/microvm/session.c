@@ -45,6 +45,7 @@ static _Noreturn void fail(struct session *s, struct bh_error *error)
 	if (!error->exit_code)
 		error->exit_code = 125;
 	session_report(s, error);
+	session_answer_start(s, error);
 	_exit(error->exit_code);
 }
 
@@ -128,17 +129,32 @@ static void control(struct session *s, const char *text)
 
 static void start_exec(struct session *s, struct session_client *client, const struct bh_session_question *q, int fds[BH_ASK_FDS])
 {
-	struct bh_agent_failure failure = { .errnum = EBUSY, .exit_code = 125, .text = "the microVM has no room for a further process" };
+	static const char *const words[] = { "the microVM's workload has not been started", "the microVM has no room for a further process" };
+	struct bh_agent_failure failure = { .errnum = EBUSY, .exit_code = 125 };
 	const struct bh_agent_run run = { .kind = q->ask == BH_ASK_LIST ? BH_AGENT_LIST : BH_AGENT_EXEC, .terminal = q->terminal };
 	bh_auto_buf struct bh_buf request = { 0 };
 	struct session_channel *c;
 	int r = fds[0] < 0 || client->channel || !s->is_started ? -EINVAL : bh_read_fd(fds[0], BH_AGENT_REQUEST_MAX, &request);
 
 	c = r < 0 || !request.length ? NULL : session_open(s, run, fds + 1, request.data, request.length);
-	if (c)
+	if (c) {
 		client->channel = c->id;
-	else
+		return;
+	}
+	snprintf(failure.text, sizeof failure.text, "%s", words[s->is_started]);
+	session_answer(client, BH_TELL_FAILED, &failure, 0);
+}
+
+static void start_workload(struct session *s, struct session_client *client)
+{
+	struct bh_agent_failure failure = { .errnum = EBUSY, .exit_code = 125, .text = "the microVM's workload has been started already" };
+
+	if (!s->is_waiting || client->channel) {
 		session_answer(client, BH_TELL_FAILED, &failure, 0);
+		return;
+	}
+	client->channel = BH_AGENT_WORKLOAD;
+	session_start_workload(s);
 }
 
 /* The guest's clock may have stood (on a software CPU it did). */
@@ -159,6 +175,9 @@ static void act_on_client(struct session *s, struct session_client *client, cons
 	case BH_ASK_EXEC:
 	case BH_ASK_LIST:
 		start_exec(s, client, q, fds);
+		break;
+	case BH_ASK_START:
+		start_workload(s, client);
 		break;
 	case BH_ASK_SIGNAL:
 		if (c && q->signal < 65)
@@ -185,8 +204,8 @@ static void drop_client(struct session *s, struct session_client *client)
 {
 	struct session_channel *c = client->channel ? session_find(s, client->channel) : NULL;
 
-	/* Whoever stood for the process was killed. */
-	if (c && !c->ended)
+	/* Whoever stood for the process was killed. Who only starts the workload may go. */
+	if (c && !c->ended && c->id != BH_AGENT_WORKLOAD)
 		session_put_signal(s, c, SIGKILL);
 	bh_close_fd(&client->fd);
 	client->channel = 0;
@@ -256,7 +275,7 @@ static void read_signals(struct session *s)
 
 /* --- the loop ------------------------------------------------------------------------------------------------------------- */
 
-enum { AT_GUEST, AT_CONSOLE, AT_CONTROL, AT_SIGNALS, AT_MONITOR, AT_LISTEN, AT_CLIENTS, AT_CHANNELS = AT_CLIENTS + SESSION_CLIENTS_MAX };
+enum { AT_GUEST, AT_CONSOLE, AT_CONTROL, AT_SIGNALS, AT_MONITOR, AT_LISTEN, AT_STARTER, AT_CLIENTS, AT_CHANNELS = AT_CLIENTS + SESSION_CLIENTS_MAX };
 #define WATCHED_MAX (AT_CHANNELS + 3 * BH_AGENT_CHANNELS_MAX)
 
 static void watch(struct pollfd *at, int fd, int events)
@@ -274,6 +293,7 @@ static void watch_all(const struct session *s, struct pollfd set[WATCHED_MAX])
 	watch(&set[AT_SIGNALS], s->signal_fd, POLLIN);
 	watch(&set[AT_MONITOR], s->monitor_pidfd, POLLIN);
 	watch(&set[AT_LISTEN], s->setup->listen_fd, POLLIN);
+	watch(&set[AT_STARTER], s->setup->report_fd, s->is_held ? POLLIN : 0);
 	for (size_t i = 0; i < SESSION_CLIENTS_MAX; i++)
 		watch(&set[AT_CLIENTS + i], s->clients[i].fd, POLLIN);
 	for (size_t i = 0; i < BH_AGENT_CHANNELS_MAX; i++) {
@@ -337,6 +357,16 @@ static void check_end(struct session *s, bool monitor_ended)
 	bh_close_fd(&s->monitor_pidfd);
 }
 
+/* It lets us go, or has ended before it could make known that we are there. */
+static void hear_starter(struct session *s)
+{
+	char word;
+
+	if (recv(s->setup->report_fd, &word, 1, MSG_DONTWAIT) != 1)
+		_exit(LOST_EXIT);
+	s->is_held = false;
+}
+
 static int time_left(const struct session *s)
 {
 	int64_t left = s->setup->monitor->boot_timeout_ms - (bh_monotonic_ns() - s->begin_ns) / 1000000;
@@ -359,6 +389,8 @@ static _Noreturn void loop(struct session *s)
 			continue;
 		if (set[AT_SIGNALS].revents)
 			read_signals(s);
+		if (set[AT_STARTER].revents)
+			hear_starter(s);
 		if (set[AT_CONSOLE].revents)
 			read_console(s);
 		if (set[AT_CONTROL].revents)
@@ -396,11 +428,11 @@ static int make_pair(int *ret_ours, int *ret_theirs, struct bh_error *err)
 /* Processes of their own, since they keep rights that this one gives up. */
 static int start_file_servers(struct session *s, struct bh_error *err)
 {
-	int r = 0;
+	int r = bh_microvm_shares_gather(s->setup->shares, err);
 	pid_t pid;
 
-	for (size_t i = 0; r == 0 && i < s->setup->share_count; i++) {
-		r = bh_files_spawn(s->setup->shares[i].folder_fd, s->setup->shares[i].readonly, &s->share_fds[i], &pid, err);
+	for (size_t i = 0; r == 0 && i < s->setup->shares->count; i++) {
+		r = bh_files_spawn(s->setup->shares->folders[i].fd, s->setup->shares->folders[i].readonly, &s->share_fds[i], &pid, err);
 		s->share_count += r == 0;
 	}
 	return r;
@@ -484,7 +516,8 @@ static int give_up_rights(const struct session *s, struct bh_error *err)
 {
 	uid_t uid = BH_MICROVM_UID(getpid());
 
-	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+	/* A machine's session has had its network since its birth. */
+	if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | (s->setup->kind == BH_AGENT_EXEC ? CLONE_NEWNET : 0)) < 0)
 		return bh_error_set(err, errno, "leave the host's namespaces");
 	/* The capabilities stay for as long as leaving the file system needs them. */
 	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 ||
@@ -535,12 +568,15 @@ static int setup_signals(struct session *s, struct bh_error *err)
 	return s->signal_fd < 0 ? bh_error_set(err, errno, "signalfd") : 0;
 }
 
-static void quiet_standard_streams(void)
+/* Its own words go to standard error, unless somebody else waits for the end of that. */
+static void quiet_standard_streams(bool all)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	dup2(null, 0);
 	dup2(null, 1);
+	if (all)
+		dup2(null, 2);
 	close(null);
 }
 
@@ -566,7 +602,7 @@ static int prepare(struct session *s, const struct bh_session_setup *setup, stru
 	session_init(s, setup);
 	if (setup->start->dies_with_caller)
 		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	quiet_standard_streams();
+	quiet_standard_streams(setup->start->own_streams);
 	r = setup_signals(s, err);
 	return r < 0 ? r : take_terminal(s, err);
 }

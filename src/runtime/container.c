@@ -75,9 +75,9 @@ static int run(const struct bh_compartment_place *place, struct bh_container_cre
 	return make(place, request, true, ret_compartment, err);
 }
 
-static int start(struct bh_compartment *compartment, struct bh_error *err)
+static int release(struct bh_compartment *compartment, struct bh_error *err)
 {
-	return bh_container_start(&compartment->process, err);
+	return bh_container_release(&compartment->process, err);
 }
 
 void bh_compartment_abandon(struct bh_compartment *compartment)
@@ -249,7 +249,8 @@ const struct bh_isolation_driver bh_isolation_container = {
 	.name = "container",
 	.create = create,
 	.run = run,
-	.start = start,
+	.release = release,
+	.start = bh_container_start_remote,
 	.abandon = bh_compartment_abandon,
 	.exec = exec,
 	.pause = bh_compartment_freeze,

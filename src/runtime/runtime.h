@@ -41,13 +41,17 @@ struct bh_isolation_driver {
 	/* The root file system, users and mounts are inside, behind a kernel of its own: the caller can't look at them. place->state and
 	 * place->microvm are needed. */
 	bool has_own_kernel;
-	/* Makes the compartment with its limits, and the first process in it, which waits. request->cgroup is filled in. On
-	 * failure nothing is left. */
+	/* Makes the compartment with its limits, and the first process in it, which waits at a socket (a container's is
+	 * request->start_socket, a microVM's BH_MICROVM_SOCKET in place->state). Until it is released it ends with the caller.
+	 * request->cgroup is filled in. On failure nothing is left. */
 	int (*create)(const struct bh_compartment_place *place, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err);
+	/* It goes on waiting when the caller has ended. */
+	int (*release)(struct bh_compartment *compartment, struct bh_error *err);
 	/* Create and start in one, without the wait between: request->cloned is the place for what must be done early. */
 	int (*run)(const struct bh_compartment_place *place, struct bh_container_create *request, struct bh_compartment *ret_compartment, struct bh_error *err);
-	/* Lets the process run; returns when it has executed, or with the reason why not (then the compartment is to be ended). */
-	int (*start)(struct bh_compartment *compartment, struct bh_error *err);
+	/* Over a connection to the socket: lets the process run; returns when it has executed, or with the reason why not (then the
+	 * compartment is to be ended). */
+	int (*start)(int connection, struct bh_error *err);
 	/* Ends what `create` made, after a failure before or at start. */
 	void (*abandon)(struct bh_compartment *compartment);
 	/* A further process inside, a child of the caller. request->cgroup is filled in. */

@@ -9,11 +9,30 @@
 
 #include <errno.h>
 
-static int run(const struct bh_compartment_place *place, struct bh_container_create *request, struct bh_compartment *ret_compartment,
-	       struct bh_error *err)
+/* An OCI runtime's request has its configuration's resources, which are the machine's and not those of what runs in it. */
+static int make_cgroup(const struct bh_compartment_place *place, const struct bh_spec *spec, struct bh_cgroup **ret_cgroup, struct bh_error *err)
+{
+	struct bh_compartment_place own = *place;
+	struct bh_cgroup_request request;
+	struct bh_spec_resources resources;
+	int r = bh_microvm_resources(place->microvm, spec, &resources, err);
+
+	if (r < 0)
+		return r;
+	if (place->request) {
+		request = *place->request;
+		request.resources = &resources;
+		own.request = &request;
+	}
+	return bh_compartment_make_cgroup(&own, &resources, ret_cgroup, err);
+}
+
+static int make(const struct bh_compartment_place *place, struct bh_container_create *request, bool waits, struct bh_compartment *ret_compartment,
+		struct bh_error *err)
 {
 	struct bh_compartment compartment = BH_COMPARTMENT_INIT;
 	struct bh_container_stdio *stdio = request->stdio;
+	struct bh_microvm_process process;
 	struct bh_microvm_start start = {
 		.vm = place->microvm,
 		.spec = request->spec,
@@ -23,43 +42,48 @@ static int run(const struct bh_compartment_place *place, struct bh_container_cre
 		.stdout_fd = stdio->stdout_fd,
 		.stderr_fd = stdio->stderr_fd,
 		.dies_with_caller = request->keep_in_parent_fate,
+		.waits = waits,
+		.own_streams = place->request,
 		.cloned = request->cloned,
 		.cloned_context = request->cloned_context,
 	};
-	struct bh_spec_resources resources;
 	int r = bh_microvm_check(request->spec, err);
 
 	stdio->ret_terminal_fd = -1;
 	if (r == 0)
-		r = bh_microvm_resources(place->microvm, request->spec, &resources, err);
-	if (r == 0)
-		r = bh_compartment_make_cgroup(place, &resources, &compartment.cgroup, err);
+		r = make_cgroup(place, request->spec, &compartment.cgroup, err);
 	if (r < 0)
 		return r;
-	start.cgroup = compartment.cgroup;
-	r = bh_microvm_start(&start, &compartment.process.pid, &compartment.process.pidfd, &stdio->ret_terminal_fd, err);
+	request->cgroup = start.cgroup = compartment.cgroup;
+	r = bh_microvm_start(&start, &process, err);
 	if (r < 0) {
 		if (compartment.cgroup)
 			bh_compartment_end_cgroup(compartment.cgroup);
 		return r;
 	}
+	stdio->ret_terminal_fd = process.terminal_fd;
+	compartment.process = (struct bh_container_process){ .pid = process.pid, .pidfd = process.pidfd, .sync_fd = process.sync_fd };
 	compartment.oom_fd = compartment.cgroup && !place->request ? bh_cgroup_oom_fd(compartment.cgroup) : -1;
 	*ret_compartment = compartment;
 	return 0;
 }
 
-/* There is nothing in a machine between its making and its start that could wait for the start. */
+/* What waits is a machine whose guest is up. */
 static int create(const struct bh_compartment_place *place, struct bh_container_create *request, struct bh_compartment *ret_compartment,
 		  struct bh_error *err)
 {
-	(void)place, (void)request, (void)ret_compartment;
-	return bh_error_text(err, ENOTSUP, "a microVM is created and started in one");
+	return make(place, request, true, ret_compartment, err);
 }
 
-static int start(struct bh_compartment *compartment, struct bh_error *err)
+static int run(const struct bh_compartment_place *place, struct bh_container_create *request, struct bh_compartment *ret_compartment,
+	       struct bh_error *err)
 {
-	(void)compartment;
-	return bh_error_text(err, ENOTSUP, "a microVM is created and started in one");
+	return make(place, request, false, ret_compartment, err);
+}
+
+static int release(struct bh_compartment *compartment, struct bh_error *err)
+{
+	return bh_microvm_release(&compartment->process.sync_fd, err);
 }
 
 static int exec(const struct bh_compartment_place *place, struct bh_container_exec *request, struct bh_container_process *ret_process,
@@ -93,19 +117,41 @@ static int pause_or_resume(const struct bh_compartment_place *place, bool pause,
 	return bh_microvm_pause(place->state, pause, err);
 }
 
+static int is_paused(const struct bh_compartment_place *place, bool *ret_paused, struct bh_error *err)
+{
+	(void)err;
+	*ret_paused = bh_microvm_is_paused(place->state);
+	return 0;
+}
+
+/* Limits of processors and devices of the host. The machine's size is what it was made with. */
+static int update(const struct bh_compartment_place *place, const struct bh_spec_resources *resources, struct bh_error *err)
+{
+	struct bh_spec_resources own = *resources;
+
+	if (own.memory.limit.set || own.memory.swap.set || own.memory.reservation.set)
+		return bh_error_text(err, ENOTSUP, "memory: a microVM has what it was made with");
+	if (own.pids_limit.set)
+		return bh_error_text(err, ENOTSUP, "pids: the limit is inside the microVM, as it was made");
+	own.devices = NULL;
+	own.device_count = 0;
+	return bh_compartment_update(place, &own, err);
+}
+
 const struct bh_isolation_driver bh_isolation_vm = {
 	.name = "vm",
 	.has_own_kernel = true,
 	.create = create,
 	.run = run,
-	.start = start,
+	.release = release,
+	.start = bh_microvm_start_waiting,
 	.abandon = bh_compartment_abandon,
 	.exec = exec,
 	.pause = pause_or_resume,
-	.is_paused = bh_compartment_is_frozen,
+	.is_paused = is_paused,
 	.signal = bh_compartment_signal,
 	.take_back = bh_compartment_take_back,
-	.update = bh_compartment_update,
+	.update = update,
 	.stats = bh_compartment_stats,
 	.pids = bh_compartment_pids,
 	.write_stats = bh_compartment_write_stats,

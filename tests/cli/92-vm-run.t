@@ -54,7 +54,7 @@ echo outside >"$WORK/shared/file"
 echo constant >"$WORK/constant/file"
 echo secret >"$WORK/secret"
 ln -s ../secret "$WORK/shared/way-out"
-run_is 0 "run -d" bh run -d --name ship -i --isolation vm --accel "$accelerator" -v "$WORK/shared:/shared" -v "$WORK/constant:/constant:ro" -v hold:/home busybox sh -c \
+run_is 0 "run -d" bh run -d --name ship -i --isolation vm --accel "$accelerator" -v "$WORK/shared:/shared" -v "$WORK/constant:/constant:ro" -v "$WORK/secret:/etc/a/secret" -v "$WORK/constant/file:/constant-file:ro" -v hold:/home busybox sh -c \
 	'trap "echo ending; exit 3" TERM; trap "echo usr1" USR1; echo beginning; echo to-stderr >&2; while :; do sleep 0.1; done'
 like "$(bh ps --format '{{.Names}} {{.Status}}')" "ship Up" "ps has it"
 is "$(bh inspect --format '{{.HostConfig.Isolation}}' ship)" vm "inspect tells the isolation"
@@ -100,8 +100,13 @@ run_is 0 "a big file goes out" bh exec ship sh -c 'dd if=/dev/urandom of=/shared
 is "$out" "$(sha256sum <"$WORK/shared/big")" "... whole"
 run_is 0 "a named volume" bh exec ship sh -c 'echo kept >/home/file'
 is "$(cat "$BULKHEAD_ROOT/volumes/hold/_data/file")" kept "... is the host's"
-run_is 125 "a file can't be shared" "${vm[@]}" -v "$WORK/secret:/x" busybox true
-like "$err" "only folders" "... and that is said"
+is "$(bh exec ship cat /etc/a/secret /constant-file | tr '\n' ' ')" "secret constant " "-v: single files of the host"
+bh exec ship sh -c 'echo told >/etc/a/secret'
+is "$(cat "$WORK/secret")" told "... can be written"
+run_is 1 "... unless they are read-only" bh exec ship sh -c 'echo x >/constant-file'
+is "$(cat "$WORK/constant/file")" constant "... and stay as they are then"
+run_is 125 "a device can't be shared" "${vm[@]}" -v /dev/null:/x busybox true
+like "$err" "only folders and files" "... and that is said"
 
 # --- nobody but its own can get at the machine -----------------------------------------------------------------------------------
 session=$(bh inspect --format '{{.State.Pid}}' ship)

@@ -93,6 +93,7 @@ static void test_the_request_has_the_containers_part(void **state)
 	bh_auto_buf struct bh_buf text = { 0 };
 	const struct bh_microvm_file file = { "/etc/hosts", "127.0.0.1\tlocal\"host\n" };
 	const struct bh_microvm vm = { .files = &file, .file_count = 1, .init = true };
+	struct bh_microvm_shares shares = { 0 };
 	struct bh_spec spec = { 0 };
 	json_object *request;
 
@@ -101,20 +102,34 @@ static void test_the_request_has_the_containers_part(void **state)
 	bh_strv_add(&spec.process.args, "sh");
 	spec.resources.memory.limit = (struct bh_opt_i64)BH_SOME(1);
 	spec.resources.pids_limit = (struct bh_opt_i64)BH_SOME(7);
-	bh_spec_add_mount(&spec, "/data", "bind", "/srv/data", "rbind,ro");
+	bh_spec_add_mount(&spec, "/data", "bind", "/usr", "rbind,ro");
+	bh_spec_add_mount(&spec, "/a/file", "bind", "/proc/self/status", "bind");
+	spec.hooks.poststop.items = bh_calloc(1, sizeof *spec.hooks.poststop.items);
+	spec.hooks.poststop.items[spec.hooks.poststop.count++].path = bh_strdup("/of/the/host");
+	assert_int_equal(bh_microvm_shares_open(&vm, &spec, &shares, NULL), 0);
+	assert_int_equal(shares.count, 2);
+	assert_int_equal(shares.file_count, 1);
+	assert_true(shares.folders[0].readonly);
+	assert_false(shares.files[0].readonly);
 	assert_int_equal(bh_microvm_request_write(
-				 &(struct bh_microvm_request){ .spec = &spec, .id = "an-id", .user = "us\"er", .vm = &vm, .virtio_shares = true },
+				 &(struct bh_microvm_request){
+					 .spec = &spec, .id = "an-id", .user = "us\"er", .vm = &vm, .shares = &shares, .virtio_shares = true },
 				 &text, NULL),
 			 0);
+	bh_microvm_shares_clear(&shares);
 	request = json_tokener_parse(text.data);
 	assert_non_null(request);
 	assert_string_equal(bh_json_text(request, "user", ""), "us\"er");
 	assert_true(bh_json_bool(request, "init", false));
 	assert_int_equal(bh_json_int(request, "config.linux.resources.pids.limit", 0), 7);
 	assert_null(bh_json_at(request, "config.linux.resources.memory.limit"));
-	assert_int_equal(bh_json_int(request, "virtio_shares", 0), 1);
-	assert_non_null(strstr(text.data, BH_AGENT_SHARES "/0"));
-	assert_null(strstr(text.data, "/srv/data"));
+	assert_int_equal(bh_json_int(request, "virtio_shares", 0), 2);
+	assert_string_equal(bh_json_text(request, "image", ""), BH_MICROVM_IMAGE_TYPE);
+	assert_non_null(strstr(text.data, "\"" BH_AGENT_SHARES "/0\""));
+	assert_non_null(strstr(text.data, "\"" BH_AGENT_SHARES "/1/0\""));
+	assert_null(strstr(text.data, "\"/usr\""));
+	assert_null(strstr(text.data, "/proc/self/status"));
+	assert_null(strstr(text.data, "/of/the/host"));
 	json_object_put(request);
 	bh_spec_clear(&spec);
 }
@@ -187,6 +202,40 @@ static void test_a_workload_from_begin_to_end(void **state)
 	assert_true(f.session.is_over);
 	assert_int_equal(f.session.exit_code, 7);
 	assert_int_equal(read(f.output[0], text, sizeof text), 2);
+	end(&f);
+}
+
+static void test_one_that_waits_is_started_by_a_client(void **state)
+{
+	struct bh_session_report report;
+	struct bh_session_answer answer;
+	int client[2];
+	struct fixture f;
+
+	(void)state;
+	begin(&f);
+	f.start.waits = true;
+	assert_int_equal(say_hello(&f), 0);
+	assert_int_equal(recv(f.report[0], &report, sizeof report, 0), sizeof report);
+	assert_true(report.started); /* the machine is */
+	assert_true(f.session.is_waiting);
+	assert_true(f.session.is_held); /* until the starter says otherwise */
+	assert_null(session_find(&f.session, BH_AGENT_WORKLOAD));
+	assert_int_equal(say(&f, BH_AGENT_STARTED, 0, NULL, 0), -EPROTO); /* nobody has asked the guest for it */
+	end(&f);
+
+	begin(&f);
+	f.start.waits = true;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, client), 0);
+	assert_int_equal(say_hello(&f), 0);
+	f.session.clients[3] = (struct session_client){ .fd = client[1], .channel = BH_AGENT_WORKLOAD };
+	session_start_workload(&f.session);
+	assert_false(f.session.is_waiting);
+	assert_int_equal(say(&f, BH_AGENT_STARTED, 0, NULL, 0), 0);
+	assert_int_equal(recv(client[0], &answer, sizeof answer, MSG_DONTWAIT), sizeof answer);
+	assert_int_equal(answer.tell, BH_TELL_STARTED);
+	assert_int_equal(f.session.clients[3].channel, 0);
+	close(client[0]);
 	end(&f);
 }
 
@@ -266,6 +315,7 @@ int main(void)
 		cmocka_unit_test(test_limits_are_the_machines),
 		cmocka_unit_test(test_the_request_has_the_containers_part),
 		cmocka_unit_test(test_a_workload_from_begin_to_end),
+		cmocka_unit_test(test_one_that_waits_is_started_by_a_client),
 		cmocka_unit_test(test_what_failed_is_told_without_control_characters),
 		cmocka_unit_test(test_words_out_of_turn_are_refused),
 		cmocka_unit_test(test_the_last_words_are_a_panics),

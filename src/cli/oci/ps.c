@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ps: the processes of a container, as pids of the host: as JSON, or as the lines of the machine's own ps(1) that have one
- * of these pids in the column PID.
+ * of these pids in the column PID. A microVM's are in its own kernel: the lines are those of its agent, with pids inside.
  */
 #include "cli/oci/oci.h"
 
@@ -123,6 +123,24 @@ static void print_json(const pid_t *pids, size_t count)
 		printf("%s%d%s", i ? "," : "[", (int)pids[i], i + 1 < count ? "" : "]\n");
 }
 
+static int print_inside(struct bh_bundle *bundle, struct bh_error *err)
+{
+	struct bh_container_process process = { .pid = -1, .pidfd = -1, .sync_fd = -1 };
+	struct bh_container_stdio stdio = { -1, STDOUT_FILENO, STDERR_FILENO, -1, false };
+	int r = bh_bundle_spec(bundle, err);
+
+	if (r < 0)
+		return r;
+	bundle->spec.process.terminal = false;
+	r = bh_bundle_exec(bundle, &(struct bh_bundle_exec){ .process = &bundle->spec.process, .stdio = &stdio, .list = true }, &process, err);
+	if (r < 0)
+		return r;
+	while (waitpid(process.pid, NULL, 0) < 0 && errno == EINTR)
+		continue;
+	bh_close_fd(&process.pidfd);
+	return 0;
+}
+
 static int run(void *arg, int argc, char **argv)
 {
 	const struct ps_options *o = arg;
@@ -132,13 +150,14 @@ static int run(void *arg, int argc, char **argv)
 	size_t count = 0;
 	int r = bh_oci_open(argv, false, &bundle, &err);
 
-	(void)argc;
 	if (r == 0)
 		r = bh_bundle_pids(&bundle, &pids, &count, &err);
 	if (r == 0 && o->format && !bh_streq(o->format, "table") && !bh_streq(o->format, "json"))
 		r = bh_error_text(&err, EINVAL, "invalid format option");
 	if (r == 0 && bh_streq(o->format, "json"))
 		print_json(pids, count);
+	else if (r == 0 && bundle.driver->has_own_kernel && bundle.status == BH_BUNDLE_RUNNING && argc == 1)
+		r = print_inside(&bundle, &err);
 	else if (r == 0)
 		r = print_table(pids, count, argv + 1, &err);
 	bh_bundle_close(&bundle);
@@ -150,7 +169,8 @@ const struct bh_command bh_oci_command_ps = {
 	.synopsis = "[OPTIONS] CONTAINER [PS OPTIONS]",
 	.summary = "Show the processes of a container",
 	.description = "Runs ps(1) with the given options (default -ef) and shows the lines of the container's processes, by their pids on "
-		       "the host. The output of ps must have a column PID. With --format json it is an array of pids.",
+		       "the host. The output of ps must have a column PID. With --format json it is an array of pids. Of a microVM it "
+		       "lists the processes inside, unless there are options for ps: they and the pids are those on the host.",
 	.sets = { options },
 	.options_size = sizeof(struct ps_options),
 	.stop_at_argument = true,
