@@ -20,8 +20,8 @@ int bh_bundle_mount_options(struct bh_spec *spec, struct bh_error *err);
 bool bh_bundle_shares_mounts(const struct bh_bundle *bundle);
 int bh_bundle_make_root(struct bh_bundle *bundle, int *ret_mount_fd, struct bh_error *err);
 int bh_bundle_detach_root(struct bh_bundle *bundle, struct bh_error *err);
-/* microvm.c: a bundle as a microVM. The driver that the configuration asks for. */
-int bh_bundle_find_driver(const struct bh_spec *spec, const struct bh_isolation_driver **ret_driver, struct bh_error *err);
+/* microvm.c: a bundle as a microVM. The driver that the configuration asks for, else the one named `other`. */
+int bh_bundle_find_driver(const struct bh_spec *spec, const char *other, const struct bh_isolation_driver **ret_driver, struct bh_error *err);
 /* Can it be one, and how big is it? What a container has of the host's kernel leaves the configuration. `ret_vm` borrows from both. */
 int bh_bundle_prepare_microvm(const struct bh_bundle_create *request, struct bh_bundle *bundle, struct bh_microvm *ret_vm, struct bh_error *err);
 /* Where its cgroup is. Borrows from the bundle. */

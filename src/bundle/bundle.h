@@ -82,6 +82,7 @@ struct bh_bundle_create {
 	const char *pid_file;           /* or NULL */
 	bool systemd_cgroup;
 	bool no_cgroup;                 /* it stays in the caller's */
+	const char *isolation;          /* of a configuration that doesn't say it: a driver's name; NULL: the default */
 	bool rootless;                  /* cgroups are used as far as this user may */
 	bool no_pivot, no_new_keyring;  /* as in struct bh_container_create */
 	const char *notify;             /* $NOTIFY_SOCKET: the process tells this service manager when it is ready; or NULL */

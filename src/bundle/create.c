@@ -76,7 +76,7 @@ static int load_config(struct making *m, struct bh_error *err)
 	if (!m->bundle.spec.root.path)
 		return bh_error_text(err, EINVAL, "root.path: missing");
 	bh_cgroup_add_runtime_device_rules(&m->bundle.spec);
-	r = bh_bundle_find_driver(&m->bundle.spec, &m->bundle.driver, err);
+	r = bh_bundle_find_driver(&m->bundle.spec, m->request->isolation, &m->bundle.driver, err);
 	if (r < 0)
 		return r;
 	return m->request->configured ? m->request->configured(m->request->context, &m->bundle.spec, err) : 0;

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "linux/syscall.h"
+#include "oci/json.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -227,6 +228,7 @@ int bh_microvm_exec(const struct bh_microvm_exec *x, pid_t *ret_pid, int *ret_pi
 /* --- the machine ---------------------------------------------------------------------------------------------------------- */
 
 #define PAUSED "microvm.paused"
+#define RECORD_MAX 4096
 
 void bh_microvm_forget_pause(int state_fd)
 {
@@ -238,6 +240,21 @@ bool bh_microvm_is_paused(const char *state)
 	bh_auto_free char *path = bh_path_join(state, PAUSED);
 
 	return access(path, F_OK) == 0;
+}
+
+int64_t bh_microvm_memory(const char *state)
+{
+	bh_auto_free char *path = bh_path_join(state, BH_MICROVM_RECORD);
+	bh_auto_buf struct bh_buf text = { 0 };
+	json_object *record;
+	int64_t memory;
+
+	if (bh_read_file_at(AT_FDCWD, path, RECORD_MAX, &text, NULL) < 0)
+		return 0;
+	record = json_tokener_parse(text.data);
+	memory = bh_json_int(record, "Memory", 0);
+	json_object_put(record);
+	return memory;
 }
 
 int bh_microvm_pause(const char *state, bool pause, struct bh_error *err)

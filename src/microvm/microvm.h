@@ -148,6 +148,8 @@ int bh_microvm_resources(const struct bh_microvm *vm, const struct bh_spec *spec
 
 /* In the run-time folder of one that runs: an object with Accelerator, Kernel, Memory, Cpus. */
 #define BH_MICROVM_RECORD "microvm.json"
+/* Its memory in bytes, as that tells it; 0: it doesn't. */
+int64_t bh_microvm_memory(const char *state);
 /* The socket in there by which the session is asked. */
 #define BH_MICROVM_SOCKET "agent.sock"
 

@@ -124,15 +124,16 @@ static int is_paused(const struct bh_compartment_place *place, bool *ret_paused,
 	return 0;
 }
 
-/* Limits of processors and devices of the host. The machine's size is what it was made with. */
+/* Limits of processors and devices of the host. The machine's size is what it was made with; engines say it again with what they change. */
 static int update(const struct bh_compartment_place *place, const struct bh_spec_resources *resources, struct bh_error *err)
 {
 	struct bh_spec_resources own = *resources;
 
-	if (own.memory.limit.set || own.memory.swap.set || own.memory.reservation.set)
+	if (own.memory.limit.set && own.memory.limit.value != bh_microvm_memory(place->state))
 		return bh_error_text(err, ENOTSUP, "memory: a microVM has what it was made with");
 	if (own.pids_limit.set)
 		return bh_error_text(err, ENOTSUP, "pids: the limit is inside the microVM, as it was made");
+	own.memory.limit.set = own.memory.swap.set = own.memory.reservation.set = false;
 	own.devices = NULL;
 	own.device_count = 0;
 	return bh_compartment_update(place, &own, err);

@@ -70,9 +70,11 @@ is "$(sed 1d <<<"$out" | tr '\n' ' ')" "2 1000 /made/here blue ship data hosts 1
 like "$out" "^[^ ]*-cloud-amd64" "by the guest's kernel"
 is "$(grep -c 'Read-only file system' <<<"$err")" 3 "the root, a read-only folder and a read-only file stay as they are"
 is "$(oci list -q)" "" "it is deleted at its end"
-oci_config whole '.process.args = ["nowhere"]'
-run oci run --bundle "$WORK/whole" whole
-like "$status:$err" '^1:.*nowhere.*not found' "a command that isn't there"
+oci_config whole '.process.args = ["nowhere"] | del(.vm) | .annotations["io.bulkhead.kernel"] = "'"$kernel"'"'
+run oci --isolation vm run --bundle "$WORK/whole" whole
+like "$status:$err" '^1:.*nowhere.*not found' "--isolation vm: a command that isn't there"
+oci_config whole '.process.args = ["uname", "-r"] | .annotations["io.bulkhead.isolation"] = "container"'
+is "$(oci --isolation vm run --bundle "$WORK/whole" whole)" "$(uname -r)" "... doesn't count where the bundle says it"
 
 # --- create, start ... -------------------------------------------------------------------------------------------------------
 printf '#!/bin/sh\ncat >>%s/hooks\necho " $1" >>%s/hooks\nreadlink /proc/$(jq .pid <%s/hooks 2>/dev/null | head -n 1)/ns/net >%s/net 2>/dev/null\n:\n' "$WORK" "$WORK" "$WORK" "$WORK" >"$WORK/hook"
@@ -120,6 +122,8 @@ like "$(oci ps --format json ship)" "^\[.*\b$session\b" "... as JSON those of th
 is "$(oci events --stats ship | jq .data.memory.usage.limit)" $(((512 + 192) << 20)) "events --stats: its limit is the guest's memory and the monitor's"
 run oci update --memory 1000000000 ship
 like "$status:$err" "^1:.*microVM has what it was made with" "its memory stays as it is"
+run_is 0 "update: what engines say again with what they change" oci update --memory $((512 << 20)) --cpu-quota 150000 ship
+is "$(oci events --stats ship | jq .data.memory.usage.limit)" $(((512 + 192) << 20)) "... leaves the machine's limit"
 run_is 0 "pause" oci pause ship
 is "$(oci state ship | jq -r .status)" paused "state: paused"
 run_is 0 "resume" oci resume ship

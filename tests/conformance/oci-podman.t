@@ -63,6 +63,21 @@ else
 	skip "no python3 to make a terminal" 1
 fi
 
+# --- a microVM: one run, since without KVM it takes a while -------------------------------------------------------------------
+
+kernel=$(ls -d /boot/vmlinuz-*-cloud-amd64 "$BUILD"/tests/guest-kernels/kernels/*/vmlinuz 2>/dev/null | tail -n 1)
+if [ -n "$kernel" ] && { [ -e /dev/kvm ] || has qemu-system-x86_64; }; then
+	# podman hands no environment on.
+	printf '#!/bin/sh\nBULKHEAD_ROOT=%s BULKHEAD_KERNEL=%s exec %s "$@"\n' "$BULKHEAD_ROOT" "$kernel" "$BUILD/bulkhead-oci" >"$WORK/bulkhead-oci"
+	chmod 755 "$WORK/bulkhead-oci"
+	run p --runtime "$WORK/bulkhead-oci" run --cgroup-parent "$parent" --rm --annotation io.bulkhead.isolation=vm --network none --hostname ark -v "$WORK/shared:/shared" \
+		busybox sh -c 'uname -r; hostname; cat /shared/file; echo err >&2; exit 42'
+	like "$status:$out" "^42:[^ ]*-cloud-amd64.ark.from inside$" "a microVM by annotation: its kernel, its files, its exit code" "$err"
+	like "$err" "err$" "... and its errors"
+else
+	skip "no guest kernel, or neither KVM nor QEMU" 2
+fi
+
 # --- a container that stays ---------------------------------------------------------------------------------------------------
 
 ok "run -d" p run --cgroup-parent "$parent" -d --name stays --network none --memory 64m --pids-limit 50 --cpus 0.5 --health-cmd 'test -e /healthy' --health-interval 1h busybox \

@@ -128,6 +128,7 @@ static int make(const struct create_options *o, const char *id, bool run, struct
 		.systemd_cgroup = bh_oci.systemd_cgroup,
 		.no_cgroup = bh_oci.no_cgroup,
 		.rootless = bh_oci_is_rootless(),
+		.isolation = bh_oci.isolation,
 		.notify = notify_socket(),
 		.run = run,
 		.no_pivot = o->no_pivot,

@@ -26,7 +26,7 @@
 struct bh_oci bh_oci;
 
 struct global_options {
-	const char *root, *log, *log_format, *rootless, *criu, *cgroup_manager;
+	const char *root, *log, *log_format, *rootless, *criu, *cgroup_manager, *isolation;
 	bool debug, systemd_cgroup, version;
 };
 
@@ -44,6 +44,8 @@ const struct bh_option bh_oci_global_options[] = {
 	{ 0, "rootless", BH_OPTION_STRING, offsetof(struct global_options, rootless), "true|false|auto",
 	  "Ignore what only root may do (default auto)", "true|false|auto", false },
 	{ 0, "criu", BH_OPTION_STRING, offsetof(struct global_options, criu), "PATH", "The criu program for checkpoint and restore", NULL, false },
+	{ 0, "isolation", BH_OPTION_STRING, offsetof(struct global_options, isolation), "TYPE",
+	  "What a bundle becomes that doesn't say it itself: container (default) or vm, a microVM", "container|vm", false },
 	{ 'v', "version", BH_OPTION_BOOL, offsetof(struct global_options, version), NULL, "Show the version and end", NULL, false },
 	{ 0 },
 };
@@ -251,6 +253,7 @@ int bh_oci_main(int argc, char **argv)
 	}
 	bh_oci.root = global.root && *global.root ? global.root : default_root();
 	bh_oci.systemd_cgroup = global.systemd_cgroup || bh_streq(global.cgroup_manager, "systemd");
+	bh_oci.isolation = global.isolation;
 	bh_oci.no_cgroup = bh_streq(global.cgroup_manager, "disabled");
 	bh_oci.criu = global.criu && *global.criu ? global.criu : "criu";
 	bh_oci.rootless = global.rootless;

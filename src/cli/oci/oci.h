@@ -17,6 +17,7 @@ struct bh_oci {
 	bool systemd_cgroup;
 	bool no_cgroup;        /* --cgroup-manager disabled */
 	const char *rootless;  /* the option */
+	const char *isolation; /* the option */
 };
 extern struct bh_oci bh_oci;
 /* What of cgroups this user may not do is left out. Asks the kernel. */
