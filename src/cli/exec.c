@@ -52,6 +52,8 @@ static int exec_main(void *options, int argc, char **argv)
 
 	(void)argc;
 	r = o->detach ? 0 : bh_stream_check(&stream, &err);
+	if (o->tty)
+		bh_terminal_size(&o->rows, &o->columns);
 	if (r == 0)
 		r = bh_cli_enable_explain(o->explain, &err);
 	if (r == 0)

@@ -123,6 +123,7 @@ struct bh_exec_options {
 	struct bh_strv env, env_file;
 	const char *user, *workdir, *detach_keys;
 	const char *explain;
+	uint16_t rows, columns; /* of its terminal when it begins; 0: not known */
 };
 struct bh_exec {
 	pid_t pid;

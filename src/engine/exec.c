@@ -62,6 +62,9 @@ int bh_engine_exec_process(const struct bh_exec_options *o, char *const *command
 	bh_strv_clear(&process->args);
 	bh_strv_extend(&process->args, command);
 	process->terminal = o->tty;
+	process->console_size.set = o->tty && o->rows;
+	process->console_size.height = o->rows;
+	process->console_size.width = o->columns;
 	if (o->tty && !bh_env_get(&process->env, "TERM"))
 		bh_strv_add(&process->env, "TERM=xterm");
 	r = bh_engine_add_env(&process->env, &o->env_file, &o->env, err);

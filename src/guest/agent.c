@@ -425,12 +425,14 @@ static void read_host(void)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0)
-		guest_say("the host is gone");
-	else if (guest_agent_take(bytes, (size_t)n, &err) < 0)
+	if (n <= 0) {
+		if (!is_connection) /* whose end is nothing to tell */
+			guest_say("the host is gone");
+	} else if (guest_agent_take(bytes, (size_t)n, &err) < 0) {
 		guest_say("%s", err.message);
-	else
+	} else {
 		return;
+	}
 	leave();
 }
 
