@@ -23,19 +23,18 @@
 #define ISOLATION "io.bulkhead.isolation"
 #define KERNEL "io.bulkhead.kernel"
 #define ACCELERATOR "io.bulkhead.accel"
-#define CRUN_HANDLER "run.oci.handler"   /* crun(1): "krun" is a microVM */
 #define KERNELS_ROOT "/var/lib/bulkhead" /* where `bulkhead vm kernel install` puts them; or $BULKHEAD_ROOT */
 #define CPU_PERIOD_DEFAULT_US 100000
 
 int bh_bundle_find_driver(const struct bh_spec *spec, const char *other, const struct bh_isolation_driver **ret_driver, struct bh_error *err)
 {
-	const char *isolation = bh_map_get(&spec->annotations, ISOLATION), *handler = bh_map_get(&spec->annotations, CRUN_HANDLER);
+	const char *isolation = bh_map_get(&spec->annotations, ISOLATION);
 
 	if (isolation && bh_isolation_driver_find(isolation, ret_driver, NULL) < 0)
 		return bh_error_text(err, EINVAL, "annotations: " ISOLATION "=%s: there are container and vm", isolation);
 	if (isolation && *isolation)
 		return 0;
-	return bh_isolation_driver_find(spec->vm.set || bh_streq(handler, "krun") ? bh_isolation_vm.name : other, ret_driver, err);
+	return bh_isolation_driver_find(spec->vm.set ? bh_isolation_vm.name : other, ret_driver, err);
 }
 
 /* --- what can't be had -------------------------------------------------------------------------------------------------- */

@@ -48,7 +48,7 @@ static const char *hook(size_t index)
 /* Annotations of a configuration that change what happens outside of the container. */
 static const char *unsafe_annotation(size_t index)
 {
-	static const char *const names[] = { "io.bulkhead.", "org.bulkhead.", "org.systemd.property.", BH_KEEP_GROUPS, "run.oci.handler" };
+	static const char *const names[] = { "io.bulkhead.", "org.bulkhead.", "org.systemd.property.", BH_KEEP_GROUPS };
 
 	return index < BH_ARRAY_SIZE(names) ? names[index] : NULL;
 }

@@ -73,7 +73,7 @@ is "$(oci list -q)" "" "it is deleted at its end"
 oci_config whole '.process.args = ["nowhere"] | del(.vm) | .annotations["io.bulkhead.kernel"] = "'"$kernel"'"'
 run oci --isolation vm run --bundle "$WORK/whole" whole
 like "$status:$err" '^1:.*nowhere.*not found' "--isolation vm: a command that isn't there"
-oci_config whole '.process.args = ["uname", "-r"] | .annotations["io.bulkhead.isolation"] = "container"'
+oci_config whole '.process.args = ["uname", "-r"] | .annotations["io.bulkhead.isolation"] = "container" | del(.process.apparmorProfile)'
 is "$(oci --isolation vm run --bundle "$WORK/whole" whole)" "$(uname -r)" "... doesn't count where the bundle says it"
 
 # --- create, start ... -------------------------------------------------------------------------------------------------------
