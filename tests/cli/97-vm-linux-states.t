@@ -58,13 +58,13 @@ start_machine() {
 		<>"$WORK/$name.in" >"$WORK/$name.out" 2>"$WORK/$name.err" &
 	pid=$!
 }
-heard() { within "${3:-6}" grep -q "$2" "$WORK/$1.out"; }
+heard() { within "${3:-12}" grep -q "$2" "$WORK/$1.out"; }
 # tell NAME COMMAND: what the guest says to it.
 tell() {
 	local from output=$WORK/$1.out
 	from=$(wc -c <"$output")
 	printf '%s\n' "$2" >"$WORK/$1.in"
-	within 4 eval 'tail -c +$((from + 1)) "$output" | grep -q "^\[end\]"'
+	within 12 eval 'tail -c +$((from + 1)) "$output" | grep -q "^\[end\]"'
 	tail -c +$((from + 1)) "$output" | sed '/^\[end\]/,$d' | tr -d '\r\0'
 }
 ask() { # NAME COMMAND...
@@ -195,7 +195,7 @@ console() { # NAME
 	console=$!
 }
 boots() { grep -c ready "$BULKHEAD_ROOT/vms/$1/log"; }
-booted() { within 6 eval '[ "$(boots '"$1"')" -gt '"$2"' ]'; } # NAME COUNT: it has booted more often
+booted() { within 12 eval '[ "$(boots '"$1"')" -gt '"$2"' ]'; } # NAME COUNT: it has booted more often
 vm create lin --memory 128m --cpus 4 --kernel "$KERNEL" --initrd "$WORK/initrd" --append 'console=ttyS0 quiet' --net tap,bridge=bhtest2 >/dev/null
 vm start lin >/dev/null
 ok "a machine with a name" booted lin 0
