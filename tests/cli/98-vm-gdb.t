@@ -77,23 +77,30 @@ is "$(ask "Z0,$first,1")" OK "a software breakpoint"
 is "$(ask "m$first,4")" "$code" "is not seen in memory"
 is "$(ask M200000,5:0100000007)" OK "memory is written"
 is "$(ask m200000,5)" 0100000007 "and read"
-# QEMU's processor takes an int3 for an interrupt, which no exception intercept sees, and doesn't look at the debug registers that VMRUN loads.
+# QEMU's software processor takes an int3 for an interrupt, which no intercept of exceptions sees.
 if grep -q 'QEMU TCG' /proc/cpuinfo; then
-	skip "breakpoints under QEMU's software processor" 10
-	ask "z0,$first,1" >/dev/null
+	skip "software breakpoints under QEMU's software processor" 2
+	software=
 else
 	is "$(ask 'vCont;c')" "T05thread:1;swbreak:;" "the breakpoint is met"
 	is "$(ask p10)" "$(little "$first")00000000" "at its instruction"
-	is "$(ask "z0,$first,1")" OK "it is taken away"
-	is "$(ask "Z2,$variable,4")" OK "a watchpoint"
-	is "$(ask 'vCont;c')" "T05thread:1;watch:$variable;" "is met"
+	software=yes
+fi
+is "$(ask "z0,$first,1")" OK "it is taken away"
+is "$(ask "Z2,$variable,4")" OK "a watchpoint"
+is "$(ask "Z1,$second,1")" OK "a hardware breakpoint"
+end=$(ask 'vCont;c')
+if [ "$end:$software" = W07: ]; then
+	skip "nor has it debug registers for a guest of a guest" 5
+else
+	is "$end" "T05thread:1;watch:$variable;" "the watchpoint is met"
 	is "$(ask "m$variable,4")" 34120000 "and has seen the value"
-	is "$(ask "z2,$variable,4")$(ask "Z1,$second,1")" OKOK "a hardware breakpoint"
-	is "$(ask 'vCont;c')" "T05thread:1;hwbreak:;" "is met"
+	is "$(ask "z2,$variable,4")$(ask 'vCont;c')" "OKT05thread:1;hwbreak:;" "the breakpoint is met"
 	is "$(ask p10)" "$(little "$second")00000000" "at its instruction"
 	is "$(ask "z1,$second,1")" OK "it is taken away"
+	end=$(ask 'vCont;c')
 fi
-is "$(ask 'vCont;c')" W07 "the guest's end, with its exit code"
+is "$end" W07 "the guest's end, with its exit code"
 wait "$vm"
 is "$?:$(cat "$WORK/err")" "7:" "which the command has too"
 ok "the socket has gone" [ ! -e "$WORK/gdb" ]
