@@ -41,6 +41,7 @@ start() {
 }
 connect() {
 	coproc gdb { socat - "$1" 2>/dev/null; }
+	peer=$gdb_PID
 }
 
 start "$WORK/gdb" --cpus 2
@@ -115,7 +116,7 @@ connect TCP:127.0.0.1:7123
 ask QStartNoAckMode >/dev/null
 is "$(ask "Z0,$first,1")" OK "one that comes later has it stand"
 is "$(ask D)" OK "detached: its breakpoints go, and the machine goes on"
-within 20 eval '! kill -0 "$gdb_PID" 2>/dev/null'
+within 20 eval '! kill -0 "$peer" 2>/dev/null'
 connect TCP:127.0.0.1:7123
 ask QStartNoAckMode >/dev/null
 is "$(ask "m$first,4")" "$code" "nothing is left of them"
