@@ -162,6 +162,7 @@ like "$(ask "$name" migrate downtime_ms=20 timeout_ms=20000 bandwidth=20000000 -
 	"a guest that writes 100 MiB all the time doesn't move in 20 ms"
 ended "$there"
 is $? 125 "the other side gives up"
+is "$(cat "$WORK/$name.err")" "" "the machine hasn't ended"
 before=$(counted "$name")
 sleep 0.5
 like "$before" '^[0-9]+$' "the guest has counted without a gap"
