@@ -200,6 +200,45 @@ need_busybox() {
 	}
 }
 
+# Whether KVM is here, and is one that an ordinary Linux boots on: PVM emulates the guest's kernel.
+kvm_boots_linux() { [ -c /dev/kvm ] && [ ! -d /sys/module/kvm_pvm ]; }
+
+# A guest kernel and an accelerator for microVMs, $accelerator; or skips the script. Where there is no KVM, QEMU's software CPU.
+need_microvms() {
+	local kernels=$BUILD/tests/guest-kernels output
+
+	if ! ls /boot/vmlinuz-*-cloud-amd64 >/dev/null 2>&1; then
+		if ! ls "$kernels"/kernels/*/vmlinuz >/dev/null 2>&1; then
+			output=$("$BULKHEAD" --root "$kernels" vm kernel install 2>&1) || skip_all "lab: no guest kernel: $output"
+		fi
+		export BULKHEAD_KERNEL
+		BULKHEAD_KERNEL=$(ls -d "$kernels"/kernels/*/vmlinuz | tail -n 1)
+	fi
+	accelerator=$(kvm_boots_linux && echo kvm || echo tcg)
+	[ "$accelerator" = kvm ] || has qemu-system-x86_64 || skip_all "lab: neither KVM nor QEMU"
+}
+
+# converse NAME COMMAND...: runs it in the background, its pid is $pid: input by `say`, output in $WORK/NAME.out, messages in $WORK/NAME.err.
+converse() {
+	local name=$1
+	shift
+	[ -p "$WORK/$name.in" ] || mkfifo "$WORK/$name.in"
+	: >"$WORK/$name.out"
+	# Opened here: what is said before it has begun waits for it.
+	exec 7<>"$WORK/$name.in"
+	"$@" <&7 >"$WORK/$name.out" 2>"$WORK/$name.err" 7<&- &
+	pid=$!
+	exec 7<&-
+}
+# say NAME TEXT: opened for both, else it would wait for ever for one that has ended.
+say() { printf '%s' "$2" 1<>"$WORK/$1.in"; }
+
+# ended PID: waits for a child, but not for ever; returns its exit status.
+ended() {
+	within 10 eval '! kill -0 '"$1"' 2>/dev/null' || kill -9 "$1"
+	wait "$1"
+}
+
 # --- set-up and leak check ----------------------------------------------------------------------------------------------
 
 # Everything of a script lies below one folder with a name that no other has, so whatever names it is the script's.
@@ -274,9 +313,16 @@ check_leaks() {
 	if [ -z "$left" ]; then pass "nothing is left"; else fail "nothing is left" "$left"; fi
 }
 
+# What monitors said at last: often the reason of a failure that was seen later.
+tell_monitors() {
+	grep -rhsIE --exclude-dir=layers --exclude-dir=snapshots '^bulkhead-vmm: ' "$WORK" "$BULKHEAD_ROOT/vms" 2>/dev/null | sort | uniq -c | head -n 20 |
+		sed 's/^ */# said: /'
+}
+
 # Runs at every exit, also after a failure in the middle: ends what the script started and removes its folders.
 test_cleanup() {
 	local pid
+	[ "$test_finished" = 1 ] && [ "$test_failures" -eq 0 ] || tell_monitors
 	if [ "$test_finished" = 0 ]; then
 		printf 'Bail out! the script ended before done_testing\n'
 	fi

@@ -76,4 +76,7 @@ $(BUILD)/tests/vsock-peer: tests/guests/linux/vsock-peer.c
 $(BUILD)/tests/io: tests/bench/io.c
 	@mkdir -p $(@D)
 	$(Q)$(SMALL_CC) -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -o $@ $<
-guests: $(BUILD)/tests/vsock-peer $(BUILD)/tests/io
+$(BUILD)/tests/first-byte: tests/bench/first-byte.c
+	@mkdir -p $(@D)
+	$(Q)$(SMALL_CC) -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -o $@ $<
+guests: $(BUILD)/tests/vsock-peer $(BUILD)/tests/io $(BUILD)/tests/first-byte

@@ -32,7 +32,7 @@
 #include <stdint.h>
 
 #define BH_AGENT_VERSION 2u
-#define BH_AGENT_PORT_NAME "org.bulkhead.agent"
+#define BH_AGENT_PORT_NAME "io.bulkhead.agent"
 #define BH_AGENT_VSOCK_PORT 1024
 #define BH_AGENT_PAYLOAD_MAX 16384u
 #define BH_AGENT_REQUEST_MAX (8u << 20) /* bytes of a channel's JSON */
@@ -80,6 +80,7 @@ enum bh_agent_kind {
 	BH_AGENT_EXEC,
 	BH_AGENT_LIST,  /* of processes, on its standard output */
 	BH_AGENT_SHARE, /* no process: a folder of the host, whose requests are its output, and the answers its input (guest/share.c) */
+	BH_AGENT_TRANSFER, /* of files: its standard input is what comes in, its standard output what goes out */
 };
 
 struct bh_agent_size {

@@ -85,6 +85,14 @@ void bh_explain_enable(enum bh_explain_mode mode, int fd)
 	bh_explain_mode = explain_fd < 0 ? BH_EXPLAIN_OFF : mode;
 }
 
+void bh_explain_disable(void)
+{
+	bh_explain_mode = BH_EXPLAIN_OFF;
+	if (explain_fd >= 0)
+		close(explain_fd);
+	explain_fd = -1;
+}
+
 int bh_explain_fd(void)
 {
 	return explain_fd;

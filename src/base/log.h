@@ -42,6 +42,8 @@ extern enum bh_explain_mode bh_explain_mode;
 
 /* Turns it on. `fd` is duplicated (O_CLOEXEC), so it survives changes to stderr. */
 void bh_explain_enable(enum bh_explain_mode mode, int fd);
+/* For a process that lives on: all is told, and whoever reads it need not wait for this process. */
+void bh_explain_disable(void);
 /* The fd that explain writes to, or -1: code that closes fds must keep it until exec. */
 int bh_explain_fd(void);
 void bh_explain_step(const char *step, ...) __attribute__((sentinel));

@@ -24,6 +24,11 @@ void *bh_calloc(size_t count, size_t size)
 	return checked(calloc(count ? count : 1, size ? size : 1));
 }
 
+void *bh_aligned_alloc(size_t alignment, size_t size)
+{
+	return memset(checked(aligned_alloc(alignment, size)), 0, size);
+}
+
 void *bh_realloc(void *old, size_t size)
 {
 	return checked(realloc(old, size ? size : 1));

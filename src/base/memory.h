@@ -16,6 +16,8 @@
 
 void *bh_malloc(size_t size);
 void *bh_calloc(size_t count, size_t size);
+/* Zeroed; `alignment`: a power of two that divides `size`. */
+void *bh_aligned_alloc(size_t alignment, size_t size);
 void *bh_realloc(void *old, size_t size);
 /* Grows an array to hold at least `count` elements; doubles its capacity. */
 void *bh_grow(void *array, size_t *capacity, size_t count, size_t element_size);

@@ -187,6 +187,9 @@ static int by_name(const void *a, const void *b)
 	return strcmp((*x)->name, (*y)->name);
 }
 
+/* An option that is wider has its words on the next line. */
+#define OPTION_WIDTH_MAX 36
+
 void bh_command_help(const struct bh_command *command, const char *program, struct bh_buf *out)
 {
 	const struct bh_option *sorted[256];
@@ -205,7 +208,8 @@ void bh_command_help(const struct bh_command *command, const char *program, stru
 				sorted[count++] = o;
 	qsort((void *)sorted, count, sizeof sorted[0], by_name); /* NOLINT(bugprone-sizeof-expression): an array of pointers */
 	for (size_t i = 0; i < count; i++)
-		width = BH_MAX(width, strlen(sorted[i]->name) + (sorted[i]->argument ? strlen(sorted[i]->argument) + 1 : 0));
+		width = BH_MIN(BH_MAX(width, strlen(sorted[i]->name) + (sorted[i]->argument ? strlen(sorted[i]->argument) + 1 : 0)),
+			       (size_t)OPTION_WIDTH_MAX);
 	if (count)
 		bh_buf_adds(out, "\nOptions:\n");
 	for (size_t i = 0; i < count; i++) {
@@ -216,6 +220,9 @@ void bh_command_help(const struct bh_command *command, const char *program, stru
 			bh_buf_addf(out, "  -%c, ", o->short_name);
 		else
 			bh_buf_adds(out, "      ");
-		bh_buf_addf(out, "--%-*s   %s\n", (int)width, left, o->help);
+		bh_buf_addf(out, "--%-*s", (int)width, left);
+		if (strlen(left) > width)
+			bh_buf_addf(out, "\n%*s", (int)width + 8, "");
+		bh_buf_addf(out, "   %s\n", o->help);
 	}
 }

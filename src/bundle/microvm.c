@@ -114,9 +114,8 @@ static int choose_size(const struct bh_spec *spec, struct bh_microvm *vm, struct
 	vm->memory = (int64_t)memory;
 	if (!memory && r->memory.limit.set && r->memory.limit.value > 0)
 		vm->memory = r->memory.limit.value;
-	if (vm->memory && vm->memory < BH_MICROVM_MEMORY_MIN)
-		return bh_error_text(err, EINVAL, "%s: a microVM needs at least %lld bytes",
-				     memory ? "vm.hwConfig.memory" : "linux.resources.memory.limit", (long long)BH_MICROVM_MEMORY_MIN);
+	if (memory && vm->memory < BH_MICROVM_MEMORY_MIN)
+		return bh_error_text(err, EINVAL, "vm.hwConfig.memory: a microVM needs at least %lld bytes", (long long)BH_MICROVM_MEMORY_MIN);
 	if (spec->vm.hw_config.vcpus > BH_MICROVM_CPUS_MAX)
 		return bh_error_text(err, EINVAL, "vm.hwConfig.vcpus: a microVM has at most %d", BH_MICROVM_CPUS_MAX);
 	vm->cpus_nano = (int64_t)spec->vm.hw_config.vcpus * 1000000000;

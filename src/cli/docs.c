@@ -78,9 +78,9 @@ static void man_command(const struct bh_command *command)
 
 static const char man_head[] =
 	".TH BULKHEAD 1 \"\" \"bulkhead " BH_VERSION "\" \"User Commands\"\n"
-	".SH NAME\nbulkhead \\- run OCI images as containers, without a daemon\n"
+	".SH NAME\nbulkhead \\- run OCI images as containers or microVMs, without a daemon\n"
 	".SH SYNOPSIS\n\\fBbulkhead\\fR [\\fIGLOBAL OPTIONS\\fR] \\fICOMMAND\\fR [\\fIOPTIONS\\fR] [\\fIARGUMENTS\\fR]\n"
-	".SH DESCRIPTION\nBulkhead runs OCI images as containers. There is no daemon: a command does its work and ends; one small process per\n"
+	".SH DESCRIPTION\nBulkhead runs OCI images as containers, or each in a virtual machine of its own (\\-\\-isolation vm), and virtual machines with disks of\ntheir own (vm). There is no daemon: a command does its work and ends; one small process per\n"
 	"container (bulkhead\\-shim) stays.\n.SH GLOBAL OPTIONS\n";
 
 static const char man_tail[] =
@@ -88,7 +88,8 @@ static const char man_tail[] =
 	".TP\n126\nThe command to run was found but can't be executed.\n.TP\n127\nThe command to run was not found.\n"
 	".TP\n128+n\nThe container's command was killed by signal n.\n"
 	".SH ENVIRONMENT\n.TP\nBULKHEAD_ROOT\nSame as \\-\\-root.\n.TP\nBULKHEAD_STATE\nSame as \\-\\-state.\n"
-	".SH FILES\n.TP\n/var/lib/bulkhead\nImages, containers and volumes (\\-\\-root).\n.TP\n/run/bulkhead\nRun\\-time state (\\-\\-state).\n";
+	".TP\nBULKHEAD_KERNEL, BULKHEAD_ACCEL\nA microVM's kernel and accelerator, where \\-\\-kernel and \\-\\-accel don't say it.\n"
+	".SH FILES\n.TP\n/etc/bulkhead/config\nWhat they are where neither says it: lines \\(dqkernel = FILE\\(dq and \\(dqaccel = NAME\\(dq.\n.TP\n/var/lib/bulkhead\nImages, containers and volumes (\\-\\-root).\n.TP\n/run/bulkhead\nRun\\-time state (\\-\\-state).\n";
 
 static int man_main(void *options, int argc, char **argv)
 {
@@ -137,6 +138,8 @@ static const char *argument_kind(const struct bh_command *command)
 {
 	if (strstr(command->synopsis, "CONTAINER"))
 		return "$(bulkhead ps -a --format '{{.Names}}' 2>/dev/null)";
+	if (strncmp(command->name, "vm ", 3) == 0 && strstr(command->synopsis, "NAME") && !bh_streq(command->name, "vm create"))
+		return "$(bulkhead vm list -aq 2>/dev/null)";
 	if (strstr(command->synopsis, "IMAGE"))
 		return "$(bulkhead images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null)";
 	return "";
@@ -152,6 +155,16 @@ static void bash_command(const struct bh_command *command)
 	       argument_kind(command));
 }
 
+/* The words that may come next where `verb` is all there is so far: of the names that begin with `family`, the next one. */
+static void bash_words(const char *verb, const char *family)
+{
+	printf("\t%s) COMPREPLY=($(compgen -W \"%s", verb, *family ? "" : "image vm ");
+	for (const struct bh_command *const *c = bh_commands; *c; c++)
+		if (!(*c)->hidden && strncmp((*c)->name, family, strlen(family)) == 0 && !strchr((*c)->name + strlen(family), ' '))
+			printf("%s ", (*c)->name + strlen(family));
+	printf("\" -- \"$cur\"));;\n");
+}
+
 static int completion_main(void *options, int argc, char **argv)
 {
 	(void)options, (void)argc;
@@ -161,15 +174,14 @@ static int completion_main(void *options, int argc, char **argv)
 	}
 	printf("# bash completion for bulkhead; made by `bulkhead completion bash`\n_bulkhead() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}"
 	       " verb= i\n\tfor ((i = 1; i < COMP_CWORD; i++)); do\n\t\tcase ${COMP_WORDS[i]} in --root|--state|--log-level|-l) ((i++));; -*) ;; *) verb=${COMP_WORDS[i]};"
-	       " break;; esac\n\tdone\n\tif [[ $verb == image ]]; then verb=\"image ${COMP_WORDS[i+1]}\"; fi\n\tcase \"$verb\" in\n");
+	       " break;; esac\n\tdone\n\tcase $verb in image|vm) ((i + 1 < COMP_CWORD)) && verb+=\" ${COMP_WORDS[i+1]}\";; esac\n\tcase \"$verb\" in\n");
 	for (const struct bh_command *const *c = bh_commands; *c; c++)
 		if (!(*c)->hidden)
 			bash_command(*c);
-	printf("\t*) COMPREPLY=($(compgen -W \"");
-	for (const struct bh_command *const *c = bh_commands; *c; c++)
-		if (!(*c)->hidden && !strchr((*c)->name, ' '))
-			printf("%s ", (*c)->name);
-	printf("\" -- \"$cur\"));;\n\tesac\n}\ncomplete -F _bulkhead bulkhead bh\n");
+	bash_words("image", "image ");
+	bash_words("vm", "vm ");
+	bash_words("*", "");
+	printf("\tesac\n}\ncomplete -F _bulkhead bulkhead bh\n");
 	return 0;
 }
 

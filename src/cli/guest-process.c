@@ -11,16 +11,19 @@
 #include "cli/cli.h"
 #include "cli/containers.h"
 #include "container/container.h"
+#include "linux/credentials.h"
 #include "linux/inet.h"
 #include "linux/mount.h"
 #include "linux/path.h"
 #include "linux/syscall.h"
 #include "oci/json.h"
 #include "runtime/runtime.h"
+#include "storage/transfer.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -240,10 +243,29 @@ static int start(struct job *job, struct bh_container_process *ret_process, stru
 	return r;
 }
 
-static int further(struct job *job, struct bh_container_process *ret_process, struct bh_error *err)
+static int read_pid(pid_t *ret_pid, struct bh_error *err)
 {
 	bh_auto_buf struct bh_buf text = { 0 };
-	bh_auto_free char *root = NULL;
+	int64_t pid = 0;
+	int r = bh_read_file_at(AT_FDCWD, BH_AGENT_PID_FILE, 16, &text, err);
+
+	if (r == 0 && bh_parse_int(text.data, 1, INT32_MAX, &pid) < 0)
+		r = bh_error_text(err, EINVAL, "no pid is on record");
+	if (r == 0)
+		*ret_pid = (pid_t)pid;
+	return r;
+}
+
+static int open_root(struct job *job, pid_t pid, struct bh_error *err)
+{
+	bh_auto_free char *root = bh_printf("/proc/%d/root", (int)pid);
+
+	job->root_fd = bh_open_dir(AT_FDCWD, root, O_PATH, err);
+	return BH_MIN(job->root_fd, 0);
+}
+
+static int further(struct job *job, struct bh_container_process *ret_process, struct bh_error *err)
+{
 	struct bh_container_exec request = {
 		.spec = &job->spec,
 		.process = &job->spec.process,
@@ -251,20 +273,15 @@ static int further(struct job *job, struct bh_container_process *ret_process, st
 		.id = bh_json_text(job->request, "id", ""),
 		.privileged = bh_json_bool(job->request, "privileged", false),
 	};
-	int64_t pid = 0;
-	int r = bh_read_file_at(AT_FDCWD, BH_AGENT_PID_FILE, 16, &text, err);
+	int r = read_pid(&request.init_pid, err);
 
-	if (r == 0 && bh_parse_int(text.data, 1, INT32_MAX, &pid) < 0)
-		r = bh_error_text(err, EINVAL, "no pid is on record");
 	if (r < 0)
 		return r;
-	request.init_pid = (pid_t)pid;
 	request.init_pidfd = bh_pidfd_open(request.init_pid);
 	if (request.init_pidfd < 0)
 		return bh_error_text(err, ESRCH, "the container is not running");
-	root = bh_printf("/proc/%d/root", (int)pid);
-	job->root_fd = r = bh_open_dir(AT_FDCWD, root, O_PATH, err);
-	if (r >= 0)
+	r = open_root(job, request.init_pid, err);
+	if (r == 0)
 		r = resolve_user(job, err);
 	return r < 0 ? r : bh_isolation_container.exec(BH_PLACE(CGROUP), &request, ret_process, err);
 }
@@ -283,6 +300,27 @@ static int list(struct job *job, struct bh_container_process *ret_process, struc
 		return bh_error_set(err, errno, "write the list");
 	bh_cli_print_processes(pids, count);
 	return 0;
+}
+
+/* `cp`: the files of the container as its first process sees them. */
+static int transfer(struct job *job, struct bh_error *err)
+{
+	const struct bh_transfer_request request = {
+		.path = bh_json_text(job->request, "transfer.path", "/"),
+		.is_unpack = bh_json_bool(job->request, "transfer.unpack", false),
+		.follow_link = bh_json_bool(job->request, "transfer.follow_link", false),
+		.is_foreign = bh_json_bool(job->request, "transfer.foreign", false),
+		.keep_owners = bh_json_bool(job->request, "transfer.keep_owners", false),
+	};
+	pid_t pid = 0;
+	int r = read_pid(&pid, err);
+
+	if (r == 0)
+		r = open_root(job, pid, err);
+	if (r == 0)
+		r = bh_capabilities_keep_for_files(err);
+	signal(SIGPIPE, SIG_IGN);
+	return r < 0 ? r : bh_transfer_serve(&request, job->root_fd, false, job->stdio.stdin_fd, job->stdio.stdout_fd, err);
 }
 
 static int tell(const struct bh_agent_result *result, int terminal_fd)
@@ -305,6 +343,20 @@ static int tell(const struct bh_agent_result *result, int terminal_fd)
 	return sendmsg(BH_AGENT_RESULT_FD, &message, MSG_NOSIGNAL) < 0;
 }
 
+/* The host waits for this process's beginning before it sends anything, so that is told first. */
+static int serve_transfer(struct job *job)
+{
+	const struct bh_agent_result result = { .pid = getpid() };
+	struct bh_error err = BH_ERROR_INIT;
+
+	if (tell(&result, -1))
+		return BH_EXIT_ENGINE;
+	if (transfer(job, &err) == 0)
+		return 0;
+	bh_write_all(job->stdio.stderr_fd, err.message, strlen(err.message));
+	return BH_EXIT_FAILURE;
+}
+
 static int guest_process_main(void *options, int argc, char **argv)
 {
 	static const struct {
@@ -324,6 +376,8 @@ static int guest_process_main(void *options, int argc, char **argv)
 	}
 	job.stdio = (struct bh_container_stdio){ take_stream(0), take_stream(1), take_stream(2), -1, false };
 	r = read_request(&job, &err);
+	if (r == 0 && bh_streq(argv[0], "transfer"))
+		return serve_transfer(&job);
 	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(kinds); i++)
 		if (bh_streq(argv[0], kinds[i].name))
 			r = kinds[i].make(&job, &process, &err);
@@ -340,7 +394,7 @@ static int guest_process_main(void *options, int argc, char **argv)
 const struct bh_command bh_command_guest_process = {
 	.name = "guest-process",
 	.group = "Internal",
-	.synopsis = "start|exec|list",
+	.synopsis = "start|exec|list|transfer",
 	.summary = "Make a process inside a microVM",
 	.hidden = true,
 	.min_arguments = 1,

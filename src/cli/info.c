@@ -9,6 +9,7 @@
 #include "cli/containers.h"
 #include "cli/template.h"
 #include "linux/syscall.h"
+#include "microvm/kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -101,23 +102,43 @@ static void namespace_features(json_object *features)
 	add_feature(features, "namespace time", try_time_namespace(), "no --time-offset");
 }
 
+/* Which kernel that would boot, and who says so. */
+static void kernel_info(json_object *info)
+{
+	bh_auto(bh_guest_kernel_clear) struct bh_guest_kernel kernel = { 0 };
+	json_object *object = json_object_new_object();
+	struct bh_error err = BH_ERROR_INIT;
+
+	if (bh_guest_kernel_find(bh_cli.root, NULL, &kernel, &err) == 0) {
+		json_object_object_add(object, "Path", json_object_new_string(kernel.image));
+		json_object_object_add(object, "Version", json_object_new_string(kernel.version));
+		json_object_object_add(object, "From", json_object_new_string(kernel.from));
+	} else {
+		json_object_object_add(object, "Why", json_object_new_string(err.message));
+	}
+	json_object_object_add(info, "GuestKernel", object);
+}
+
 /* How `--isolation vm` can run here, and which of the ways it would take. */
 static void microvm_info(json_object *info, json_object *features)
 {
 	static const char *const accelerators[] = { "kvm", "tcg" };
+	struct bh_error none = BH_ERROR_INIT;
 	bh_auto_free char *why = NULL;
 	const char *name;
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(accelerators); i++) {
-		bh_auto_free char *feature = bh_printf("microVM by %s", accelerators[i]), *none = NULL;
+		bh_auto_free char *feature = bh_printf("microVM by %s", accelerators[i]), *better = NULL;
 		struct bh_error err = BH_ERROR_INIT;
-		int r = bh_microvm_accelerator(accelerators[i], &name, &none, &err);
+		int r = bh_microvm_accelerator(accelerators[i], &name, &better, &err);
 
 		add_feature(features, feature, -r, err.message);
 	}
 	name = NULL;
-	bh_microvm_accelerator("auto", &name, &why, NULL);
+	if (bh_microvm_accelerator(NULL, &name, &why, &none) < 0)
+		json_object_object_add(info, "AcceleratorWhy", json_object_new_string(none.message));
 	json_object_object_add(info, "Accelerator", name ? json_object_new_string(name) : NULL);
+	kernel_info(info);
 }
 
 static void kernel_features(json_object *features)
@@ -198,7 +219,7 @@ static void print_list(const char *title, json_object *list, const char *none)
 
 static void print_text(json_object *info)
 {
-	json_object *features = bh_json_at(info, "Isolation");
+	json_object *features = bh_json_at(info, "Isolation"), *kernel = bh_json_at(info, "GuestKernel");
 	char bytes[32];
 
 	printf("Containers: %s\n Running: %s\n Paused: %s\n Stopped: %s\n", json_object_get_string(bh_json_at(info, "Containers")),
@@ -212,7 +233,12 @@ static void print_text(json_object *info)
 	printf("Kernel Version: %s\nArchitecture: %s\nCPUs: %lld\nTotal Memory: %s\n", bh_json_text(info, "KernelVersion", ""),
 	       bh_json_text(info, "Architecture", ""), (long long)bh_json_int(info, "NCPU", 0),
 	       bh_format_bytes_binary((uint64_t)bh_json_int(info, "MemTotal", 0), bytes));
-	printf("MicroVM Accelerator: %s\n", bh_json_text(info, "Accelerator", "none"));
+	printf("MicroVM Accelerator: %s%s%s\n", bh_json_text(info, "Accelerator", "none"), bh_json_text(info, "AcceleratorWhy", NULL) ? " - " : "",
+	       bh_json_text(info, "AcceleratorWhy", ""));
+	if (bh_json_text(kernel, "Path", NULL))
+		printf("MicroVM Kernel: %s (%s)\n", bh_json_text(kernel, "Path", ""), bh_json_text(kernel, "From", ""));
+	else
+		printf("MicroVM Kernel: none - %s\n", bh_json_text(kernel, "Why", ""));
 	printf("Isolation:\n");
 	for (size_t i = 0; i < json_object_array_length(features); i++) {
 		json_object *feature = json_object_array_get_idx(features, i);

@@ -65,11 +65,46 @@ static const struct bh_command *find_command(int argc, char **argv, int *ret_wor
 	return NULL;
 }
 
+/* The second word, if this is a name of two words (apart by `separator`) in the family; else NULL. */
+static const char *word_in_family(const char *name, const char *family, char separator)
+{
+	size_t length = strlen(family);
+
+	return strncmp(name, family, length) == 0 && name[length] == separator ? name + length + 1 : NULL;
+}
+
+static void print_member(const struct bh_command *command, const char *word, bool show, size_t *count)
+{
+	if (word && (*count)++ == 0 && show)
+		printf("Commands:\n");
+	if (word && show)
+		printf("  %-16s %s\n", word, command->summary);
+}
+
+/* How many begin with this word, also by alias ("image ls"); `show`: lists them. */
+static size_t count_family(const char *family, bool show)
+{
+	size_t count = 0;
+
+	for (const struct bh_command *const *c = bh_commands; *c; c++) {
+		bh_auto_strv struct bh_strv aliases = bh_strv_split((*c)->alias ? (*c)->alias : "", ' ');
+
+		if ((*c)->hidden)
+			continue;
+		print_member(*c, word_in_family((*c)->name, family, ' '), show, &count);
+		for (size_t i = 0; i < aliases.count; i++)
+			print_member(*c, word_in_family(aliases.items[i], family, '.'), show, &count);
+	}
+	if (count && show)
+		printf("\nRun 'bulkhead %s COMMAND --help' for the options of a command.\n", family);
+	return count;
+}
+
 static void print_overview(FILE *out)
 {
 	const char *group = NULL;
 
-	fprintf(out, "Usage:  bulkhead [OPTIONS] COMMAND\n\nRuns OCI images as containers, without a daemon.\n");
+	fprintf(out, "Usage:  bulkhead [OPTIONS] COMMAND\n\nRuns OCI images as containers or microVMs, and virtual machines, without a daemon.\n");
 	for (const struct bh_command *const *c = bh_commands; *c; c++) {
 		if ((*c)->hidden)
 			continue;
@@ -194,6 +229,12 @@ int main(int argc, char **argv)
 	command = find_command(argc, argv, &words);
 	if (command && help)
 		return print_help(command);
+	if (!command && (argc == 1 || bh_streq(argv[1], "--help") || bh_streq(argv[1], "-h")) && count_family(argv[0], true))
+		return 0;
+	if (!command && argc > 1 && count_family(argv[0], false)) {
+		dprintf(STDERR_FILENO, "bulkhead: '%s %s' is not a bulkhead command; see 'bulkhead %s --help'\n", argv[0], argv[1], argv[0]);
+		return BH_EXIT_ENGINE;
+	}
 	if (!command) {
 		dprintf(STDERR_FILENO, "bulkhead: '%s' is not a bulkhead command; see 'bulkhead --help'\n", argv[0]);
 		return BH_EXIT_ENGINE;

@@ -19,8 +19,8 @@ struct vm_control_options {
 static const struct bh_option options[] = {
 	{ 0, "write", BH_OPTION_LIST, offsetof(struct vm_control_options, write), "FILE",
 	  "Hand over this file, made or emptied: a snapshot's state, then its memory", NULL, false },
-	{ 0, "connect", BH_OPTION_STRING, offsetof(struct vm_control_options, connect), "SOCKET",
-	  "Hand over a connection to this socket: where a machine moves to", NULL, false },
+	{ 0, "connect", BH_OPTION_STRING, offsetof(struct vm_control_options, connect), "SOCKET|tcp://ADDRESS:PORT",
+	  "Hand over a connection to this place: where a machine moves to", NULL, false },
 	{ 0 },
 };
 
@@ -47,7 +47,7 @@ static int open_files(const struct vm_control_options *o, int files[FILES_MAX], 
 		++*count;
 	}
 	if (o->connect) {
-		files[*count] = bh_unix_connect(o->connect, err);
+		files[*count] = bh_socket_connect(o->connect, err);
 		if (files[*count] < 0)
 			return files[*count];
 		++*count;

@@ -47,7 +47,7 @@ bool bh_cli_open_domain(const char *name, bool lock, struct bh_domain *ret_domai
 
 struct define_options {
 	int64_t memory, cpus, cid;
-	const char *kernel, *initrd, *append, *boot, *cpu;
+	const char *kernel, *initrd, *append, *boot, *cpu, *transport;
 	struct bh_strv disk, cdrom, net;
 	bool multiboot;
 	int hugepages, autostart; /* -1: not given */
@@ -73,18 +73,22 @@ static const struct bh_option define_table[] = {
 	{ 'k', "kernel", BH_OPTION_STRING, offsetof(struct define_options, kernel), "FILE", "The kernel to start", NULL, false },
 	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct define_options, initrd), "FILE", "Initial RAM disk, or multiboot module", NULL, false },
 	{ 0, "append", BH_OPTION_STRING, offsetof(struct define_options, append), "TEXT", "The kernel's command line", NULL, false },
-	{ 0, "disk", BH_OPTION_LIST, offsetof(struct define_options, disk), "FILE|size=BYTES[,readonly][,format=qcow2][,serial=TEXT]",
+	{ 0, "disk", BH_OPTION_LIST, offsetof(struct define_options, disk), "FILE|size=BYTES[,readonly][,format=qcow2][,queues=N][,serial=TEXT]",
 	  "A disk: an image or a device, or a new empty one of this size", NULL, false },
 	{ 0, "cdrom", BH_OPTION_LIST, offsetof(struct define_options, cdrom), "FILE", "A read-only disk", NULL, false },
 	{ 0, "net", BH_OPTION_LIST, offsetof(struct define_options, net),
-	  "none|tap[=NAME][,bridge=NAME][,mac=ADDRESS][,ip=ADDRESS/BITS][,gateway=ADDRESS]",
-	  "A network card on a tap device; ip, gateway: what the agent gives the first card of a machine with an --image", NULL, false },
+	  "none|tap[=NAME][,bridge=NAME][,mac=ADDRESS][,vhost][,ip=ADDRESS/BITS][,gateway=ADDRESS]",
+	  "A network card on a tap device; vhost: the kernel moves the packets, if it can; "
+	  "ip, gateway: what the agent gives the first card of a machine with an --image",
+	  NULL, false },
 	{ 0, "cid", BH_OPTION_INT, offsetof(struct define_options, cid), "N", "A vsock device with this address", NULL, false },
 	{ 0, "hugepages", BH_OPTION_TRISTATE, offsetof(struct define_options, hugepages), NULL, "Memory from the host's reserved huge pages", NULL,
 	  false },
 	{ 0, "multiboot", BH_OPTION_BOOL, offsetof(struct define_options, multiboot), NULL, "It is a multiboot kernel", NULL, false },
 	{ 0, "boot", BH_OPTION_STRING, offsetof(struct define_options, boot), "auto|linux|pvh",
 	  "How the kernel is entered: by Linux's 64-bit protocol, or by PVH; auto: by PVH if it can't be otherwise", "auto|linux|pvh", false },
+	{ 0, "transport", BH_OPTION_STRING, offsetof(struct define_options, transport), "pci|mmio",
+	  "How the guest reaches its virtio devices (mmio: for kernels without PCI; Linux finds them by ACPI)", "pci|mmio", false },
 	{ 0, "autostart", BH_OPTION_TRISTATE, offsetof(struct define_options, autostart), NULL, "Started by vm start --autostart", NULL, false },
 	{ 0 },
 };
@@ -111,7 +115,8 @@ static void replace(char **place, char *text)
 	*place = text;
 }
 
-/* The folder of what is the machine's own; made when it's needed. */
+/* In the folder of what is the machine's own, which is made when it's needed, under the first free number from this one on: a create that was killed
+ * has left its file, vm detach leaves one too. */
 static int make_disk(const char *name, size_t number, const char *size, struct bh_domain_disk *disk, struct bh_error *err)
 {
 	bh_auto_free char *folder = bh_printf("%s/vms/%s/disks", bh_cli.root, name), *parent = bh_printf("%s/vms", bh_cli.root);
@@ -126,8 +131,10 @@ static int make_disk(const char *name, size_t number, const char *size, struct b
 		r = bh_mkdir_all(AT_FDCWD, folder, 0700, err);
 	if (r < 0)
 		return r;
-	disk->path = bh_printf("%s/disk-%zu.img", folder, number);
-	fd = open(disk->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	do {
+		replace(&disk->path, bh_printf("%s/disk-%zu.img", folder, number++));
+		fd = open(disk->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	} while (fd < 0 && errno == EEXIST);
 	if (fd < 0 || ftruncate(fd, (off_t)(bytes + 511) / 512 * 512) < 0)
 		return bh_error_set(err, errno, "make the disk %s", disk->path);
 	disk->ours = true;
@@ -141,6 +148,9 @@ static int parse_disk_word(const char *word, struct bh_domain_disk *disk, struct
 	} else if (bh_has_prefix(word, "format=")) {
 		free(disk->format);
 		disk->format = bh_strdup(word + strlen("format="));
+	} else if (bh_has_prefix(word, "queues=")) {
+		if (bh_parse_int(word + strlen("queues="), 1, INT32_MAX, &disk->queues) < 0)
+			return bh_error_text(err, EINVAL, "--disk: %s: a number from 1 on is expected", word);
 	} else if (bh_has_prefix(word, "serial=")) {
 		free(disk->serial);
 		disk->serial = bh_strdup(word + strlen("serial="));
@@ -194,10 +204,13 @@ static int add_net(const char *option, struct bh_domain_definition *d, struct bh
 			replace(&net->address, bh_strdup(word + strlen("ip=")));
 		else if (i > 0 && bh_has_prefix(word, "gateway="))
 			replace(&net->gateway, bh_strdup(word + strlen("gateway=")));
+		else if (i > 0 && bh_streq(word, "vhost"))
+			net->vhost = true;
 		else if (i > 0 || !bh_streq(word, "tap"))
-			return bh_error_text(err, EINVAL,
-					     "--net %s: none or tap[=NAME][,bridge=NAME][,mac=ADDRESS][,ip=ADDRESS/BITS][,gateway=ADDRESS] is expected",
-					     option);
+			return bh_error_text(
+				err, EINVAL,
+				"--net %s: none or tap[=NAME][,bridge=NAME][,mac=ADDRESS][,vhost][,ip=ADDRESS/BITS][,gateway=ADDRESS] is expected",
+				option);
 	}
 	if (!net->mac)
 		net->mac = bh_domain_random_mac();
@@ -228,6 +241,8 @@ static int apply(const char *name, const struct define_options *o, struct bh_dom
 		replace(&d->append, bh_strdup(o->append));
 	if (o->cpu)
 		replace(&d->cpu, bh_streq(o->cpu, "host") ? NULL : bh_strdup(o->cpu));
+	if (o->transport)
+		replace(&d->transport, bh_streq(o->transport, "pci") ? NULL : bh_strdup(o->transport));
 	if (o->boot && o->multiboot)
 		return bh_error_text(err, EINVAL, "--boot %s and --multiboot exclude each other", o->boot);
 	if (o->boot)
@@ -405,7 +420,7 @@ static int attach_main(void *arg, int argc, char **argv)
 const struct bh_command bh_command_vm_attach = {
 	.name = "vm attach",
 	.group = "Machines",
-	.synopsis = "NAME FILE|size=BYTES[,readonly][,format=qcow2][,serial=TEXT]",
+	.synopsis = "NAME FILE|size=BYTES[,readonly][,format=qcow2][,queues=N][,serial=TEXT]",
 	.summary = "Give a virtual machine a further disk",
 	.min_arguments = 2,
 	.max_arguments = 2,

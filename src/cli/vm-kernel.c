@@ -78,7 +78,7 @@ const struct bh_command bh_command_vm_kernel = {
 	.summary = "Get, list and remove the kernels that microVMs boot",
 	.description = "install fetches Debian's newest cloud kernel of that version (default 6.12) from the package sources of this machine and keeps "
 		       "what microVMs need of it below the root folder; nothing is installed on this machine. A microVM boots the kernel that --kernel or "
-		       "BULKHEAD_KERNEL names, else the newest that was fetched, else the newest Debian kernel in /boot.",
+		       "BULKHEAD_KERNEL or /etc/bulkhead/config names, else the newest that was fetched, else the newest Debian kernel in /boot.",
 	.min_arguments = 1,
 	.max_arguments = -1,
 	.run = run,

@@ -68,16 +68,6 @@ struct start_options {
 	const char *incoming, *explain;
 };
 
-static int accept_incoming(const char *path, struct bh_error *err)
-{
-	bh_auto_close int listener = bh_unix_listen(path, err);
-	int fd = listener < 0 ? listener : accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-
-	if (listener >= 0)
-		unlink(path);
-	return listener >= 0 && fd < 0 ? bh_error_set(err, errno, "wait for a machine at %s", path) : fd;
-}
-
 static int start_action(struct bh_domain *domain, void *context, struct bh_error *err)
 {
 	const struct start_options *o = context;
@@ -85,7 +75,7 @@ static int start_action(struct bh_domain *domain, void *context, struct bh_error
 	int r;
 
 	if (o->incoming) {
-		start.incoming_fd = accept_incoming(o->incoming, err);
+		start.incoming_fd = bh_socket_accept_one(o->incoming, err);
 		if (start.incoming_fd < 0)
 			return start.incoming_fd;
 	}
@@ -137,8 +127,8 @@ static int start_main(void *arg, int argc, char **argv)
 static const struct bh_option start_table[] = {
 	{ 0, "console", BH_OPTION_BOOL, offsetof(struct start_options, console), NULL, "Connect to its console", NULL, false },
 	{ 0, "paused", BH_OPTION_BOOL, offsetof(struct start_options, paused), NULL, "It stands until vm resume", NULL, false },
-	{ 0, "incoming", BH_OPTION_STRING, offsetof(struct start_options, incoming), "SOCKET",
-	  "Wait at this socket for the machine that vm migrate sends", NULL, false },
+	{ 0, "incoming", BH_OPTION_STRING, offsetof(struct start_options, incoming), "SOCKET|tcp://ADDRESS:PORT",
+	  "Wait here for the machine that vm migrate sends", NULL, false },
 	{ 0, "autostart", BH_OPTION_BOOL, offsetof(struct start_options, autostart), NULL, "All that vm autostart has marked", NULL, false },
 	{ 0, "explain", BH_OPTION_OPTIONAL, offsetof(struct start_options, explain), "json", "Tell each step", NULL, false },
 	{ 0 },
@@ -430,6 +420,8 @@ const struct bh_command bh_command_vm_restore = {
 
 /* --- migration ------------------------------------------------------------------------------------------------------------ */
 
+#define MOVED_MS 10000
+
 struct migrate_options {
 	int64_t downtime_ns, timeout_ns, bandwidth;
 	bool cancel, status;
@@ -459,12 +451,15 @@ static int migrate(struct bh_domain *domain, const struct migrate_options *o, co
 	} else if (!to) {
 		return bh_error_text(err, EINVAL, "vm migrate: where to?");
 	} else {
-		fd = bh_unix_connect(to, err);
+		fd = bh_socket_connect(to, err);
 		if (fd < 0)
 			return fd;
 		members = migrate_members(o);
 		r = bh_domain_request(domain, "migrate", members, &fd, 1, &answer, err);
 		json_object_put(members);
+		/* Its monitor has only to end: afterwards nothing of it is here. */
+		if (r == 0)
+			bh_domain_wait(domain, MOVED_MS);
 	}
 	if (r == 0)
 		printf("%s\n", json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PLAIN));
@@ -498,10 +493,11 @@ static const struct bh_option migrate_table[] = {
 const struct bh_command bh_command_vm_migrate = {
 	.name = "vm migrate",
 	.group = "Machines",
-	.synopsis = "[OPTIONS] NAME [SOCKET]",
+	.synopsis = "[OPTIONS] NAME [SOCKET|tcp://ADDRESS:PORT]",
 	.summary = "Move a running machine to where vm start --incoming waits for it",
 	.description = "The machine goes on while its memory is sent, and stands only for the last part. If that can't be kept within the downtime, or "
-		       "anything fails, it stays here as if nothing had been.",
+		       "anything fails, it stays here as if nothing had been. By TCP nothing is encrypted, and whoever connects first to where --incoming waits is "
+		       "taken for the machine: a trusted network or a tunnel.",
 	.sets = { migrate_table },
 	.options_size = sizeof(struct migrate_options),
 	.min_arguments = 1,

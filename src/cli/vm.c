@@ -25,7 +25,7 @@
 struct vm_run_options {
 	int64_t memory, cpus, balloon; /* balloon -1: none */
 	const char *kernel, *initrd, *append, *explain;
-	const char *control, *incoming, *vsock, *console, *boot, *cpu, *gdb;
+	const char *control, *incoming, *vsock, *console, *boot, *cpu, *gdb, *transport, *dirty;
 	bool multiboot, hugepages, lazy, paused, no_inflate;
 	struct bh_strv disk, net, share, restore;
 };
@@ -48,12 +48,16 @@ static const struct bh_option run_options[] = {
 	  "Let a bzImage inflate itself in the guest, which gives it a random address", NULL, false },
 	{ 0, "initrd", BH_OPTION_STRING, offsetof(struct vm_run_options, initrd), "FILE", "A file beside it: initial RAM disk, or multiboot module",
 	  NULL, false },
-	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk), "FILE[,readonly][,format=qcow2][,backing=FILE][,serial=TEXT][,LIMIT=N]",
+	{ 0, "disk", BH_OPTION_LIST, offsetof(struct vm_run_options, disk),
+	  "FILE[,readonly][,format=qcow2][,backing=FILE][,queues=N][,serial=TEXT][,LIMIT=N]",
 	  "A disk: a block device or an image file, raw unless its format is given; backing: the image behind a qcow2 image. "
+	  "queues: of a raw one, each with a thread (1 to 8, default 1). "
 	  "Limits: bytes-per-second, bytes-burst, operations-per-second, operations-burst",
 	  NULL, false },
-	{ 0, "net", BH_OPTION_LIST, offsetof(struct vm_run_options, net), "tap[=NAME][,bridge=NAME][,mac=ADDRESS][,mtu=N][,LIMIT=N]",
-	  "A network card on a tap device: the one of this name, or a new one that goes with the machine; on this bridge", NULL, false },
+	{ 0, "net", BH_OPTION_LIST, offsetof(struct vm_run_options, net), "tap[=NAME][,bridge=NAME][,mac=ADDRESS][,mtu=N][,vhost][,LIMIT=N]",
+	  "A network card on a tap device: the one of this name, or a new one that goes with the machine; on this bridge; vhost: the kernel moves "
+	  "the packets, if it can",
+	  NULL, false },
 	{ 0, "share", BH_OPTION_LIST, offsetof(struct vm_run_options, share), "TAG=FOLDER[,readonly]",
 	  "Share a folder: the guest mounts it by its tag (mount -t virtiofs TAG /mnt)", NULL, false },
 	{ 0, "vsock", BH_OPTION_STRING, offsetof(struct vm_run_options, vsock), "CID[,listen=SOCKET][,connect=PREFIX]",
@@ -63,12 +67,16 @@ static const struct bh_option run_options[] = {
 	{ 0, "console", BH_OPTION_STRING, offsetof(struct vm_run_options, console), "serial|virtio",
 	  "What standard input and output are in the guest (default serial). With virtio (hvc0) the serial port goes to standard error",
 	  "serial|virtio", false },
+	{ 0, "transport", BH_OPTION_STRING, offsetof(struct vm_run_options, transport), "pci|mmio",
+	  "How the guest reaches its virtio devices (default pci). mmio: for kernels without PCI; Linux finds them by ACPI", "pci|mmio", false },
+	{ 0, "dirty", BH_OPTION_STRING, offsetof(struct vm_run_options, dirty), "bitmap|ring",
+	  "How KVM tells which memory was written, for migrations and incremental snapshots (default bitmap)", "bitmap|ring", false },
 	{ 0, "append", BH_OPTION_STRING, offsetof(struct vm_run_options, append), "TEXT", "The kernel's command line", NULL, false },
 	{ 0, "restore", BH_OPTION_LIST, offsetof(struct vm_run_options, restore), "STATE,MEMORY",
 	  "Instead of a kernel: a snapshot's two files; incremental ones follow the full one", NULL, false },
 	{ 0, "lazy", BH_OPTION_BOOL, offsetof(struct vm_run_options, lazy), NULL, "Load a snapshot's memory when the guest needs it", NULL, false },
-	{ 0, "incoming", BH_OPTION_STRING, offsetof(struct vm_run_options, incoming), "SOCKET",
-	  "Instead of a kernel: wait at this socket for a machine that moves here", NULL, false },
+	{ 0, "incoming", BH_OPTION_STRING, offsetof(struct vm_run_options, incoming), "SOCKET|tcp://ADDRESS:PORT",
+	  "Instead of a kernel: wait here for a machine that moves here", NULL, false },
 	{ 0, "paused", BH_OPTION_BOOL, offsetof(struct vm_run_options, paused), NULL, "Stand until the control socket says resume", NULL, false },
 	{ 0, "control", BH_OPTION_STRING, offsetof(struct vm_run_options, control), "SOCKET", "Take requests at this socket", NULL, false },
 	{ 0, "gdb", BH_OPTION_STRING, offsetof(struct vm_run_options, gdb), "SOCKET|127.0.0.1:PORT",
@@ -222,7 +230,8 @@ static int add_net(const char *option, struct devices *d, struct bh_error *err)
 	bh_auto_buf struct bh_buf device = { 0 };
 	const char *name = bh_has_prefix(words.items[0], "tap=") ? words.items[0] + strlen("tap=") : NULL, *bridge = NULL;
 	char made[BH_TAP_NAME_SIZE];
-	int fd;
+	bool wants_vhost = false;
+	int fd, vhost_fd = -1;
 
 	if (!name && !bh_streq(words.items[0], "tap"))
 		return bh_error_text(err, EINVAL, "--net %s: tap[=NAME][,bridge=NAME][,mac=ADDRESS] is expected", option);
@@ -232,14 +241,30 @@ static int add_net(const char *option, struct devices *d, struct bh_error *err)
 	for (size_t i = 1; i < words.count; i++) {
 		if (bh_has_prefix(words.items[i], "bridge="))
 			bridge = words.items[i] + strlen("bridge=");
+		else if (bh_streq(words.items[i], "vhost"))
+			wants_vhost = true;
 		else
 			bh_buf_addf(&device, ",%s", words.items[i]);
 	}
+	if (wants_vhost) {
+		vhost_fd = bh_vhost_net_open(err);
+		if (vhost_fd < 0 && vhost_fd != -ENOENT)
+			return vhost_fd;
+		if (vhost_fd < 0)
+			bh_warn("%s; the monitor moves the packets", err->message);
+	}
 	fd = bh_tap_open(name, bridge, made, err);
-	if (fd < 0)
+	if (fd < 0) {
+		bh_close_fd(&vhost_fd);
 		return fd;
+	}
 	bh_strv_add(&d->words, device.data);
-	d->items[d->count++] = (struct bh_vmm_device){ .words = d->words.items[d->words.count - 1], .files = { { "fd", fd } } };
+	d->items[d->count] = (struct bh_vmm_device){ .words = d->words.items[d->words.count - 1], .files = { { "fd", fd } } };
+	if (vhost_fd >= 0) {
+		d->items[d->count].files[1].key = "vhost";
+		d->items[d->count].files[1].fd = vhost_fd;
+	}
+	d->count++;
 	return 0;
 }
 
@@ -381,16 +406,6 @@ static int add_snapshot(const char *option, struct opened *f, struct bh_error *e
 	return snapshot->memory_fd < 0 ? -err->errnum : 0;
 }
 
-/* Waits for one caller. */
-static int accept_machine(const char *path, struct bh_error *err)
-{
-	bh_auto_close int listener = bh_unix_listen(path, err);
-	int fd = listener < 0 ? listener : accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-
-	unlink(path);
-	return listener < 0 ? listener : fd < 0 ? bh_error_set(err, errno, "wait for a machine at %s", path) : fd;
-}
-
 /* A bzImage without its wrapping; a multiboot kernel as it is. */
 static int open_kernel(const struct vm_run_options *o, struct bh_error *err)
 {
@@ -468,7 +483,7 @@ static int open_all(const struct vm_run_options *o, struct opened *f, struct bh_
 	if (r >= 0 && o->gdb)
 		r = f->gdb_fd = listen_for_debugger(o->gdb, err);
 	if (r >= 0 && o->incoming)
-		r = f->incoming_fd = accept_machine(o->incoming, err);
+		r = f->incoming_fd = bh_socket_accept_one(o->incoming, err);
 	return r < 0 ? r : 0;
 }
 
@@ -494,6 +509,8 @@ static int spawn(const struct vm_run_options *o, const struct opened *f, pid_t *
 		.paused = o->paused,
 		.control_fd = f->control_fd,
 		.gdb_fd = f->gdb_fd,
+		.transport = o->transport,
+		.dirty = o->dirty,
 		.devices = f->devices.items,
 		.device_count = f->devices.count,
 		.streams = f->null_fd >= 0 ? (const int[]){ f->null_fd, STDERR_FILENO, STDERR_FILENO } : NULL,

@@ -48,7 +48,7 @@ static const char *hook(size_t index)
 /* Annotations of a configuration that change what happens outside of the container. */
 static const char *unsafe_annotation(size_t index)
 {
-	static const char *const names[] = { "io.bulkhead.", "org.bulkhead.", "org.systemd.property.", BH_KEEP_GROUPS };
+	static const char *const names[] = { "io.bulkhead.", "org.systemd.property.", BH_KEEP_GROUPS };
 
 	return index < BH_ARRAY_SIZE(names) ? names[index] : NULL;
 }
@@ -170,7 +170,7 @@ void bh_spec_features_write(struct bh_buf *out)
 	add_linux(out);
 	begin(out, 1, "annotations");
 	add_text(out, 2, "io.bulkhead.isolation", "container,vm"); /* values of this annotation of a configuration (src/bundle/microvm.c) */
-	add_text(out, 2, "org.bulkhead.version", BH_VERSION);
+	add_text(out, 2, "io.bulkhead.version", BH_VERSION);
 	end(out, 1, '}');
 	add_words(out, 1, "potentiallyUnsafeConfigAnnotations", unsafe_annotation);
 	end(out, 0, '}');

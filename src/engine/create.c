@@ -428,6 +428,12 @@ static void host_config_lists(json_object *host, const struct bh_create_options 
 		json_object_object_add(host, "Sysctls", as_map(&o->sysctl));
 }
 
+/* A microVM's variable is read once: what starts it again has another environment. */
+static const char *or_variable(const struct bh_create_options *o, const char *value, const char *variable)
+{
+	return value || !bh_streq(o->isolation, "vm") ? value : getenv(variable);
+}
+
 static int host_config_object(struct creation *c, json_object **ret_host, struct bh_error *err)
 {
 	const struct bh_create_options *o = c->options;
@@ -450,8 +456,8 @@ static int host_config_object(struct creation *c, json_object **ret_host, struct
 	keep_true(host, "AutoRemove", o->remove);
 	keep_text(host, "NetworkMode", o->network, "none");
 	keep_text(host, "Isolation", o->isolation, "container");
-	keep_text(host, "Accelerator", o->accelerator, "auto");
-	keep_text(host, "Kernel", o->kernel, "");
+	keep_text(host, "Accelerator", or_variable(o, o->accelerator, "BULKHEAD_ACCEL"), "");
+	keep_text(host, "Kernel", or_variable(o, o->kernel, "BULKHEAD_KERNEL"), "");
 	keep_text(host, "PidMode", o->pid, "");
 	keep_text(host, "IpcMode", o->ipc, "private");
 	keep_text(host, "UTSMode", o->uts, "");

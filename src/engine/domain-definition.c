@@ -14,6 +14,7 @@
 #define MEMORY_MIN (16LL << 20)
 #define MEMORY_MAX (1LL << 40)
 #define CPUS_MAX 64
+#define QUEUES_MAX 8
 #define CID_MIN 3 /* 0 to 2 have meanings of their own */
 
 static void disk_clear(struct bh_domain_disk *disk)
@@ -43,6 +44,7 @@ void bh_domain_definition_clear(struct bh_domain_definition *d)
 	free(d->image.user);
 	free(d->boot);
 	free(d->cpu);
+	free(d->transport);
 	for (size_t i = 0; i < d->disk_count; i++)
 		disk_clear(&d->disks[i]);
 	for (size_t i = 0; i < d->net_count; i++)
@@ -66,6 +68,7 @@ static void parse_disks(json_object *list, struct bh_domain_definition *d)
 			.path = text_of(disk, "path"),
 			.format = bh_strdup(bh_json_text(disk, "format", "raw")),
 			.serial = text_of(disk, "serial"),
+			.queues = bh_json_int(disk, "queues", 0),
 			.readonly = bh_json_bool(disk, "readonly", false),
 			.ours = bh_json_bool(disk, "own", false),
 		};
@@ -83,6 +86,7 @@ static void parse_nets(json_object *list, struct bh_domain_definition *d)
 			.tap = text_of(net, "tap"),
 			.bridge = text_of(net, "bridge"),
 			.mac = text_of(net, "mac"),
+			.vhost = bh_json_bool(net, "vhost", false),
 			.address = text_of(net, "address"),
 			.gateway = text_of(net, "gateway"),
 		};
@@ -112,6 +116,7 @@ int bh_domain_definition_parse(const char *text, size_t length, struct bh_domain
 			   .stop_signal = bh_json_int(object, "image.stop_signal", SIGTERM) },
 		.boot = text_of(object, "boot"),
 		.cpu = text_of(object, "cpu"),
+		.transport = text_of(object, "transport"),
 		.memory_bytes = bh_json_int(object, "memory", 0),
 		.cpus = bh_json_int(object, "cpus", 1),
 		.cid = bh_json_int(object, "cid", 0),
@@ -146,6 +151,8 @@ static json_object *disks_to_json(const struct bh_domain_definition *d)
 		put_text(disk, "path", d->disks[i].path);
 		put_text(disk, "format", d->disks[i].format);
 		put_text(disk, "serial", d->disks[i].serial);
+		if (d->disks[i].queues)
+			json_object_object_add(disk, "queues", json_object_new_int64(d->disks[i].queues));
 		json_object_object_add(disk, "readonly", json_object_new_boolean(d->disks[i].readonly));
 		json_object_object_add(disk, "own", json_object_new_boolean(d->disks[i].ours));
 		json_object_array_add(list, disk);
@@ -163,6 +170,8 @@ static json_object *nets_to_json(const struct bh_domain_definition *d)
 		put_text(net, "tap", d->nets[i].tap);
 		put_text(net, "bridge", d->nets[i].bridge);
 		put_text(net, "mac", d->nets[i].mac);
+		if (d->nets[i].vhost)
+			json_object_object_add(net, "vhost", json_object_new_boolean(true));
 		put_text(net, "address", d->nets[i].address);
 		put_text(net, "gateway", d->nets[i].gateway);
 		json_object_array_add(list, net);
@@ -196,6 +205,7 @@ char *bh_domain_definition_text(const struct bh_domain_definition *d)
 		json_object_object_add(object, "image", image_to_json(&d->image));
 	put_text(object, "boot", d->boot);
 	put_text(object, "cpu", d->cpu);
+	put_text(object, "transport", d->transport);
 	json_object_object_add(object, "disks", disks_to_json(d));
 	json_object_object_add(object, "networks", nets_to_json(d));
 	if (d->cid)
@@ -240,6 +250,8 @@ static int check_image(const struct bh_domain_definition *d, struct bh_error *er
 		return 0;
 	if (d->initrd || d->multiboot)
 		return bh_error_text(err, EINVAL, "a machine with an image has an initial RAM disk of its own, and is started as Linux");
+	if (d->transport)
+		return bh_error_text(err, EINVAL, "a machine with an image has the drivers for devices on PCI, and none for those on the MMIO bus");
 	if (d->memory_bytes < BH_MICROVM_MEMORY_MIN)
 		return bh_error_text(err, EINVAL, "memory of %lld bytes: a machine with an image needs at least %lldm", (long long)d->memory_bytes,
 				     (long long)(BH_MICROVM_MEMORY_MIN >> 20));
@@ -266,6 +278,8 @@ int bh_domain_definition_check(const struct bh_domain_definition *d, struct bh_e
 		return -EINVAL;
 	if (d->boot && !bh_streq(d->boot, "linux") && !bh_streq(d->boot, "pvh"))
 		return bh_error_text(err, EINVAL, "boot: %s isn't known (linux, pvh)", d->boot);
+	if (d->transport && !bh_streq(d->transport, "mmio"))
+		return bh_error_text(err, EINVAL, "transport: %s isn't known (mmio, or none for PCI)", d->transport);
 	for (size_t i = 0; i < d->disk_count; i++) {
 		const struct bh_domain_disk *disk = &d->disks[i];
 
@@ -273,6 +287,9 @@ int bh_domain_definition_check(const struct bh_domain_definition *d, struct bh_e
 			return bh_error_text(err, EINVAL, "disk %zu has no absolute path", i);
 		if (!bh_streq(disk->format, "raw") && !bh_streq(disk->format, "qcow2"))
 			return bh_error_text(err, EINVAL, "disk %s: the format %s isn't known (raw, qcow2)", disk->path, disk->format);
+		if (disk->queues < 0 || disk->queues > QUEUES_MAX || (disk->queues > 1 && !bh_streq(disk->format, "raw")))
+			return bh_error_text(err, EINVAL, "disk %s: %lld queues: from 1 to %d, and more than one only of a raw disk", disk->path,
+					     (long long)disk->queues, QUEUES_MAX);
 		if (!is_word(disk->serial))
 			return bh_error_text(err, EINVAL, "disk %s: a serial number without commas", disk->path);
 	}

@@ -133,47 +133,70 @@ static void add_device(struct stage *s, char *words, const char *key, int fd)
 	s->device_count++;
 }
 
-/* Two machines that write one disk destroy it. The lock is the open file's: it ends with the monitor. */
-static int lock_disk(const struct bh_domain_disk *disk, int fd, struct bh_error *err)
+/* Two machines that write one disk destroy it. The lock is an open file's that the monitor does nothing with: it goes with the monitor, while one that its
+ * io_uring has goes when the kernel has taken that to pieces, a while later. */
+static int lock_disk(const struct bh_domain_disk *disk, int disk_fd, int flags, int *ret_fd, struct bh_error *err)
 {
-	int r = bh_lock_fd(fd, !disk->readonly, true);
+	bh_auto_free char *path = bh_printf("/proc/self/fd/%d", disk_fd);
+	bh_auto_close int fd = open(path, flags);
+	int r;
 
+	if (fd < 0)
+		return bh_error_set(err, errno, "open the disk %s again", disk->path);
+	r = bh_lock_fd(fd, !disk->readonly, true);
 	if (r == -EAGAIN)
 		return bh_error_text(err, EBUSY, "the disk %s is in use by another machine", disk->path);
-	return r < 0 && r != -EBADF && r != -EINVAL ? bh_error_set(err, -r, "lock the disk %s", disk->path) : 0;
+	if (r < 0 && r != -EBADF && r != -EINVAL)
+		return bh_error_set(err, -r, "lock the disk %s", disk->path);
+	*ret_fd = BH_TAKE_FD(fd);
+	return 0;
 }
 
 static int add_disk(struct stage *s, const struct bh_domain_disk *disk, struct bh_error *err)
 {
 	bh_auto_buf struct bh_buf words = { 0 };
-	int fd = open(disk->path, (disk->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY);
+	int flags = (disk->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY;
+	bh_auto_close int fd = open(disk->path, flags), lock_fd = -1;
 	int r;
 
 	if (fd < 0)
 		return bh_error_set(err, errno, "open the disk %s", disk->path);
+	r = lock_disk(disk, fd, flags, &lock_fd, err);
+	if (r < 0)
+		return r;
 	bh_buf_adds(&words, "block");
 	if (disk->readonly)
 		bh_buf_adds(&words, ",readonly");
 	if (disk->serial)
 		bh_buf_addf(&words, ",serial=%s", disk->serial);
+	if (disk->queues > 1)
+		bh_buf_addf(&words, ",queues=%lld", (long long)disk->queues);
 	if (!bh_streq(disk->format, "raw"))
 		bh_buf_addf(&words, ",format=%s", disk->format);
-	r = lock_disk(disk, fd, err);
-	if (r < 0)
-		close(fd);
-	else
-		add_device(s, bh_buf_take(&words), "fd", fd);
-	return r;
+	add_device(s, bh_buf_take(&words), "fd", BH_TAKE_FD(fd));
+	s->devices[s->device_count - 1].files[1].key = "lock";
+	s->devices[s->device_count - 1].files[1].fd = BH_TAKE_FD(lock_fd);
+	return 0;
 }
 
 static int add_net(struct stage *s, const struct bh_domain_net *net, struct bh_error *err)
 {
 	char name[BH_TAP_NAME_SIZE];
-	int fd = bh_tap_open(net->tap, net->bridge, name, err);
+	bh_auto_close int vhost_fd = net->vhost ? bh_vhost_net_open(err) : -1;
+	int fd;
 
+	if (net->vhost && vhost_fd < 0 && vhost_fd != -ENOENT)
+		return vhost_fd;
+	if (net->vhost && vhost_fd < 0)
+		bh_warn("%s; the monitor moves the packets", err->message);
+	fd = bh_tap_open(net->tap, net->bridge, name, err);
 	if (fd < 0)
 		return fd;
 	add_device(s, net->mac ? bh_printf("net,mac=%s", net->mac) : bh_strdup("net"), "fd", fd);
+	if (vhost_fd >= 0) {
+		s->devices[s->device_count - 1].files[1].key = "vhost";
+		s->devices[s->device_count - 1].files[1].fd = BH_TAKE_FD(vhost_fd);
+	}
 	return 0;
 }
 
@@ -233,6 +256,7 @@ static int spawn(struct stage *s, struct bh_error *err)
 		.incoming_fd = s->start->incoming_fd,
 		.paused = s->start->paused,
 		.control_fd = s->control_fd,
+		.transport = definition->transport,
 		.devices = s->devices,
 		.device_count = s->device_count,
 		.explain = s->start->explain,

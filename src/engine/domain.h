@@ -25,6 +25,7 @@
 
 struct bh_domain_disk {
 	char *path, *format, *serial; /* format: "raw" or "qcow2"; serial may be NULL */
+	int64_t queues; /* each with a thread; more than one only of a raw disk, 0: one */
 	bool readonly;
 	bool ours; /* in the domain's own folder: goes with it, and is copied by clone and snapshot */
 };
@@ -33,6 +34,7 @@ struct bh_domain_net {
 	char *tap;    /* an existing device, or NULL: one is made */
 	char *bridge; /* that it is put on, or NULL */
 	char *mac;
+	bool vhost;   /* the kernel moves its packets, where it can */
 	char *address, *gateway; /* of the first card of a machine with an image: "10.0.0.2/24", what its agent gives it; or NULL */
 };
 
@@ -49,6 +51,7 @@ struct bh_domain_definition {
 	struct bh_domain_image image;
 	char *cpu;  /* which features the processors have, NULL: all of the host's */
 	char *boot; /* how the kernel is entered: "linux" or "pvh", NULL: as it can be */
+	char *transport; /* how the guest reaches its devices: "mmio", NULL: by PCI */
 	int64_t memory_bytes, cpus, cid; /* cid: the vsock address, 0: none */
 	bool hugepages, autostart, multiboot;
 	struct bh_domain_disk disks[BH_DOMAIN_DISKS_MAX];

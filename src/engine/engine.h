@@ -26,6 +26,7 @@
 #include "oci/spec.h"
 #include "runtime/runtime.h"
 #include "storage/snapshot.h"
+#include "storage/transfer.h"
 
 
 struct bh_engine {
@@ -135,6 +136,13 @@ struct bh_exec {
 void bh_exec_close(struct bh_exec *exec);
 /* Runs a further process in a running container; it is a child of the caller. -d gives it /dev/null. */
 int bh_engine_exec(struct bh_engine *engine, struct bh_container *container, const struct bh_exec_options *options, char *const *command,
+		   struct bh_exec *ret_exec, struct bh_error *err);
+/*
+ * cp: starts the side that packs or unpacks inside the container. It reads exec's stdin_fd or writes its stdout_fd, says a failure in one
+ * line on stderr_fd, and then ends with another status than 0; it is a child of the caller, or one that stands for it. A container that
+ * doesn't run comes back locked, and has to stay so until that has ended.
+ */
+int bh_engine_copy(struct bh_engine *engine, const char *reference, const struct bh_transfer_request *request, struct bh_container *ret_container,
 		   struct bh_exec *ret_exec, struct bh_error *err);
 /* Runs the container's health command once and records the result (internal verb of the shim). */
 int bh_engine_health_probe(struct bh_engine *engine, struct bh_container *container, struct bh_error *err);

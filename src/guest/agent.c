@@ -18,6 +18,7 @@
 
 #include "agent/flow.h"
 #include "base/file.h"
+#include "base/time.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +34,7 @@
 #include <termios.h>
 
 #define CLOCK_TOLERANCE_NS 1000000000
+#define HOST_ENDS_MS 5000
 #define OUT_MAX (256u << 10) /* bytes for the host that wait; above that no stream is read */
 
 struct process {
@@ -266,6 +268,24 @@ static void flush_all(void)
 	}
 }
 
+/* What was sent may still be on its way, in the kernel or in the device's queue, and would go with the machine. The host ends the machine, or the
+ * connection, when it has heard how the workload ended; one that does neither is waited for HOST_ENDS_MS. */
+static void await_host(void)
+{
+	struct pollfd p = { .fd = host_fd, .events = POLLIN };
+	char bytes[256];
+
+	for (int64_t end_ns = bh_monotonic_ns() + HOST_ENDS_MS * 1000000LL, left_ns; (left_ns = end_ns - bh_monotonic_ns()) > 0;) {
+		ssize_t n;
+
+		if (poll(&p, 1, (int)(left_ns / 1000000) + 1) <= 0)
+			continue;
+		n = read(host_fd, bytes, sizeof bytes);
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+			return;
+	}
+}
+
 /* Those of this connection, also one that is just being made. */
 static void kill_all(void)
 {
@@ -303,6 +323,7 @@ static void finish_ended(void)
 		bh_agent_put(&out, BH_AGENT_EXITED, p->channel, 0, &p->exit_code, sizeof p->exit_code);
 		if (p->channel == BH_AGENT_WORKLOAD && !is_connection) {
 			flush_all();
+			await_host();
 			guest_machine_power_off();
 		}
 		release(p);

@@ -13,8 +13,9 @@
 static _Noreturn void run(int request_fd, int result, const int streams[BH_AGENT_STREAMS], unsigned kind)
 {
 	static char *const environment[] = { NULL };
-	char name[] = "bulkhead", verb[] = "guest-process", start[] = "start", exec[] = "exec", list[] = "list";
-	char *const argv[] = { name, verb, kind == BH_AGENT_START ? start : kind == BH_AGENT_EXEC ? exec : list, NULL };
+	static char kinds[][16] = { [BH_AGENT_START] = "start", [BH_AGENT_EXEC] = "exec", [BH_AGENT_LIST] = "list", [BH_AGENT_TRANSFER] = "transfer" };
+	char name[] = "bulkhead", verb[] = "guest-process";
+	char *const argv[] = { name, verb, kinds[kind <= BH_AGENT_TRANSFER ? kind : BH_AGENT_LIST], NULL };
 	int high[2 + BH_AGENT_STREAMS];
 	sigset_t none;
 

@@ -36,6 +36,18 @@ uint64_t bh_capabilities_permitted(void)
 	return (uint64_t)data[1].permitted << 32 | data[0].permitted;
 }
 
+#define CAPABILITY(name) ((uint64_t)1 << CAP_##name)
+
+int bh_capabilities_keep_for_files(struct bh_error *err)
+{
+	static const uint64_t files = CAPABILITY(CHOWN) | CAPABILITY(DAC_OVERRIDE) | CAPABILITY(DAC_READ_SEARCH) | CAPABILITY(FOWNER) |
+				      CAPABILITY(FSETID) | CAPABILITY(MKNOD) | CAPABILITY(SETFCAP);
+	uint64_t kept = bh_capabilities_permitted() & files;
+	const struct bh_capability_sets sets = { .effective = kept, .permitted = kept };
+
+	return bh_capabilities_set(&sets, err);
+}
+
 int bh_capabilities_bound(uint64_t keep, struct bh_error *err)
 {
 	/* One call for each: the kernel has no other way. EINVAL ends the list of those it knows. */

@@ -14,6 +14,9 @@ struct bh_capability_sets {
 int bh_capabilities_set(const struct bh_capability_sets *sets, struct bh_error *err);
 /* The calling process's permitted set (capget(2)). */
 uint64_t bh_capabilities_permitted(void);
+/* Gives up all but what handling files of every owner takes: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, MKNOD, SETFCAP
+ * (capabilities(7)). For a process that reads what others have made. */
+int bh_capabilities_keep_for_files(struct bh_error *err);
 /* Drops everything that is not in `keep` from the bounding set. */
 int bh_capabilities_bound(uint64_t keep, struct bh_error *err);
 /* Raises these in the ambient set (they must be permitted and inheritable). */

@@ -34,3 +34,12 @@ int bh_tap_open(const char *name, const char *bridge, char ret_name[BH_TAP_NAME_
 	memcpy(ret_name, request.ifr_name, BH_TAP_NAME_SIZE);
 	return BH_TAKE_FD(fd);
 }
+
+int bh_vhost_net_open(struct bh_error *err)
+{
+	int fd = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
+		return bh_error_text(err, ENOENT, "open /dev/vhost-net: this kernel has no vhost_net (modprobe vhost_net)");
+	return fd < 0 ? bh_error_set(err, errno, "open /dev/vhost-net") : fd;
+}

@@ -12,3 +12,8 @@
  * its descriptor is closed. Needs CAP_NET_ADMIN. The descriptor is the caller's.
  */
 int bh_tap_open(const char *name, const char *bridge, char ret_name[BH_TAP_NAME_SIZE], struct bh_error *err);
+/*
+ * Opens /dev/vhost-net, by which the kernel serves the queues of a virtual machine's network card (linux/vhost.h). -ENOENT where the kernel has
+ * none, with a message that says so. The descriptor is the caller's.
+ */
+int bh_vhost_net_open(struct bh_error *err);

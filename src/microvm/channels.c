@@ -179,6 +179,7 @@ static void take_started(struct session *s, struct session_channel *c)
 	s->is_started = true;
 	snprintf(text, sizeof text, "%lld", (long long)((bh_monotonic_ns() - s->begin_ns) / 1000000));
 	bh_explain("workload", "ms", text);
+	bh_explain_disable();
 	if (s->setup->start->waits)
 		session_answer_start(s, NULL);
 	else

@@ -157,7 +157,13 @@ static int clone_stand_in(int connection, int terminal_fd, pid_t *ret_pid, int *
 static int make_request(const struct bh_microvm_exec *x, struct bh_error *err)
 {
 	const struct bh_microvm_request request = {
-		.spec = x->spec, .process = x->process, .id = x->id, .user = x->user, .groups = x->groups, .privileged = x->privileged
+		.spec = x->spec,
+		.process = x->process,
+		.id = x->id,
+		.user = x->user,
+		.groups = x->groups,
+		.privileged = x->privileged,
+		.transfer = x->transfer,
 	};
 	bh_auto_buf struct bh_buf text = { 0 };
 	bh_auto_close int fd = memfd_create("request", MFD_CLOEXEC);
@@ -177,7 +183,7 @@ static int make_request(const struct bh_microvm_exec *x, struct bh_error *err)
 static int start(int connection, const struct bh_microvm_exec *x, int request_fd, int slave, struct bh_error *err)
 {
 	const int streams[] = { request_fd, slave >= 0 ? slave : x->stdin_fd, slave >= 0 ? -1 : x->stdout_fd, slave >= 0 ? -1 : x->stderr_fd };
-	struct bh_session_question q = { .ask = x->list ? BH_ASK_LIST : BH_ASK_EXEC, .terminal = slave >= 0 };
+	struct bh_session_question q = { .ask = x->transfer ? BH_ASK_TRANSFER : x->list ? BH_ASK_LIST : BH_ASK_EXEC, .terminal = slave >= 0 };
 	struct bh_session_answer answer;
 	int fds[BH_ASK_FDS], r;
 	size_t count = 0;
@@ -242,7 +248,7 @@ bool bh_microvm_is_paused(const char *state)
 	return access(path, F_OK) == 0;
 }
 
-int64_t bh_microvm_memory(const char *state)
+int64_t bh_microvm_memory_limit(const char *state)
 {
 	bh_auto_free char *path = bh_path_join(state, BH_MICROVM_RECORD);
 	bh_auto_buf struct bh_buf text = { 0 };
@@ -252,7 +258,7 @@ int64_t bh_microvm_memory(const char *state)
 	if (bh_read_file_at(AT_FDCWD, path, RECORD_MAX, &text, NULL) < 0)
 		return 0;
 	record = json_tokener_parse(text.data);
-	memory = bh_json_int(record, "Memory", 0);
+	memory = bh_json_int(record, "MemoryLimit", 0);
 	json_object_put(record);
 	return memory;
 }

@@ -80,14 +80,14 @@ static char *find_modules(const char *image, const char *version)
 	return found;
 }
 
-static int take(const char *path, struct bh_guest_kernel *ret_kernel, struct bh_error *err)
+static int take(const char *path, const char *from, struct bh_guest_kernel *ret_kernel, struct bh_error *err)
 {
 	char *version;
 	int r = read_version(path, &version, err);
 
 	if (r < 0)
 		return r;
-	*ret_kernel = (struct bh_guest_kernel){ .version = version, .image = bh_strdup(path), .modules = find_modules(path, version) };
+	*ret_kernel = (struct bh_guest_kernel){ .version = version, .image = bh_strdup(path), .modules = find_modules(path, version), .from = from };
 	return 0;
 }
 
@@ -137,28 +137,44 @@ static char *newest(const char *folder, const char *prefix, const char *suffix)
 	return best;
 }
 
-static char *find_image(const char *root)
+static char *find_image(const char *root, const char **ret_from)
 {
 	bh_auto_free char *kernels = bh_path_join(root, "kernels"), *own = newest(kernels, "", "");
 	bh_auto_free char *cloud = own ? NULL : newest("/boot", "vmlinuz-", "-cloud-amd64");
 	bh_auto_free char *generic = own || cloud ? NULL : newest("/boot", "vmlinuz-", "-amd64");
 
+	*ret_from = own ? "vm kernel install" : "/boot";
 	if (own)
 		return bh_printf("%s/%s/vmlinuz", kernels, own);
 	return cloud || generic ? bh_printf("/boot/%s", cloud ? cloud : generic) : NULL;
 }
 
+static int take_as_told(const char *path, const char *from, struct bh_guest_kernel *ret_kernel, struct bh_error *err)
+{
+	int r = take(path, from, ret_kernel, err);
+
+	return r < 0 ? bh_error_prefix(err, "%s", from) : 0;
+}
+
 int bh_guest_kernel_find(const char *root, const char *path, struct bh_guest_kernel *ret_kernel, struct bh_error *err)
 {
+	bh_auto(bh_microvm_defaults_clear) struct bh_microvm_defaults defaults = { 0 };
 	bh_auto_free char *found = NULL;
+	const char *from;
+	int r;
 
-	if (!path || !*path)
-		path = getenv("BULKHEAD_KERNEL");
-	if (!path || !*path)
-		path = found = find_image(root);
-	if (!path)
-		return bh_error_text(err, ENOENT, MISSING);
-	return take(path, ret_kernel, err);
+	if (path && *path)
+		return take(path, NULL, ret_kernel, err);
+	path = getenv("BULKHEAD_KERNEL");
+	if (path && *path)
+		return take_as_told(path, "BULKHEAD_KERNEL", ret_kernel, err);
+	r = bh_microvm_defaults_read(BH_MICROVM_CONFIG, &defaults, err);
+	if (r < 0)
+		return r;
+	if (defaults.kernel)
+		return take_as_told(defaults.kernel, BH_MICROVM_CONFIG, ret_kernel, err);
+	found = find_image(root, &from);
+	return found ? take(found, from, ret_kernel, err) : bh_error_text(err, ENOENT, MISSING);
 }
 
 /* --- modules ---------------------------------------------------------------------------------------------------------- */

@@ -12,10 +12,11 @@ struct bh_guest_kernel {
 	char *version; /* "6.12.117+deb12-cloud-amd64" */
 	char *image;   /* bzImage */
 	char *modules; /* its folder with modules.dep, or NULL: all is built in */
+	const char *from; /* "BULKHEAD_KERNEL", the configuration file, "vm kernel install", "/boot"; NULL: the caller has named it */
 };
 /*
- * `path`, or BULKHEAD_KERNEL, or the newest of ROOT/kernels, or the newest Debian one of /boot (cloud kernels first). -ENOENT with
- * the command that gets one.
+ * `path`, or BULKHEAD_KERNEL, or what /etc/bulkhead/config says, or the newest of ROOT/kernels, or the newest Debian one of /boot (cloud
+ * kernels first). -ENOENT with the command that gets one.
  */
 int bh_guest_kernel_find(const char *root, const char *path, struct bh_guest_kernel *ret_kernel, struct bh_error *err);
 void bh_guest_kernel_clear(struct bh_guest_kernel *kernel);

@@ -12,6 +12,15 @@ int bh_guest_kernel_modules(const struct bh_guest_kernel *kernel, struct bh_strv
 /* The same from the text of modules.dep and a list of names. */
 void bh_modules_order(const char *modules_dep, const char *const *names, struct bh_strv *ret_files);
 
+/* What the configuration file says; NULL: nothing. Its keys: kernel, accel. */
+struct bh_microvm_defaults {
+	char *kernel, *accelerator;
+};
+#define BH_MICROVM_CONFIG "/etc/bulkhead/config"
+/* A file that isn't there says nothing; errors name file and line. */
+int bh_microvm_defaults_read(const char *path, struct bh_microvm_defaults *ret_defaults, struct bh_error *err);
+void bh_microvm_defaults_clear(struct bh_microvm_defaults *defaults);
+
 /* The line of this file in the text of modules.dep, or NULL. */
 const char *bh_modules_line(const char *modules_dep, const char *file);
 /* By the numbers in them, as sort -V does. */
@@ -20,7 +29,7 @@ int bh_compare_versions(const char *a, const char *b);
 /* The kernel's command line: further words with a space behind, and how the agent is to run. */
 #define BH_MICROVM_COMMAND_LINE                                                                                                                         \
 	"console=ttyS0 quiet loglevel=3 panic=-1 oops=panic reboot=t tsc=reliable no_timer_check random.trust_cpu=on mitigations=off cgroup_no_v1=all " \
-	"pci=noearly 8250.nr_uarts=1 %srdinit=/bulkhead-guest -- agent %s"
+	"pci=noearly 8250.nr_uarts=1 cryptomgr.notests %srdinit=/bulkhead-guest -- agent %s"
 
 /* Opens the initramfs for this kernel, made if it isn't there yet. Returns the fd or -errno. */
 int bh_initramfs_open(const char *root, const struct bh_guest_kernel *kernel, struct bh_error *err);
@@ -41,6 +50,16 @@ int bh_microvm_image_disk(const struct bh_microvm *vm, struct bh_error *err);
 int bh_microvm_writable_disk(const struct bh_microvm *vm, struct bh_error *err);
 /* Makes an empty ext4 file system of this size, sparse, in the empty file. */
 int bh_microvm_make_ext4(int fd, int64_t size, struct bh_error *err);
+/* Bytes: what the workload may have, and what the machine has. */
+static inline int64_t bh_microvm_limit(const struct bh_microvm *vm)
+{
+	return vm->memory > 0 ? vm->memory : BH_MICROVM_MEMORY_DEFAULT;
+}
+static inline int64_t bh_microvm_size(const struct bh_microvm *vm)
+{
+	return BH_MAX(bh_microvm_limit(vm), BH_MICROVM_MEMORY_MIN);
+}
+
 #define BH_MICROVM_IMAGE_TYPE "erofs"
 #define BH_MICROVM_SHARED_ROOT "shared" /* in its place: the first share is the root */
 
@@ -52,6 +71,7 @@ struct bh_microvm_request {
 	const struct bh_strv *groups;
 	const struct bh_microvm *vm; /* of a start */
 	bool privileged;
+	const struct bh_transfer_request *transfer;
 	const struct bh_microvm_network *network;
 	const struct bh_microvm_shares *shares; /* of a start */
 	bool virtio_shares;          /* they come by virtio-fs, "share0" ... */
@@ -110,6 +130,7 @@ struct bh_monitor {
 	int (*spawn)(const struct bh_monitor_request *request, pid_t *ret_pid, int *ret_pidfd, struct bh_error *err);
 };
 extern const struct bh_monitor bh_monitor_kvm, bh_monitor_tcg;
+/* By name, or NULL: what BULKHEAD_ACCEL says, or the configuration; else ("auto") the best that works. */
 int bh_monitor_find(const char *wanted, const struct bh_monitor **ret_monitor, char **ret_why, struct bh_error *err);
 
 /* A host user that no account has: for a child with this pid. */
@@ -147,7 +168,7 @@ int bh_microvm_connect(const char *state, struct bh_error *err);
 void bh_microvm_forget_pause(int state_fd);
 
 /* agent.sock: SOCK_SEQPACKET, one struct each way; peers are of one build, and only root can enter the folder. */
-enum bh_session_ask { BH_ASK_EXEC, BH_ASK_LIST, BH_ASK_SIGNAL, BH_ASK_RESIZE, BH_ASK_PAUSE, BH_ASK_RESUME, BH_ASK_START };
+enum bh_session_ask { BH_ASK_EXEC, BH_ASK_LIST, BH_ASK_SIGNAL, BH_ASK_RESIZE, BH_ASK_PAUSE, BH_ASK_RESUME, BH_ASK_START, BH_ASK_TRANSFER };
 #define BH_ASK_FDS 4 /* request, stdin, stdout, stderr; with a terminal: request, terminal */
 struct bh_session_question {
 	uint32_t ask;

@@ -219,11 +219,6 @@ int bh_microvm_connect(const char *state, struct bh_error *err)
 
 /* --- the session's birth -------------------------------------------------------------------------------------------------- */
 
-static int64_t memory_of(const struct bh_microvm *vm)
-{
-	return vm->memory > 0 ? vm->memory : BH_MICROVM_MEMORY_DEFAULT;
-}
-
 static int64_t cpus_of(const struct bh_microvm *vm)
 {
 	int64_t cpus = (vm->cpus_nano + 999999999) / 1000000000;
@@ -249,7 +244,7 @@ static _Noreturn void session(struct preparation *p)
 	const struct bh_session_setup setup = {
 		.start = start,
 		.monitor = p->monitor,
-		.machine = { .memory = memory_of(start->vm),
+		.machine = { .memory = bh_microvm_size(start->vm),
 			     .cpus = cpus_of(start->vm),
 			     .kernel_fd = p->kernel_fd,
 			     .initrd_fd = p->initrd_fd,
@@ -282,7 +277,7 @@ static void explain_machine(const struct preparation *p)
 	char memory[32], cpus[16];
 
 	snprintf(cpus, sizeof cpus, "%lld", (long long)cpus_of(vm));
-	bh_explain("machine", "accelerator", p->monitor->name, "memory", bh_format_bytes_binary((uint64_t)memory_of(vm), memory), "cpus", cpus,
+	bh_explain("machine", "accelerator", p->monitor->name, "memory", bh_format_bytes_binary((uint64_t)bh_microvm_size(vm), memory), "cpus", cpus,
 		   "disks", p->image_fd < 0 ? "none" : "image,writable", "network", p->tap_fd < 0 ? "none" : "tap", "command-line", p->command_line);
 }
 
@@ -321,7 +316,8 @@ static int write_record(const struct preparation *p, struct bh_error *err)
 		return folder;
 	bh_buf_addf(&text, "{\"Accelerator\":\"%s\",\"Kernel\":", p->monitor->name);
 	bh_buf_add_json(&text, p->kernel.version);
-	bh_buf_addf(&text, ",\"Memory\":%lld,\"Cpus\":%lld}\n", (long long)memory_of(vm), (long long)cpus_of(vm));
+	bh_buf_addf(&text, ",\"Memory\":%lld,\"MemoryLimit\":%lld,\"Cpus\":%lld}\n", (long long)bh_microvm_size(vm), (long long)bh_microvm_limit(vm),
+		    (long long)cpus_of(vm));
 	return bh_write_file_at(folder, BH_MICROVM_RECORD, text.data, text.length, 0600, 0, err);
 }
 

@@ -26,11 +26,12 @@
 #include "base/error.h"
 #include "cgroup/cgroup.h"
 #include "oci/spec.h"
+#include "storage/transfer.h"
 
 #include <sys/types.h>
 
 #define BH_MICROVM_MEMORY_DEFAULT ((int64_t)512 << 20)
-#define BH_MICROVM_MEMORY_MIN ((int64_t)128 << 20)
+#define BH_MICROVM_MEMORY_MIN ((int64_t)128 << 20) /* of the machine: a kernel takes half of it. Less is a limit for the workload in it */
 #define BH_MICROVM_CPUS_MAX 64
 
 struct bh_microvm_file {
@@ -61,10 +62,11 @@ struct bh_microvm {
 	size_t file_count;
 	bool init;                 /* --init */
 	bool list;                 /* exec: not a process, but the list of those there are, on its standard output */
-	const char *kernel;        /* a file; NULL: see bh_guest_kernel_find */
+	const struct bh_transfer_request *transfer; /* exec: not a process, but files of its own in or out (storage/transfer.h); or NULL */
+	const char *kernel;        /* a file; NULL: see bh_guest_kernel_find (kernel.h) */
 	const struct bh_strv *kernel_parameters; /* beside our own; may be NULL */
-	const char *accelerator;   /* "kvm", "tcg", "auto" (NULL) */
-	int64_t memory;            /* bytes; 0: the default */
+	const char *accelerator;   /* "kvm", "tcg", "auto"; NULL: what BULKHEAD_ACCEL or the configuration says, else "auto" */
+	int64_t memory;            /* bytes that the workload may have, and the machine's if that isn't less than there can be; 0: the default */
 	int64_t cpus_nano;         /* 0: one */
 	const char *network;       /* "tap..."; else it has none but the loopback device */
 };
@@ -78,7 +80,6 @@ struct bh_microvm_start {
 	int stdin_fd, stdout_fd, stderr_fd; /* -1: none */
 	bool dies_with_caller;
 	bool waits;                /* the workload isn't started: bh_microvm_start_waiting does it */
-	bool own_streams;          /* fds 0-2 aren't only ours (an OCI caller's): the session doesn't keep them */
 	int (*cloned)(void *context, pid_t pid, struct bh_error *err);
 	void *cloned_context;
 };
@@ -105,6 +106,7 @@ struct bh_microvm_exec {
 	const char *user;          /* as above */
 	const struct bh_strv *groups;
 	bool privileged, list;
+	const struct bh_transfer_request *transfer; /* as above */
 	int stdin_fd, stdout_fd, stderr_fd;
 };
 /* A further process; the child that stands for it passes signals on and ends with its exit code. */
@@ -143,17 +145,17 @@ int bh_microvm_pause(const char *state, bool pause, struct bh_error *err);
 /* Are they stopped? Asks nobody: there is a mark in the folder. */
 bool bh_microvm_is_paused(const char *state);
 
-/* The cgroup's limits for a microVM with this configuration: those of the machine, not of what runs in it. `ret_resources` borrows. */
-int bh_microvm_resources(const struct bh_microvm *vm, const struct bh_spec *spec, struct bh_spec_resources *ret_resources, struct bh_error *err);
+/* The cgroup's limits for a microVM with this configuration: those of the machine, not of what runs in it. They borrow from `spec`. */
+struct bh_spec_resources bh_microvm_resources(const struct bh_microvm *vm, const struct bh_spec *spec);
 
-/* In the run-time folder of one that runs: an object with Accelerator, Kernel, Memory, Cpus. */
+/* In the run-time folder of one that runs: an object with Accelerator, Kernel, Memory (the machine's), MemoryLimit (the workload's), Cpus. */
 #define BH_MICROVM_RECORD "microvm.json"
-/* Its memory in bytes, as that tells it; 0: it doesn't. */
-int64_t bh_microvm_memory(const char *state);
+/* The workload's limit in bytes, as that tells it; 0: it doesn't. */
+int64_t bh_microvm_memory_limit(const char *state);
 /* The socket in there by which the session is asked. */
 #define BH_MICROVM_SOCKET "agent.sock"
 
-/* The accelerator that would be used, by name, and why not a better one (NULL: it is the best). -ENODEV with what to do. */
+/* The accelerator that would be used, by name (wanted NULL: as above), and why not a better one (NULL: it is the best). -ENODEV with what to do. */
 int bh_microvm_accelerator(const char *wanted, const char **ret_name, char **ret_why, struct bh_error *err);
 
 /* Can this configuration be a microVM's? -EINVAL with the option that can't. */

@@ -12,11 +12,29 @@
 
 #define BOOT_TIMEOUT_MS 120000
 #define CID "3" /* each machine has a host of its own: addresses needn't differ */
+#define CPUID_ENTRIES_MAX 256
+#define LEAF1_ECX_SSE3 1u
 #define DEVICES_MAX (5 + BH_AGENT_SHARES_MAX)
+
+/* A KVM without a processor that has virtualization (PVM) emulates the guest's kernel, and not all of what one executes. Its sign is that it doesn't even
+ * give SSE3, which every such processor has. */
+static int check_processor(int fd, struct bh_error *err)
+{
+	bh_auto_free struct kvm_cpuid2 *table = bh_calloc(1, sizeof *table + CPUID_ENTRIES_MAX * sizeof table->entries[0]);
+
+	table->nent = CPUID_ENTRIES_MAX;
+	if (ioctl(fd, KVM_GET_SUPPORTED_CPUID, table) < 0)
+		return bh_error_set(err, errno, "ask KVM what processors it can give");
+	for (uint32_t i = 0; i < table->nent; i++)
+		if (table->entries[i].function == 1 && table->entries[i].ecx & LEAF1_ECX_SSE3)
+			return 0;
+	return bh_error_text(err, ENOTSUP, "this machine's KVM gives no SSE3, so it emulates a guest's kernel, which does for small ones only");
+}
 
 static int check(struct bh_error *err)
 {
-	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), version;
+	bh_auto_close int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int version;
 
 	if (fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
 		return bh_error_text(
@@ -25,9 +43,8 @@ static int check(struct bh_error *err)
 	if (fd < 0)
 		return bh_error_set(err, errno, "open /dev/kvm");
 	version = ioctl(fd, KVM_GET_API_VERSION, 0);
-	close(fd);
 	return version == KVM_API_VERSION ?
-		       0 :
+		       check_processor(fd, err) :
 		       bh_error_text(err, ENOTSUP, "/dev/kvm speaks version %d of its interface, not %d", version, KVM_API_VERSION);
 }
 

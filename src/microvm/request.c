@@ -2,7 +2,8 @@
 /*
  * What of a configuration goes into the guest, and what is for the machine.
  *
- * Memory and processors are the machine's: the guest has no more of them than it is given. All else is for the container in it.
+ * Memory and processors are the machine's: the guest has no more of them than it is given. Where a machine can't be as small as the limit, the
+ * container in it has the limit. All else is for that container.
  */
 #include "microvm/microvm-internal.h"
 
@@ -10,25 +11,17 @@
 
 #define OVERHEAD ((int64_t)192 << 20) /* a monitor with its code and its page tables, and the session */
 
-static int64_t memory_of(const struct bh_microvm *vm)
-{
-	return vm->memory > 0 ? vm->memory : BH_MICROVM_MEMORY_DEFAULT;
-}
-
-int bh_microvm_resources(const struct bh_microvm *vm, const struct bh_spec *spec, struct bh_spec_resources *ret_resources, struct bh_error *err)
+struct bh_spec_resources bh_microvm_resources(const struct bh_microvm *vm, const struct bh_spec *spec)
 {
 	struct bh_spec_resources r = spec->resources;
 
-	if (memory_of(vm) < BH_MICROVM_MEMORY_MIN)
-		return bh_error_text(err, EINVAL, "--memory: a microVM needs at least %lldm", (long long)(BH_MICROVM_MEMORY_MIN >> 20));
 	/* Devices and processes are the guest's own. */
 	r.devices = NULL;
 	r.device_count = 0;
 	r.pids_limit.set = false;
-	r.memory.limit = (struct bh_opt_i64)BH_SOME(memory_of(vm) + OVERHEAD);
+	r.memory.limit = (struct bh_opt_i64)BH_SOME(bh_microvm_size(vm) + OVERHEAD);
 	r.memory.swap.set = r.memory.reservation.set = false;
-	*ret_resources = r;
-	return 0;
+	return r;
 }
 
 /* The mounts with folders and files of the host where the guest has them. The array is the caller's. */
@@ -56,6 +49,8 @@ static struct bh_spec of_guest(const struct bh_microvm_request *q)
 	resources.devices = spec->resources.devices;
 	resources.device_count = spec->resources.device_count;
 	resources.pids_limit = spec->resources.pids_limit;
+	if (q->vm && bh_microvm_limit(q->vm) < bh_microvm_size(q->vm))
+		resources.memory.limit = (struct bh_opt_i64)BH_SOME(bh_microvm_limit(q->vm));
 	guest.resources = resources;
 	guest.mounts = mounts_of_guest(spec, q->shares);
 	if (q->process)
@@ -74,6 +69,14 @@ static void add_list(struct bh_buf *out, const char *key, const struct bh_strv *
 		bh_buf_add_json(out, list->items[i]);
 	}
 	bh_buf_adds(out, "]");
+}
+
+static void add_transfer(struct bh_buf *out, const struct bh_transfer_request *t)
+{
+	bh_buf_adds(out, ",\"transfer\":{\"path\":");
+	bh_buf_add_json(out, t->path);
+	bh_buf_addf(out, ",\"unpack\":%s,\"follow_link\":%s,\"foreign\":%s,\"keep_owners\":%s}", t->is_unpack ? "true" : "false",
+		    t->follow_link ? "true" : "false", t->is_foreign ? "true" : "false", t->keep_owners ? "true" : "false");
 }
 
 static void add_files(struct bh_buf *out, const struct bh_microvm *vm)
@@ -104,6 +107,8 @@ int bh_microvm_request_write(const struct bh_microvm_request *q, struct bh_buf *
 	bh_buf_addf(out, ",\"privileged\":%s,\"init\":%s,\"image\":\"%s\"", q->privileged ? "true" : "false", q->vm && q->vm->init ? "true" : "false",
 		    root);
 	add_files(out, q->vm);
+	if (q->transfer)
+		add_transfer(out, q->transfer);
 	if (q->network && q->network->is_set) {
 		/* The container's network is the machine's. */
 		guest.namespaces[BH_NS_NETWORK].present = false;

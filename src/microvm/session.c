@@ -131,7 +131,8 @@ static void start_exec(struct session *s, struct session_client *client, const s
 {
 	static const char *const words[] = { "the microVM's workload has not been started", "the microVM has no room for a further process" };
 	struct bh_agent_failure failure = { .errnum = EBUSY, .exit_code = 125 };
-	const struct bh_agent_run run = { .kind = q->ask == BH_ASK_LIST ? BH_AGENT_LIST : BH_AGENT_EXEC, .terminal = q->terminal };
+	const uint8_t kind = q->ask == BH_ASK_LIST ? BH_AGENT_LIST : q->ask == BH_ASK_TRANSFER ? BH_AGENT_TRANSFER : BH_AGENT_EXEC;
+	const struct bh_agent_run run = { .kind = kind, .terminal = q->terminal };
 	bh_auto_buf struct bh_buf request = { 0 };
 	struct session_channel *c;
 	int r = fds[0] < 0 || client->channel || !s->is_started ? -EINVAL : bh_read_fd(fds[0], BH_AGENT_REQUEST_MAX, &request);
@@ -174,6 +175,7 @@ static void act_on_client(struct session *s, struct session_client *client, cons
 	switch (q->ask) {
 	case BH_ASK_EXEC:
 	case BH_ASK_LIST:
+	case BH_ASK_TRANSFER:
 		start_exec(s, client, q, fds);
 		break;
 	case BH_ASK_START:
@@ -568,15 +570,14 @@ static int setup_signals(struct session *s, struct bh_error *err)
 	return s->signal_fd < 0 ? bh_error_set(err, errno, "signalfd") : 0;
 }
 
-/* Its own words go to standard error, unless somebody else waits for the end of that. */
-static void quiet_standard_streams(bool all)
+/* Its words go to who starts it, and later to the workload's streams: somebody may wait for the end of ours. */
+static void quiet_standard_streams(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	dup2(null, 0);
 	dup2(null, 1);
-	if (all)
-		dup2(null, 2);
+	dup2(null, 2);
 	close(null);
 }
 
@@ -602,7 +603,7 @@ static int prepare(struct session *s, const struct bh_session_setup *setup, stru
 	session_init(s, setup);
 	if (setup->start->dies_with_caller)
 		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	quiet_standard_streams(setup->start->own_streams);
+	quiet_standard_streams();
 	r = setup_signals(s, err);
 	return r < 0 ? r : take_terminal(s, err);
 }
@@ -629,7 +630,6 @@ void bh_session_exec(const struct bh_session_setup *setup, int guest_fd)
 	int r = prepare(&session, setup, &err);
 
 	session.guest_fd = guest_fd;
-	dup2(STDIN_FILENO, STDERR_FILENO); /* nothing of the caller's is held but what the process has */
 	if (r < 0)
 		fail(&session, &err);
 	serve(&session);

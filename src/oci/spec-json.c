@@ -7,7 +7,7 @@
  * spec-vm.c. Fields of other platforms are unknown names and so ignored, as the specification asks. docs/spec.md says of
  * each field who applies or refuses it.
  *
- * Three things go beyond the tables: `seccomp` absent means no filter, and the annotation org.bulkhead.seccomp=default
+ * Three things go beyond the tables: `seccomp` absent means no filter, and the annotation io.bulkhead.seccomp=default
  * stands for the built-in profile; device numbers default to "any" (-1) in rules; and a few checks that concern several
  * fields run at the end.
  */
@@ -19,7 +19,7 @@
 
 #include <errno.h>
 
-#define SECCOMP_ANNOTATION "org.bulkhead.seccomp="
+#define SECCOMP_ANNOTATION "io.bulkhead.seccomp="
 
 /* --- codecs ------------------------------------------------------------------------------------------------------- */
 

@@ -323,7 +323,7 @@ int bh_spec_parse_process(const char *json, size_t length, struct bh_spec_proces
 void bh_spec_process_clear(struct bh_spec_process *process);
 /* The object linux.resources alone (runc's update --resources) into ret_spec->resources; all else of it is zero. */
 int bh_spec_parse_resources(const char *json, size_t length, struct bh_spec *ret_spec, struct bh_error *err);
-/* Writes config.json. BH_SECCOMP_DEFAULT becomes the annotation "org.bulkhead.seccomp=default" and is read back. */
+/* Writes config.json. BH_SECCOMP_DEFAULT becomes the annotation "io.bulkhead.seccomp=default" and is read back. */
 void bh_spec_write(const struct bh_spec *spec, struct bh_buf *out);
 void bh_spec_clear(struct bh_spec *spec);
 

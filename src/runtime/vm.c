@@ -14,11 +14,8 @@ static int make_cgroup(const struct bh_compartment_place *place, const struct bh
 {
 	struct bh_compartment_place own = *place;
 	struct bh_cgroup_request request;
-	struct bh_spec_resources resources;
-	int r = bh_microvm_resources(place->microvm, spec, &resources, err);
+	struct bh_spec_resources resources = bh_microvm_resources(place->microvm, spec);
 
-	if (r < 0)
-		return r;
 	if (place->request) {
 		request = *place->request;
 		request.resources = &resources;
@@ -43,7 +40,6 @@ static int make(const struct bh_compartment_place *place, struct bh_container_cr
 		.stderr_fd = stdio->stderr_fd,
 		.dies_with_caller = request->keep_in_parent_fate,
 		.waits = waits,
-		.own_streams = place->request,
 		.cloned = request->cloned,
 		.cloned_context = request->cloned_context,
 	};
@@ -98,6 +94,7 @@ static int exec(const struct bh_compartment_place *place, struct bh_container_ex
 		.groups = place->microvm ? place->microvm->groups : NULL,
 		.privileged = request->privileged,
 		.list = place->microvm && place->microvm->list,
+		.transfer = place->microvm ? place->microvm->transfer : NULL,
 		.stdin_fd = request->stdio->stdin_fd,
 		.stdout_fd = request->stdio->stdout_fd,
 		.stderr_fd = request->stdio->stderr_fd,
@@ -129,7 +126,7 @@ static int update(const struct bh_compartment_place *place, const struct bh_spec
 {
 	struct bh_spec_resources own = *resources;
 
-	if (own.memory.limit.set && own.memory.limit.value != bh_microvm_memory(place->state))
+	if (own.memory.limit.set && own.memory.limit.value != bh_microvm_memory_limit(place->state))
 		return bh_error_text(err, ENOTSUP, "memory: a microVM has what it was made with");
 	if (own.pids_limit.set)
 		return bh_error_text(err, ENOTSUP, "pids: the limit is inside the microVM, as it was made");

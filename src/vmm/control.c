@@ -127,8 +127,8 @@ static void describe_devices(struct bh_machine *m, struct bh_buf *out)
 {
 	bh_buf_adds(out, ",\"devices\":[");
 	for (size_t i = 0; i < m->device_count; i++)
-		bh_buf_addf(out, "%s{\"type\":\"%s\",\"pci\":%zu,\"notifications\":%lu,\"interrupts\":%lu}", i ? "," : "",
-			    m->devices[i]->driver->name, i + 1, atomic_load(&m->devices[i]->notifications), atomic_load(&m->devices[i]->interrupts));
+		bh_buf_addf(out, "%s{\"type\":\"%s\",\"%s\":%zu,\"notifications\":%lu,\"interrupts\":%lu}", i ? "," : "", m->devices[i]->driver->name,
+			    m->devices[i]->transport->name, i + 1, atomic_load(&m->devices[i]->notifications), atomic_load(&m->devices[i]->interrupts));
 	bh_buf_adds(out, "]");
 }
 

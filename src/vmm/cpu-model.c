@@ -304,17 +304,19 @@ static void name_missing(uint32_t leaf, uint32_t subleaf, enum cpu_register plac
 	}
 }
 
-int bh_cpu_model_check(const struct kvm_cpuid2 *table, const struct kvm_cpuid2 *host, struct bh_error *err)
+int bh_cpu_model_check(const struct kvm_cpuid2 *table, const struct kvm_cpuid2 *host, const struct kvm_cpuid2 *shown, struct bh_error *err)
 {
 	bh_auto_buf struct bh_buf missing = { 0 };
 
 	for (size_t i = 0; i < BH_ARRAY_SIZE(feature_registers); i++) {
 		uint32_t leaf = feature_registers[i].leaf, subleaf = feature_registers[i].subleaf;
 		const uint32_t *wanted = register_of(table, leaf, subleaf, feature_registers[i].place);
-		const uint32_t *there = register_of(host, leaf, subleaf, feature_registers[i].place);
+		const uint32_t *given = register_of(host, leaf, subleaf, feature_registers[i].place);
+		const uint32_t *anyway = shown ? register_of(shown, leaf, subleaf, feature_registers[i].place) : NULL;
+		uint32_t there = (given ? *given : 0) | (anyway ? *anyway : 0) | feature_registers[i].ours;
 
 		if (wanted)
-			name_missing(leaf, subleaf, feature_registers[i].place, *wanted & ~(there ? *there : 0) & ~feature_registers[i].ours, &missing);
+			name_missing(leaf, subleaf, feature_registers[i].place, *wanted & ~there, &missing);
 	}
 	return missing.length ? tell_missing("the saved machine", &missing, err) : 0;
 }

@@ -22,5 +22,6 @@
 int bh_cpu_model_parse(const char *model, struct bh_error *err);
 /* Changes the table, which has what the host can give. -EINVAL: not a model; -ENOTSUP: the host lacks what it needs (all of it is named). */
 int bh_cpu_model_apply(const char *model, struct kvm_cpuid2 *table, struct bh_error *err);
-/* Whether `host` has every feature of `table`. -ENOTSUP: what is missing is named. */
-int bh_cpu_model_check(const struct kvm_cpuid2 *table, const struct kvm_cpuid2 *host, struct bh_error *err);
+/* Whether every feature of `table` is one that the host can give, or is `shown` (may be NULL) by its processors to any guest: where the CPUID
+ * instruction isn't intercepted, KVM gives less than a guest sees. -ENOTSUP: what is missing is named. */
+int bh_cpu_model_check(const struct kvm_cpuid2 *table, const struct kvm_cpuid2 *host, const struct kvm_cpuid2 *shown, struct bh_error *err);

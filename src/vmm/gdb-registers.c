@@ -42,7 +42,7 @@ static const struct group groups[] = {
 	  PLACE(xmm), 16 },
 	{ NULL, NULL, "mxcsr", "int", PLACE(mxcsr), 4 },
 	{ "org.gnu.gdb.i386.segments", NULL, "fs_base gs_base", "int64", PLACE(fs_base), 8 },
-	{ "org.bulkhead.x86.control", NULL, "cr0 cr2 cr3 cr4 cr8 efer", "int64", PLACE(cr0), 8 },
+	{ "io.bulkhead.x86.control", NULL, "cr0 cr2 cr3 cr4 cr8 efer", "int64", PLACE(cr0), 8 },
 };
 
 static struct bh_buf description;

@@ -5,9 +5,10 @@
 #include "vmm/devices/devices.h"
 #include "vmm/devices/pci.h"
 #include "vmm/machine.h"
-#include "vmm/virtio/virtio.h"
+#include "vmm/virtio/mmio.h"
+#include "vmm/virtio/table.h"
 
-#define BH_MACHINE_LOOPS_MAX (BH_PCI_SLOTS + 1)
+#define BH_MACHINE_LOOPS_MAX (BH_PCI_SLOTS * BH_VIRTIO_LOOPS_MAX + 1)
 
 struct bh_control;
 struct bh_gdb;
@@ -23,6 +24,7 @@ struct bh_machine {
 	const struct bh_machine_config *config;
 	struct bh_vm vm;
 	struct bh_pci *pci;
+	struct bh_virtio_mmio *mmio;   /* where its devices are that aren't on PCI; NULL: there */
 	struct bh_loop *loops[BH_MACHINE_LOOPS_MAX]; /* the first one serves all devices that have none of their own */
 	size_t loop_count;
 	struct bh_virtio_device *devices[BH_PCI_SLOTS];
@@ -48,6 +50,9 @@ struct bh_machine {
  * device's loop. */
 void bh_machine_pause(struct bh_machine *machine);
 void bh_machine_resume(struct bh_machine *machine);
+/* Begins with an empty log of written pages, or ends it (bh_vm_log_dirty). Also those are told who write past the monitor: what was written before
+ * this returns may not be in the log. */
+int bh_machine_log_dirty(struct bh_machine *machine, bool on, struct bh_error *err);
 /* Of a machine that stands still: what KVM keeps and all devices, but not the memory. */
 int bh_machine_save(struct bh_machine *machine, struct bh_buf *out, struct bh_error *err);
 int bh_machine_load(struct bh_machine *machine, struct bh_state_reader *in, struct bh_error *err);

@@ -10,7 +10,6 @@
 #include "vmm/pager.h"
 #include "vmm/snapshot.h"
 #include "vmm/virtio/pci.h"
-#include "vmm/virtio/table.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -25,7 +24,7 @@
 static int add_device(struct bh_machine *m, const char *words, struct bh_error *err)
 {
 	struct bh_virtio_device *device;
-	struct bh_loop *own = NULL;
+	struct bh_virtio_loops own;
 	int r;
 
 	if (m->device_count == BH_PCI_SLOTS - 1)
@@ -34,13 +33,16 @@ static int add_device(struct bh_machine *m, const char *words, struct bh_error *
 	if (r < 0)
 		return r;
 	m->devices[m->device_count++] = device;
-	if (own)
-		m->loops[m->loop_count++] = own;
-	r = bh_virtio_pci_add(m->pci, device, err);
+	for (size_t i = 0; i < own.count; i++)
+		m->loops[m->loop_count++] = own.items[i];
+	r = m->mmio ? bh_virtio_mmio_add(m->mmio, device, err) : bh_virtio_pci_add(m->pci, device, err);
 	if (r == 0 && bh_explain_mode != BH_EXPLAIN_OFF) {
-		bh_auto_free char *slot = bh_printf("%zu", m->device_count);
+		bh_auto_free char *slot = bh_printf("%zu", m->device_count), *threads = bh_printf("%zu", own.count);
 
-		bh_explain("device", "type", device->driver->name, "pci", slot, "thread", own ? "own" : "shared");
+		bh_explain("device", "type", device->driver->name, device->transport->name, slot, "thread",
+			   own.count == 0 ? "shared" :
+			   own.count == 1 ? "own" :
+					    threads);
 	}
 	return r;
 }
@@ -50,6 +52,8 @@ static int make_virtio(struct bh_machine *m, struct bh_error *err)
 	/* Linux finds the memory window by ACPI, and probes less without the ports; smaller kernels have no other way. */
 	int r = bh_pci_make(&m->vm, m->config->protocol != BH_BOOT_LINUX, &m->pci, err);
 
+	if (m->config->transport == BH_TRANSPORT_MMIO)
+		bh_virtio_mmio_make(&m->vm, &m->mmio);
 	if (r == 0)
 		r = bh_loop_make("devices", &m->loops[0], err);
 	if (r == 0)
@@ -87,6 +91,22 @@ void bh_machine_resume(struct bh_machine *m)
 	bh_vm_resume(&m->vm);
 }
 
+int bh_machine_log_dirty(struct bh_machine *m, bool on, struct bh_error *err)
+{
+	int r = bh_vm_log_dirty(&m->vm, on, err);
+
+	for (size_t i = 0; i < m->device_count; i++) {
+		struct bh_virtio_device *device = m->devices[i];
+
+		if (!device->driver->dirty_logged)
+			continue;
+		pthread_mutex_lock(&device->lock);
+		device->driver->dirty_logged(device);
+		pthread_mutex_unlock(&device->lock);
+	}
+	return r;
+}
+
 int bh_machine_save(struct bh_machine *m, struct bh_buf *out, struct bh_error *err)
 {
 	int r = bh_vm_save(&m->vm, out, err);
@@ -99,16 +119,17 @@ int bh_machine_save(struct bh_machine *m, struct bh_buf *out, struct bh_error *e
 		bh_firmware_config_save(out);
 		bh_test_device_save(m->test_device, out);
 	}
-	bh_state_put(out, m->device_count, 2);
+	bh_state_put(out, m->device_count, 1);
+	bh_state_put(out, m->config->transport, 1);
 	for (size_t i = 0; r == 0 && i < m->device_count; i++)
-		bh_virtio_pci_save(m->devices[i], out);
+		m->devices[i]->transport->save(m->devices[i], out);
 	return r;
 }
 
 int bh_machine_load(struct bh_machine *m, struct bh_state_reader *in, struct bh_error *err)
 {
 	int r = bh_vm_load(&m->vm, in, err);
-	uint64_t count;
+	uint64_t count, transport;
 
 	if (r < 0)
 		return r;
@@ -120,11 +141,14 @@ int bh_machine_load(struct bh_machine *m, struct bh_state_reader *in, struct bh_
 		bh_firmware_config_load(in);
 		bh_test_device_load(m->test_device, in);
 	}
-	count = bh_state_get(in, 2);
+	count = bh_state_get(in, 1);
+	transport = bh_state_get(in, 1);
 	if (in->failed || count != m->device_count)
 		return bh_error_text(err, EINVAL, "the saved machine has %llu devices, this one %zu", (unsigned long long)count, m->device_count);
+	if (transport != m->config->transport)
+		return bh_error_text(err, EINVAL, "the saved machine has its devices on another bus than this one (%s)", m->mmio ? "mmio" : "pci");
 	for (size_t i = 0; r == 0 && i < m->device_count; i++)
-		r = bh_virtio_pci_load(m->devices[i], in, err);
+		r = m->devices[i]->transport->load(m->devices[i], in, err);
 	if (r == 0 && (in->failed || in->at != in->end))
 		r = bh_error_text(err, EINVAL, "the machine's saved state is damaged");
 	return r;
@@ -138,13 +162,14 @@ static void free_virtio(struct bh_machine *m)
 	for (size_t i = 0; i < m->loop_count; i++)
 		bh_loop_stop(m->loops[i]);
 	for (size_t i = 0; i < m->device_count; i++) {
-		bh_virtio_pci_free(m->devices[i]);
+		bh_virtio_detach(m->devices[i]);
 		bh_virtio_free(m->devices[i]);
 	}
 	for (size_t i = 0; i < m->loop_count; i++)
 		bh_loop_free(m->loops[i]);
 	bh_loop_free(m->jobs);
 	bh_pager_free(m->pager);
+	bh_virtio_mmio_free(m->mmio);
 	bh_pci_free(m->pci);
 }
 
@@ -193,7 +218,7 @@ static int load_kernel(struct bh_machine *m, struct bh_error *err)
 	int r;
 
 	bh_boot_place_reset(&m->vm.memory);
-	request.acpi_root = bh_boot_acpi(m->vm.vcpu_count, m->config->test_devices, &m->vm.memory);
+	request.acpi_root = bh_boot_acpi(m->vm.vcpu_count, m->config->test_devices, m->mmio ? (unsigned)m->device_count : 0, &m->vm.memory);
 	if (m->config->protocol == BH_BOOT_MULTIBOOT)
 		r = bh_boot_multiboot(&request, &m->vm.memory, &entry, err);
 	else if (m->config->protocol == BH_BOOT_PVH)
@@ -354,7 +379,8 @@ static void explain_devices(const struct bh_machine *m)
 		snprintf(slot, sizeof slot, "%zu", i + 1);
 		snprintf(notifications, sizeof notifications, "%lu", atomic_load(&device->notifications));
 		snprintf(interrupts, sizeof interrupts, "%lu", atomic_load(&device->interrupts));
-		bh_explain("end", "device", device->driver->name, "pci", slot, "notifications", notifications, "interrupts", interrupts);
+		bh_explain("end", "device", device->driver->name, device->transport->name, slot, "notifications", notifications, "interrupts",
+			   interrupts);
 	}
 }
 
@@ -366,13 +392,27 @@ static enum bh_vm_end_kind end_kind(const struct bh_machine *m)
 	return kind == BH_VM_POWERED_OFF && atomic_load(&m->reboots) ? BH_VM_RESET : kind;
 }
 
+/* The configuration space of the bridge and of each device. */
+static void add_config_pages(const struct bh_machine_config *config, struct bh_vm_config *vm)
+{
+	unsigned count = 1;
+
+	while (config->transport == BH_TRANSPORT_PCI && config->devices && count < BH_PCI_SLOTS && config->devices[count - 1])
+		count++;
+	vm->pages.address = BH_PCI_ECAM_START;
+	vm->pages.stride = BH_PCI_ECAM_STRIDE;
+	vm->pages.count = count;
+}
+
 int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end *ret_end, struct bh_error *err)
 {
 	struct bh_machine m = { .config = config, .vm = BH_VM_INIT, .signal_fd = -1, .input_closed = config->input_fd < 0 };
+	struct bh_vm_config vm = config->vm;
 	int r = catch_signals(&m, err);
 
+	add_config_pages(config, &vm);
 	if (r == 0)
-		r = bh_vm_make(&config->vm, config->kvm_fd, &m.vm, err);
+		r = bh_vm_make(&vm, config->kvm_fd, &m.vm, err);
 	if (r == 0)
 		r = make_devices(&m, err);
 	if (r == 0)

@@ -69,7 +69,7 @@ void bh_guest_memory_clear(struct bh_guest_memory *memory)
 	for (size_t i = 0; i < memory->count; i++)
 		munmap(memory->regions[i].host, memory->regions[i].size);
 	bh_close_fd(&memory->fd);
-	free((void *)memory->dirty);
+	free((void *)memory->dirty_words);
 	*memory = (struct bh_guest_memory)BH_GUEST_MEMORY_INIT;
 }
 
@@ -127,8 +127,12 @@ void bh_guest_mark_dirty(const struct bh_guest_memory *memory, const void *host,
 
 void bh_guest_log_dirty(struct bh_guest_memory *memory, bool on)
 {
-	_Atomic uint64_t *new = on ? bh_calloc((memory->size / PAGE + 63) / 64, sizeof *new) : NULL;
+	size_t words = (memory->size / PAGE + 63) / 64;
 
-	/* Whoever ends a log has paused all that writes. */
-	free((void *)atomic_exchange(&memory->dirty, new));
+	if (on && !memory->dirty_words)
+		memory->dirty_words = bh_calloc(words, sizeof *memory->dirty_words);
+	/* A late mark of an earlier log is a page too many, and no harm. */
+	for (size_t i = 0; on && i < words; i++)
+		atomic_store_explicit(&memory->dirty_words[i], 0, memory_order_relaxed);
+	atomic_store(&memory->dirty, on ? memory->dirty_words : NULL);
 }

@@ -41,6 +41,7 @@ struct bh_guest_memory {
 	uint64_t size;      /* bytes in all */
 	int fd;             /* memfd, or -1 for anonymous memory */
 	_Atomic(_Atomic uint64_t *) dirty;
+	_Atomic uint64_t *dirty_words; /* what that points to, kept: who ends a log doesn't wait for those who write to it */
 };
 #define BH_GUEST_MEMORY_INIT { .fd = -1 }
 

@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define MAGIC 0x32474d42u /* "BMG2" */
 #define PAGES_PER_MESSAGE 64
@@ -208,7 +209,7 @@ static bool fits(const struct sender *s, uint64_t left, int64_t stands_since_ns)
 static int send_running(struct sender *s)
 {
 	uint64_t left = s->m->vm.memory.size / BH_GUEST_PAGE;
-	int r = bh_vm_log_dirty(&s->m->vm, true, s->err);
+	int r = bh_machine_log_dirty(s->m, true, s->err);
 
 	for (uint64_t i = 0; i < left; i++)
 		s->dirty[i / 64] |= 1ULL << (i % 64);
@@ -232,25 +233,39 @@ static int send_running(struct sender *s)
 				     (unsigned long long)(left * BH_GUEST_PAGE >> 20), ROUNDS_MAX, (long long)s->config->downtime_ms);
 }
 
+/* All of it by then: who stalls in the middle of an answer keeps no machine standing. */
+static int receive_bytes(struct sender *s, void *bytes, size_t length, int64_t until_ns)
+{
+	for (size_t done = 0; done < length;) {
+		struct pollfd p = { .fd = s->config->fd, .events = POLLIN };
+		int64_t left_ns = BH_MAX(until_ns - bh_monotonic_ns(), (int64_t)0);
+		ssize_t n;
+
+		if (poll(&p, 1, (int)BH_MIN((left_ns + 999999) / 1000000, (int64_t)ANSWER_MS)) <= 0) {
+			int r = check_cancelled(s);
+
+			return r < 0 ? r : bh_error_text(s->err, ETIMEDOUT, "the other side doesn't answer");
+		}
+		n = read(s->config->fd, (char *)bytes + done, length - done);
+		if (n <= 0)
+			return bh_error_set(s->err, n < 0 ? errno : ENODATA, "the other side's answer");
+		done += (size_t)n;
+	}
+	return 0;
+}
+
 static int receive_answer(struct sender *s)
 {
-	struct pollfd p = { .fd = s->config->fd, .events = POLLIN };
+	int64_t until_ns = s->until_ns ? s->until_ns : bh_monotonic_ns() + ANSWER_MS * 1000000LL;
 	char words[WORDS_MAX + 1] = { 0 };
-	struct header header;
-	int64_t left_ms = s->until_ns ? BH_MAX((s->until_ns - bh_monotonic_ns()) / 1000000, (int64_t)0) : ANSWER_MS;
-	int r;
+	struct header header = { 0 };
+	int r = receive_bytes(s, &header, sizeof header, until_ns);
 
-	if (poll(&p, 1, (int)BH_MIN(left_ms, (int64_t)ANSWER_MS)) <= 0) {
-		r = check_cancelled(s);
-		return r < 0 ? r : bh_error_text(s->err, ETIMEDOUT, "the other side doesn't answer");
-	}
-	r = bh_read_all(s->config->fd, &header, sizeof header);
-	if (r < 0)
-		return bh_error_set(s->err, -r, "the other side's answer");
-	if (header.type == READY)
-		return 0;
-	if (header.type == REFUSED && header.count <= WORDS_MAX)
-		bh_read_all(s->config->fd, words, header.count);
+	if (r < 0 || header.type == READY)
+		return r;
+	/* Without its words it is refused all the same. */
+	if (header.type == REFUSED && header.count <= WORDS_MAX && receive_bytes(s, words, header.count, until_ns) < 0)
+		words[0] = 0;
 	return bh_error_text(s->err, EINVAL, "the other side refuses the machine: %s", words);
 }
 
@@ -290,7 +305,7 @@ static int move(struct sender *s, int64_t *ret_downtime_ns)
 			bh_machine_resume(m);
 	}
 	if (r < 0)
-		bh_vm_log_dirty(&m->vm, false, NULL);
+		bh_machine_log_dirty(m, false, NULL);
 	return r;
 }
 
@@ -330,6 +345,14 @@ void bh_migration_describe(struct bh_machine *m, struct bh_buf *out)
 
 /* --- receiving -------------------------------------------------------------------------------------------------------- */
 
+/* A connection by TCP gives up a silent sender by itself (linux/socket.h). */
+static int receive(const struct bh_machine *m, void *bytes, size_t length)
+{
+	int r = bh_read_all(m->config->incoming_fd, bytes, length);
+
+	return r == -EAGAIN ? -ETIMEDOUT : r;
+}
+
 static int receive_pages(struct bh_machine *m, const struct header *header, struct bh_error *err)
 {
 	uint64_t pages = m->vm.memory.size / BH_GUEST_PAGE, length = (uint64_t)header->count * BH_GUEST_PAGE;
@@ -341,7 +364,7 @@ static int receive_pages(struct bh_machine *m, const struct header *header, stru
 	if (header->type == ZEROES)
 		memset(to, 0, length);
 	else
-		r = bh_read_all(m->config->incoming_fd, to, length);
+		r = receive(m, to, length);
 	return r < 0 ? bh_error_set(err, -r, "receive the machine's memory") : 0;
 }
 
@@ -354,7 +377,7 @@ static int receive_state(struct bh_machine *m, const struct header *header, stru
 	if (header->count > STATE_MAX)
 		return bh_error_text(err, EINVAL, "a state of %u bytes", header->count);
 	state = bh_malloc(header->count + 1);
-	r = bh_read_all(m->config->incoming_fd, state, header->count);
+	r = receive(m, state, header->count);
 	if (r < 0)
 		return bh_error_set(err, -r, "receive the machine's state");
 	if (bh_crc32c(0, state, header->count) != header->first)
@@ -377,13 +400,13 @@ static int check_hello(const struct bh_machine *m, const struct header *header, 
 static int receive_all(struct bh_machine *m, struct bh_error *err)
 {
 	struct header header = { 0 };
-	int r = bh_read_all(m->config->incoming_fd, &header, sizeof header);
+	int r = receive(m, &header, sizeof header);
 
 	if (r < 0)
 		return bh_error_set(err, -r, "receive the machine");
 	r = check_hello(m, &header, err);
 	while (r == 0) {
-		r = bh_read_all(m->config->incoming_fd, &header, sizeof header);
+		r = receive(m, &header, sizeof header);
 		if (r < 0)
 			return bh_error_set(err, -r, "receive the machine");
 		if (header.type == STATE)
@@ -410,7 +433,7 @@ int bh_migration_receive(struct bh_machine *m, struct bh_error *err)
 	}
 	r = bh_write_all(m->config->incoming_fd, &answer, sizeof answer);
 	if (r == 0)
-		r = bh_read_all(m->config->incoming_fd, &go, sizeof go);
+		r = receive(m, &go, sizeof go);
 	if (r < 0 || go.type != GO)
 		return bh_error_text(err, ECANCELED, "the other side kept its machine");
 	bh_explain("migrate", "received", "yes");

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define MAGIC "BHVMSNAP"
-#define VERSION 2
+#define VERSION 3
 #define INCREMENTAL 1u
 #define STATE_MAX (64u << 20)
 #define FILE_MAX (STATE_MAX + (256u << 20))
@@ -120,7 +120,7 @@ int bh_snapshot_write(struct bh_machine *m, int state_fd, int memory_fd, bool in
 		memcpy(header.base, m->snapshot_id, sizeof header.base);
 	r = write_state(state_fd, &header, &state, &table, err);
 	if (r == 0)
-		r = bh_vm_log_dirty(&m->vm, track, err);
+		r = bh_machine_log_dirty(m, track, err);
 	/* After a failure the log is emptied already: nothing can build on what was before. */
 	memset(m->snapshot_id, 0, sizeof m->snapshot_id);
 	if (r == 0 && track)

@@ -129,6 +129,10 @@ static void build_arguments(struct spawn *s, struct bh_strv *args)
 		add(args, "gdb-fd", give(s, q->gdb_fd));
 	if (q->paused)
 		bh_strv_add(args, "--paused");
+	if (q->dirty)
+		bh_strv_addf(args, "--dirty=%s", q->dirty);
+	if (q->transport)
+		bh_strv_addf(args, "--transport=%s", q->transport);
 	for (size_t i = 0; i < q->device_count; i++)
 		add_device(s, &q->devices[i], args);
 	if (q->explain)

@@ -42,6 +42,8 @@ struct bh_vmm_request {
 	bool paused;                /* the machine waits for a request to go on */
 	int gdb_fd;                 /* a listening socket for a debugger; 0 or -1: none */
 	int control_fd;             /* a listening socket (docs/vmm.md), -1: none */
+	const char *dirty;          /* how KVM logs written pages: "bitmap" or "ring"; NULL: as it is usual */
+	const char *transport;      /* how the guest reaches its devices: "pci" or "mmio"; NULL: pci */
 	const struct bh_vmm_device *devices;
 	size_t device_count;        /* at most BH_VMM_DEVICES_MAX */
 	int reset_status;           /* the monitor's exit status when the guest resets its machine */

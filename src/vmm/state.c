@@ -171,13 +171,21 @@ static int load_msrs(struct bh_vcpu *vcpu, uint64_t ticks, struct bh_state_reade
 
 /* --- processors ----------------------------------------------------------------------------------------------------- */
 
+/* What a guest sees, also where KVM can't hide some of it. `*table` has room for BH_CPUID_ENTRIES_MAX; the caller frees it. */
+static int features_seen(struct bh_vcpu *vcpu, struct kvm_cpuid2 **table, struct bh_error *err)
+{
+	*table = bh_calloc(1, sizeof **table + BH_CPUID_ENTRIES_MAX * sizeof(*table)->entries[0]);
+	(*table)->nent = BH_CPUID_ENTRIES_MAX;
+	return ioctl(vcpu->fd, KVM_GET_CPUID2, *table) < 0 ? bh_error_set(err, errno, "read the features of processor %u", vcpu->index) : 0;
+}
+
 static int save_cpuid(struct bh_vcpu *vcpu, struct bh_buf *out, struct bh_error *err)
 {
-	bh_auto_free struct kvm_cpuid2 *table = bh_calloc(1, sizeof *table + BH_CPUID_ENTRIES_MAX * sizeof table->entries[0]);
+	bh_auto_free struct kvm_cpuid2 *table = NULL;
+	int r = features_seen(vcpu, &table, err);
 
-	table->nent = BH_CPUID_ENTRIES_MAX;
-	if (ioctl(vcpu->fd, KVM_GET_CPUID2, table) < 0)
-		return bh_error_set(err, errno, "read the features of processor %u", vcpu->index);
+	if (r < 0)
+		return r;
 	bh_state_put_bytes(out, table->entries, table->nent * sizeof table->entries[0]);
 	return 0;
 }
@@ -185,6 +193,7 @@ static int save_cpuid(struct bh_vcpu *vcpu, struct bh_buf *out, struct bh_error 
 static int load_cpuid(struct bh_vcpu *vcpu, struct bh_state_reader *in, struct bh_error *err)
 {
 	bh_auto_free struct kvm_cpuid2 *table = bh_calloc(1, sizeof *table + BH_CPUID_ENTRIES_MAX * sizeof table->entries[0]);
+	bh_auto_free struct kvm_cpuid2 *shown = NULL;
 	size_t length;
 	const uint8_t *from = bh_state_get_bytes(in, &length);
 	int r;
@@ -193,8 +202,10 @@ static int load_cpuid(struct bh_vcpu *vcpu, struct bh_state_reader *in, struct b
 		return bh_error_text(err, EINVAL, "the saved features of processor %u are damaged", vcpu->index);
 	table->nent = (uint32_t)(length / sizeof table->entries[0]);
 	memcpy(table->entries, from, length);
+	r = features_seen(vcpu, &shown, err);
 	/* KVM would take them, and the guest would use what isn't there. */
-	r = bh_cpu_model_check(table, vcpu->vm->host_cpuid, err);
+	if (r == 0)
+		r = bh_cpu_model_check(table, vcpu->vm->host_cpuid, shown, err);
 	if (r < 0)
 		return r;
 	return ioctl(vcpu->fd, KVM_SET_CPUID2, table) < 0 ?

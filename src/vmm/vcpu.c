@@ -38,8 +38,8 @@
 
 const char *bh_exit_kind_name(enum bh_exit_kind kind)
 {
-	static const char *const names[] = { "io in",    "io out",       "mmio read",   "mmio write", "halt",
-					     "shutdown", "system event", "interrupted", "failed",     "other" };
+	static const char *const names[] = { "io in",        "io out",     "mmio read",   "mmio write", "halt", "shutdown",
+					     "system event", "dirty ring", "interrupted", "failed",     "other" };
 
 	return names[kind];
 }
@@ -76,6 +76,18 @@ static int set_msrs(struct bh_vcpu *vcpu, struct bh_error *err)
 	return ioctl(vcpu->fd, KVM_SET_MSRS, &msrs) < 0 ? bh_error_set(err, errno, "set the model registers of processor %u", vcpu->index) : 0;
 }
 
+/* One bank, the fewest there can be, instead of the 32 that KVM gives by itself: a kernel visits each with several exits, and the host's
+ * errors are not passed on. */
+static int set_machine_check(struct bh_vcpu *vcpu, struct bh_error *err)
+{
+	uint64_t banks = 1;
+
+	if (ioctl(vcpu->vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MCE) <= 0)
+		return 0;
+	return ioctl(vcpu->fd, KVM_X86_SETUP_MCE, &banks) < 0 ? bh_error_set(err, errno, "set the machine check banks of processor %u", vcpu->index) :
+								0;
+}
+
 int bh_vcpu_make(struct bh_vm *vm, unsigned index, struct bh_vcpu *ret_vcpu, struct bh_error *err)
 {
 	struct bh_vcpu *vcpu = ret_vcpu;
@@ -94,6 +106,10 @@ int bh_vcpu_make(struct bh_vm *vm, unsigned index, struct bh_vcpu *ret_vcpu, str
 		r = bh_vcpu_set_cpuid(vcpu, err);
 	}
 	if (r == 0)
+		r = bh_dirty_map_ring(vcpu, err);
+	if (r == 0)
+		r = set_machine_check(vcpu, err);
+	if (r == 0)
 		r = set_msrs(vcpu, err);
 	if (r == 0)
 		r = set_local_apic(vcpu, err);
@@ -109,6 +125,7 @@ void bh_vcpu_clear(struct bh_vcpu *vcpu)
 	if (vcpu->run && size > 0)
 		munmap(vcpu->run, (size_t)size);
 	vcpu->run = NULL;
+	bh_dirty_unmap_ring(vcpu);
 	bh_close_fd(&vcpu->fd);
 }
 
@@ -255,6 +272,15 @@ static void park(struct bh_vcpu *vcpu)
 	pthread_mutex_unlock(&vm->pause_lock);
 }
 
+static enum bh_exit_kind ring_full(struct bh_vcpu *vcpu)
+{
+	struct bh_error err = BH_ERROR_INIT;
+
+	if (bh_dirty_ring_full(vcpu, &err) < 0)
+		bh_vm_end(vcpu->vm, BH_VM_FAILED, 0, "%s", err.message);
+	return BH_EXIT_DIRTY_RING;
+}
+
 static enum bh_exit_kind handle(struct bh_vcpu *vcpu)
 {
 	switch (vcpu->run->exit_reason) {
@@ -267,10 +293,12 @@ static enum bh_exit_kind handle(struct bh_vcpu *vcpu)
 	case KVM_EXIT_INTR:
 		return BH_EXIT_INTERRUPTED;
 	case KVM_EXIT_SHUTDOWN:
-		bh_vm_end(vcpu->vm, BH_VM_RESET, 0, "processor %u: triple fault", vcpu->index);
+		bh_vm_end(vcpu->vm, BH_VM_FAULTED, 0, "processor %u: triple fault", vcpu->index);
 		return BH_EXIT_SHUTDOWN;
 	case KVM_EXIT_SYSTEM_EVENT:
 		return system_event(vcpu);
+	case KVM_EXIT_DIRTY_RING_FULL:
+		return ring_full(vcpu);
 	case KVM_EXIT_DEBUG:
 		if (!vcpu->vm->on_debug)
 			return fail(vcpu, "a breakpoint that nobody has set", vcpu->run->debug.arch.exception);

@@ -18,6 +18,9 @@
 #define IDENTITY_MAP_ADDRESS 0xfffbc000ULL
 #define TSS_ADDRESS 0xfffbd000UL
 
+/* The first number behind those of guest memory. */
+#define SHOWN_MEMSLOT 16
+
 static int open_kvm(struct bh_vm *vm, int kvm_fd, struct bh_error *err)
 {
 	static const struct {
@@ -44,16 +47,24 @@ static int open_kvm(struct bh_vm *vm, int kvm_fd, struct bh_error *err)
 	return 0;
 }
 
-static int make_vm(struct bh_vm *vm, bool pit, struct bh_error *err)
+static int make_vm(struct bh_vm *vm, struct bh_error *err)
 {
 	uint64_t identity = IDENTITY_MAP_ADDRESS;
-	struct kvm_pit_config pit_config = { .flags = KVM_PIT_SPEAKER_DUMMY };
 
 	vm->fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0);
 	if (vm->fd < 0)
 		return bh_error_set(err, errno, "make a virtual machine");
 	if (ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0 || ioctl(vm->fd, KVM_SET_TSS_ADDR, TSS_ADDRESS) < 0)
 		return bh_error_set(err, errno, "place KVM's own pages");
+	return 0;
+}
+
+/* Behind the memory slots: a change of those waits for all readers of KVM's tables, and for some 7 ms (Linux 6.18) if a new table of interrupts is on
+ * its way to them. */
+static int make_interrupt_controllers(struct bh_vm *vm, bool pit, struct bh_error *err)
+{
+	struct kvm_pit_config pit_config = { .flags = KVM_PIT_SPEAKER_DUMMY };
+
 	if (ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0) < 0)
 		return bh_error_set(err, errno, "make the interrupt controllers");
 	if (pit && ioctl(vm->fd, KVM_CREATE_PIT2, &pit_config) < 0)
@@ -61,7 +72,7 @@ static int make_vm(struct bh_vm *vm, bool pit, struct bh_error *err)
 	return 0;
 }
 
-static int set_memslots(struct bh_vm *vm, uint32_t flags, struct bh_error *err)
+int bh_vm_set_memslots(struct bh_vm *vm, uint32_t flags, struct bh_error *err)
 {
 	for (size_t i = 0; i < vm->memory.count; i++) {
 		const struct bh_guest_region *region = &vm->memory.regions[i];
@@ -88,42 +99,41 @@ static int set_memory(struct bh_vm *vm, struct bh_error *err)
 
 		bh_explain("memslot", "address", address, "bytes", size);
 	}
-	return set_memslots(vm, 0, err);
+	return bh_vm_set_memslots(vm, 0, err);
 }
 
-int bh_vm_log_dirty(struct bh_vm *vm, bool on, struct bh_error *err)
+int bh_vm_show_page(struct bh_vm *vm, unsigned number, uint64_t address, const void *host)
 {
-	int r = 0;
+	struct kvm_userspace_memory_region slot = {
+		.slot = SHOWN_MEMSLOT + number,
+		.flags = KVM_MEM_READONLY,
+		.guest_phys_addr = address,
+		.memory_size = host ? BH_GUEST_PAGE : 0,
+		.userspace_addr = (uintptr_t)host,
+	};
 
-	if (on == (atomic_load(&vm->memory.dirty) != NULL))
-		return 0;
-	if (on)
-		bh_guest_log_dirty(&vm->memory, true);
-	r = set_memslots(vm, on ? KVM_MEM_LOG_DIRTY_PAGES : 0, err);
-	if (!on || r < 0)
-		bh_guest_log_dirty(&vm->memory, false);
-	return r < 0 ? bh_error_prefix(err, "log which memory is written") : 0;
+	if (host && ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_READONLY_MEM) <= 0)
+		return -ENOTSUP;
+	return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0 ? -errno : 0;
 }
 
-int bh_vm_take_dirty(struct bh_vm *vm, uint64_t *bitmap, struct bh_error *err)
+/* One that KVM doesn't take is shown later, or read by exits. */
+static void show_pages(struct bh_vm *vm, const struct bh_vm_config *config)
 {
-	_Atomic uint64_t *ours = atomic_load(&vm->memory.dirty);
+	size_t size = (size_t)config->pages.count * BH_GUEST_PAGE;
 
-	for (size_t i = 0; i < vm->memory.count; i++) {
-		const struct bh_guest_region *region = &vm->memory.regions[i];
-		size_t first = bh_guest_page(region->address) / 64, words = (region->size / BH_GUEST_PAGE + 63) / 64;
-		bh_auto_free uint64_t *log = bh_calloc(words, sizeof *log);
-		struct kvm_dirty_log request = { .slot = (uint32_t)i, .dirty_bitmap = log };
+	if (!size)
+		return;
+	vm->pages = bh_aligned_alloc(BH_GUEST_PAGE, size);
+	memset(vm->pages, 0xff, size);
+	while (vm->page_count < config->pages.count && bh_vm_show_page(vm, vm->page_count, config->pages.address + vm->page_count * config->pages.stride,
+								       vm->pages + vm->page_count * BH_GUEST_PAGE) == 0)
+		vm->page_count++;
+}
 
-		if (ioctl(vm->fd, KVM_GET_DIRTY_LOG, &request) < 0)
-			return bh_error_set(err, errno, "ask which memory the guest has written");
-		/* A second region begins at 3 GiB, so its bits begin with a word. */
-		for (size_t w = 0; w < words; w++)
-			bitmap[first + w] |= log[w];
-	}
-	for (size_t w = 0; ours && w < bh_vm_dirty_words(vm); w++)
-		bitmap[w] |= atomic_exchange(&ours[w], 0);
-	return 0;
+uint8_t *bh_vm_page(struct bh_vm *vm, unsigned number)
+{
+	return number < vm->page_count ? vm->pages + number * BH_GUEST_PAGE : NULL;
 }
 
 static int make_vcpus(struct bh_vm *vm, unsigned count, struct bh_error *err)
@@ -155,9 +165,16 @@ int bh_vm_make(const struct bh_vm_config *config, int kvm_fd, struct bh_vm *ret_
 	if (r == 0)
 		r = bh_guest_memory_make(config->memory, config->backing, &vm->memory, err);
 	if (r == 0)
-		r = make_vm(vm, config->pit, err);
+		r = make_vm(vm, err);
 	if (r == 0)
 		r = set_memory(vm, err);
+	if (r == 0) {
+		show_pages(vm, config);
+		r = make_interrupt_controllers(vm, config->pit, err);
+	}
+	/* Before there are processors. */
+	if (r == 0 && config->dirty_ring)
+		bh_dirty_use_rings(vm);
 	if (r == 0)
 		r = bh_vm_load_cpuid(vm, config->cpu, err);
 	if (r == 0) {
@@ -169,8 +186,18 @@ int bh_vm_make(const struct bh_vm_config *config, int kvm_fd, struct bh_vm *ret_
 	return r;
 }
 
-/* Of what ends the machine; and a thread that may be joined any moment isn't kicked any more. */
+/* Of what ends the machine; and a thread that may be joined any moment isn't kicked any more. Taken last, also with pause_lock held. */
 static pthread_mutex_t end_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* All but this one, NULL: all. */
+static void kick_vcpus(struct bh_vm *vm, const struct bh_vcpu *but)
+{
+	pthread_mutex_lock(&end_lock);
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		if (&vm->vcpus[i] != but)
+			bh_vcpu_kick(&vm->vcpus[i]);
+	pthread_mutex_unlock(&end_lock);
+}
 
 static void join_vcpus(struct bh_vm *vm)
 {
@@ -205,7 +232,8 @@ void bh_vm_clear(struct bh_vm *vm)
 	bh_close_fd(&vm->kvm_fd);
 	bh_close_fd(&vm->end_fd);
 	bh_guest_memory_clear(&vm->memory);
-	vm->vcpu_count = 0;
+	bh_free_ptr(&vm->pages);
+	vm->page_count = vm->vcpu_count = 0;
 }
 
 int bh_vm_start(struct bh_vm *vm, const struct bh_entry *entry, struct bh_error *err)
@@ -232,9 +260,8 @@ void bh_vm_end(struct bh_vm *vm, enum bh_vm_end_kind kind, int exit_code, const 
 		va_end(args);
 		atomic_store(&vm->end, (int)kind);
 	}
-	for (unsigned i = 0; i < vm->vcpu_count; i++)
-		bh_vcpu_kick(&vm->vcpus[i]);
 	pthread_mutex_unlock(&end_lock);
+	kick_vcpus(vm, NULL);
 	/* Those that are parked have to see it too. */
 	pthread_mutex_lock(&vm->pause_lock);
 	pthread_cond_broadcast(&vm->pause_changed);
@@ -255,8 +282,7 @@ void bh_vm_pause(struct bh_vm *vm)
 {
 	pthread_mutex_lock(&vm->pause_lock);
 	vm->paused = true;
-	for (unsigned i = 0; i < vm->vcpu_count; i++)
-		bh_vcpu_kick(&vm->vcpus[i]);
+	kick_vcpus(vm, NULL);
 	while (!all_stand(vm) && atomic_load(&vm->end) == BH_VM_RUNNING)
 		pthread_cond_wait(&vm->pause_changed, &vm->pause_lock);
 	pthread_mutex_unlock(&vm->pause_lock);
@@ -265,10 +291,9 @@ void bh_vm_pause(struct bh_vm *vm)
 void bh_vm_hold(struct bh_vm *vm)
 {
 	pthread_mutex_lock(&vm->pause_lock);
-	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		vm->vcpus[i].held = true;
-		bh_vcpu_kick(&vm->vcpus[i]);
-	}
+	kick_vcpus(vm, NULL);
 	while (!all_stand(vm) && atomic_load(&vm->end) == BH_VM_RUNNING)
 		pthread_cond_wait(&vm->pause_changed, &vm->pause_lock);
 	pthread_mutex_unlock(&vm->pause_lock);
@@ -279,11 +304,9 @@ void bh_vm_hold_from(struct bh_vcpu *vcpu)
 	struct bh_vm *vm = vcpu->vm;
 
 	pthread_mutex_lock(&vm->pause_lock);
-	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		vm->vcpus[i].held = true;
-		if (&vm->vcpus[i] != vcpu)
-			bh_vcpu_kick(&vm->vcpus[i]);
-	}
+	kick_vcpus(vm, vcpu);
 	pthread_mutex_unlock(&vm->pause_lock);
 }
 
@@ -328,6 +351,19 @@ void bh_vm_signal_msi(struct bh_vm *vm, uint64_t address, uint32_t data)
 int bh_vm_watch_register(struct bh_vm *vm, uint64_t address, int event_fd, bool on)
 {
 	struct kvm_ioeventfd watch = { .addr = address, .fd = event_fd, .flags = on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN };
+
+	return ioctl(vm->fd, KVM_IOEVENTFD, &watch) < 0 ? -errno : 0;
+}
+
+int bh_vm_watch_value(struct bh_vm *vm, uint64_t address, uint32_t value, int event_fd, bool on)
+{
+	struct kvm_ioeventfd watch = {
+		.addr = address,
+		.fd = event_fd,
+		.len = sizeof value,
+		.datamatch = value,
+		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH | (on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN),
+	};
 
 	return ioctl(vm->fd, KVM_IOEVENTFD, &watch) < 0 ? -errno : 0;
 }

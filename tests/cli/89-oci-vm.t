@@ -6,16 +6,7 @@
 . "$(dirname "$0")/../lib.sh"
 . "$TESTS/oci.sh"
 
-if ! ls /boot/vmlinuz-*-cloud-amd64 >/dev/null 2>&1; then
-	kernels=$BUILD/tests/guest-kernels
-	if ! ls "$kernels"/kernels/*/vmlinuz >/dev/null 2>&1; then
-		output=$("$BULKHEAD" --root "$kernels" vm kernel install 2>&1) || skip_all "lab: no guest kernel: $output"
-	fi
-	export BULKHEAD_KERNEL
-	BULKHEAD_KERNEL=$(ls -d "$kernels"/kernels/*/vmlinuz | tail -n 1)
-fi
-accelerator=$([ -e /dev/kvm ] && echo kvm || echo tcg)
-[ "$accelerator" = kvm ] || has qemu-system-x86_64 || skip_all "lab: neither KVM nor QEMU"
+need_microvms
 kernel=${BULKHEAD_KERNEL:-$(ls -d /boot/vmlinuz-*-cloud-amd64 | tail -n 1)}
 oci() {
 	timeout --kill-after=5 150 "$BUILD/bulkhead-oci" --root "$OCI_ROOT" "$@"
@@ -43,7 +34,7 @@ refused 'no Linux kernel' "a file that is no kernel" '.annotations["io.bulkhead.
 refused 'vm.hypervisor' "another hypervisor" '.vm = {"hypervisor": {"path": "/usr/bin/qemu"}, "kernel": {"path": "/k"}}'
 refused 'vm.image' "an image of a machine" '.vm = {"kernel": {"path": "/k"}, "image": {"path": "/i", "format": "raw"}}'
 refused 'vm.kernel.initrd' "another initramfs" '.vm = {"kernel": {"path": "/k", "initrd": "/i"}}'
-refused 'memory.limit: a microVM needs at least' "too little memory" '.linux.resources.memory.limit = 1000000'
+refused 'hwConfig.memory: a microVM needs at least' "too little memory" '.vm = {"hwConfig": {"memory": 1000000}}'
 refused 'linux.namespaces.*network' "the host's network" '.linux.namespaces |= map(select(.type != "network"))'
 refused "network: .*can't join" "another's network" '(.linux.namespaces[] | select(.type == "network")).path = "/proc/self/ns/net"'
 refused 'linux.devices: /dev/x' "a device" '.linux.devices = [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3}]'

@@ -58,13 +58,17 @@ bits() { printf '%x' $((0x$(awk -v leaf="$1:" -v column="$2" '$1 == leaf { print
 run vm cpuid
 is "$status:$(bits 1.0 3 0x94900001)" "0:94900001" "a guest sees what the host has (SSE3, SSE4.2, POPCNT, XSAVE, AVX, a hypervisor)"
 run vm cpuid --cpu x86-64-v2
-is "$status:$(bits 1.0 3 0x94900001) $(bits 1.0 3 0x02000000)" "0:80900001 0" "--cpu x86-64-v2: no AVX, no XSAVE, no AES"
-is "$(bits 7.0 2 0xffffffff) $(bits d.0 1 0xffffffff) $(bits 80000001.0 3 0xffffffff)" "0 0 1" "nor anything newer, nor its state"
-like "$out" '40000000.0: [0-9a-f]+ 4b4d564b 564b4d56 4d' "KVM's own leaves stay"
-run vm cpuid --cpu v3,-bmi2 --cpus 2
-is "$status:$(bits 1.0 3 0x94900001) $(bits 7.0 2 0xffffffff) $(bits d.0 1 0xffffffff)" "0:94900001 28 7" "--cpu v3,-bmi2"
-run vm cpuid --cpu x86-64-v4
-is "$status:$err" "125:bulkhead-vmm: x86-64-v4: this machine's processors lack avx512f avx512dq avx512cd avx512bw avx512vl" "what the host lacks is named"
+if [[ $err == *"x86-64-v2: this machine's processors lack sse3 "* ]]; then
+	skip "lab: this KVM gives not even x86-64-v2" 5
+else
+	is "$status:$(bits 1.0 3 0x94900001) $(bits 1.0 3 0x02000000)" "0:80900001 0" "--cpu x86-64-v2: no AVX, no XSAVE, no AES"
+	is "$(bits 7.0 2 0xffffffff) $(bits d.0 1 0xffffffff) $(bits 80000001.0 3 0xffffffff)" "0 0 1" "nor anything newer, nor its state"
+	like "$out" '40000000.0: [0-9a-f]+ 4b4d564b 564b4d56 4d' "KVM's own leaves stay"
+	run vm cpuid --cpu v3,-bmi2 --cpus 2
+	is "$status:$(bits 1.0 3 0x94900001) $(bits 7.0 2 0xffffffff) $(bits d.0 1 0xffffffff)" "0:94900001 28 7" "--cpu v3,-bmi2"
+	run vm cpuid --cpu x86-64-v4
+	is "$status:$err" "125:bulkhead-vmm: x86-64-v4: this machine's processors lack avx512f avx512dq avx512cd avx512bw avx512vl" "what the host lacks is named"
+fi
 run vm cpuid --cpu v2,+nosuch
 like "$status:$err" "^125:bulkhead: processor feature \+nosuch: " "a feature that isn't known"
 
@@ -110,11 +114,13 @@ done
 
 # --- ends -------------------------------------------------------------------------------------------------------------------
 
-for how in keyboard 'port 92' 'port cf9' triple; do
+for how in keyboard 'port 92' 'port cf9'; do
 	run vm ends --append "$how"
 	is "$status:$out" "0:here" "a reset: $how"
 	like "$err" '^bulkhead-vmm: the guest was reset \(' "which is told"
 done
+run vm ends --append triple
+is "$status:$out" "125:here" "a triple fault is a failure"
 is "$err" "bulkhead-vmm: the guest was reset (processor 0: triple fault)" "what became of a test guest is told"
 for how in spin halt; do
 	rm -f "$WORK/out" # a word of the last one must not be taken for this one's

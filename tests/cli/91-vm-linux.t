@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # lab: always
-# timeout: 250
+# timeout: 300
 # An unmodified Debian kernel in a virtual machine: `vm run`.
 . "$(dirname "$0")/../lib.sh"
 
@@ -61,6 +61,7 @@ case $(/bin/busybox cat /proc/cmdline) in
 	wait
 	;;
 *disk*)
+	echo "queues $(/bin/busybox ls /sys/block/vda/mq | /bin/busybox wc -l) $(/bin/busybox ls /sys/block/vdb/mq | /bin/busybox wc -l)"
 	echo "serial $(/bin/busybox cat /sys/block/vda/serial), sectors $(/bin/busybox cat /sys/block/vda/size), read-only $(/bin/busybox cat /sys/block/vdb/ro)"
 	/bin/busybox sha256sum /dev/vdb
 	/bin/busybox mkdir /disk
@@ -129,34 +130,58 @@ like "$err" 'bulkhead-vmm: the guest was reset \(' "which is told"
 # --- disks --------------------------------------------------------------------------------------------------------------------
 mke2fs -q -t ext4 "$WORK/disk" 64m 2>/dev/null
 head -c 8m /dev/urandom >"$WORK/data"
-run linux --disk "$WORK/disk,serial=first" --disk "$WORK/data,readonly" --append "console=ttyS0 quiet disk" --explain </dev/null
+run linux --cpus 2 --disk "$WORK/disk,queues=2,serial=first" --disk "$WORK/data,readonly" --append "console=ttyS0 quiet disk" --explain </dev/null
 sum=$(sha256sum <"$WORK/data" | cut -d ' ' -f 1)
 is "$status" 0 "a guest with disks"
+like "$out" 'queues 2 1' "as many queues as they were given"
 like "$out" 'serial first, sectors 131072, read-only 1' "their serial number, size, and that one is read-only"
 is "$(grep -c "$sum" <<<"$out")" 2 "what is read is what is there, and what was written is read again"
 like "$out" 'no write' "a read-only disk takes no write"
 is "$(sha256sum <"$WORK/data" | cut -d ' ' -f 1)" "$sum" "and is as it was"
 is "$(debugfs -R 'cat /copy' "$WORK/disk" 2>/dev/null | sha256sum | cut -d ' ' -f 1)" "$sum" "the file that the guest wrote is in the image"
-like "$err" 'device +type=block pci=1 thread=own' "--explain: devices"
+like "$err" 'disk +reads=together' "--explain: how disks are read"
+like "$err" 'device +type=block pci=1 thread=2.*device +type=block pci=2 thread=own' "--explain: devices, a thread for each queue"
+
+run linux --cpus 2 --transport mmio --disk "$WORK/disk,queues=2,serial=first" --disk "$WORK/data,readonly" --append "console=ttyS0 quiet disk" --explain </dev/null
+is "$status" 0 "a guest with disks on the MMIO bus"
+like "$out" 'queues 2 1.*serial first, sectors 131072, read-only 1' "which it finds by ACPI"
+is "$(grep -c "$sum" <<<"$out")" 2 "what is read is what is there, and what was written is read again"
+unlike "$out" 'ACPI.*(Error|Warning)|BUG|WARNING|nobody cared' "it finds nothing wrong with the bus"
+like "$err" 'device +type=block mmio=1 thread=2.*device +type=rng mmio=3 ' "--explain: on it"
 
 # --- network ------------------------------------------------------------------------------------------------------------------
 ip link add bhtest0 type bridge
 ip addr add 10.99.0.1/24 dev bhtest0
 ip link set bhtest0 up
-socat -u TCP-LISTEN:7000,bind=10.99.0.1 - >"$WORK/net" &
-{ sleep 2; within 60 eval 'socat -u FILE:/bin/sh TCP:10.99.0.2:7001,connect-timeout=2 2>/dev/null'; } &
-sender=$!
-run linux --net tap,bridge=bhtest0,mac=52:54:00:12:34:56 --append "console=ttyS0 quiet net" </dev/null
-kill $sender 2>/dev/null
-wait_all
-is "$status" 0 "a guest with a network card"
-like "$out" 'mac 52:54:00:12:34:56' "its address"
-like "$out" '[1-3] packets received' "ping crosses the tap device"
-sum=$(sha256sum <"$WORK/net")
-ok "a TCP stream of 8 MB from the guest arrives whole" grep -q "${sum%% *}" <<<"$out"
-sum=$(sha256sum </bin/sh)
-ok "and one to the guest" grep -q "${sum%% *}" <<<"$out"
-is "$(ip -o link show type tun 2>/dev/null | wc -l)" 0 "the tap device went with the machine"
+network() { # DESCRIPTION ARGUMENT...
+	local sender sum description=$1
+	shift
+	socat -u TCP-LISTEN:7000,bind=10.99.0.1,reuseaddr - >"$WORK/net" &
+	{ sleep 2; within 60 eval 'socat -u FILE:/bin/sh TCP:10.99.0.2:7001,connect-timeout=2 2>/dev/null'; } &
+	sender=$!
+	run linux --append "console=ttyS0 quiet net" "$@" </dev/null
+	kill $sender 2>/dev/null
+	wait_all
+	is "$status" 0 "$description"
+	like "$out" 'mac 52:54:00:12:34:56' "its address"
+	like "$out" '[1-3] packets received' "ping crosses the tap device"
+	sum=$(sha256sum <"$WORK/net")
+	ok "a TCP stream of 8 MB from the guest arrives whole" grep -q "${sum%% *}" <<<"$out"
+	sum=$(sha256sum </bin/sh)
+	ok "and one to the guest" grep -q "${sum%% *}" <<<"$out"
+	is "$(ip -o link show type tun 2>/dev/null | wc -l)" 0 "the tap device went with the machine"
+}
+network "a guest with a network card" --net tap,bridge=bhtest0,mac=52:54:00:12:34:56
+network "one on the MMIO bus" --transport mmio --net tap,bridge=bhtest0,mac=52:54:00:12:34:56
+network "one there whose packets the kernel moves" --transport mmio --net tap,bridge=bhtest0,mac=52:54:00:12:34:56,vhost
+network "one whose packets the kernel moves" --explain --net tap,bridge=bhtest0,mac=52:54:00:12:34:56,vhost
+like "$err" 'vhost +device=net queues="by the kernel"' "--explain: who moves them"
+run linux --net tap,vhost,operations-per-second=1000 --append "console=ttyS0 quiet" </dev/null
+like "$status:$err" "^125:.*net: the kernel's vhost device knows no limits" "not with limits"
+mv /dev/vhost-net /dev/vhost-away
+run linux --net tap,vhost --append "console=ttyS0 quiet" </dev/null
+mv /dev/vhost-away /dev/vhost-net
+like "$status:$err" "^0:.*no vhost_net .*; the monitor moves the packets" "where the kernel can't it is told, and goes without"
 ip link del bhtest0
 
 # --- shared folders -----------------------------------------------------------------------------------------------------------

@@ -7,15 +7,11 @@
 
 [ -c /dev/kvm ] || skip_all "lab: there is no /dev/kvm"
 GUEST=$BUILD/tests/guests/memory
-start_machine() { # NAME ARGUMENT...: input by $WORK/NAME.in, output in $WORK/NAME.out, requests at $WORK/NAME.sock; its pid is $pid
+start_machine() { # NAME ARGUMENT...: requests at $WORK/NAME.sock
 	local name=$1
 	shift
-	[ -p "$WORK/$name.in" ] || mkfifo "$WORK/$name.in"
-	: >"$WORK/$name.out"
-	"$BULKHEAD" vm run --multiboot --control "$WORK/$name.sock" "$@" <>"$WORK/$name.in" >"$WORK/$name.out" 2>"$WORK/$name.err" &
-	pid=$!
+	converse "$name" "$BULKHEAD" vm run --multiboot --control "$WORK/$name.sock" "$@"
 }
-say() { printf '%s' "$2" >"$WORK/$1.in"; }
 # The N-th sum that the guest has told, once its line is whole.
 sum_of() {
 	within 20 eval "[ \"\$(grep -c '^sum' '$WORK/$1.out')\" -ge $2 ] && [ \"\$(tail -c 1 '$WORK/$1.out' | wc -l)\" = 1 ]"
@@ -63,7 +59,7 @@ heard a 'counter 2'
 is "$(ask a snapshot incremental=true track=true --write "$WORK/more.state" --write "$WORK/more.memory")" '{"ok":true}' "an incremental one"
 ok "which holds less" [ "$(stat -c %b "$WORK/more.memory")" -lt "$(($(stat -c %b "$WORK/full.memory") / 2 + 2048))" ]
 say a .
-wait "$a"
+ended "$a"
 is $? 2 "the machine ends as it would have"
 
 for how in '' --lazy; do
@@ -75,7 +71,7 @@ for how in '' --lazy; do
 	say b +
 	ok "and so are its variables" heard b 'counter 2'
 	say b .
-	wait "$b"
+	ended "$b"
 	is $? 2 "it ends by itself"
 done
 for how in '' --lazy; do
@@ -85,7 +81,7 @@ for how in '' --lazy; do
 	ok "the incremental one on top of the full one ${how:---at once}" heard b sum
 	is "$(sum_of b 1)" "$changed" "its memory is what it was then"
 	say b .
-	wait "$b"
+	ended "$b"
 	is $? 2 "and its counter"
 done
 start_machine b --restore "$WORK/full.state,$WORK/full.memory" --memory 64m --paused
@@ -93,7 +89,7 @@ b=$pid
 ok "restored, it may stand first" within 10 eval 'ask b status | grep -q paused'
 ask b resume >/dev/null
 say b .
-wait "$b"
+ended "$b"
 is $? 1 "until it is let go"
 
 # --- files that aren't what they were -------------------------------------------------------------------------------------------
@@ -123,6 +119,18 @@ refused 'snapshot 1: its state file is none of a machine' "a file that is no sna
 
 # --- migration ------------------------------------------------------------------------------------------------------------------
 
+# goes_on: machine a is b now, with the memory whose sum is $sum.
+goes_on() {
+	ended "$a"
+	is $? 0 "it ends here"
+	say b c
+	ok "and runs there" heard b sum
+	is "$(sum_of b 1)" "$sum" "with its memory"
+	say b .
+	ended "$b"
+	is $? 0 "to its end"
+}
+
 start_machine a --kernel "$GUEST" --memory 64m
 a=$pid
 heard a ready
@@ -131,14 +139,21 @@ b=$pid
 within 10 [ -S "$WORK/moving" ]
 moved=$(ask a migrate downtime_ms=2000 --connect "$WORK/moving")
 like "$moved" '"ok":true,"downtime_us":[0-9]+' "a machine moves"
-wait "$a"
-is $? 0 "it ends here"
-say b c
-ok "and runs there" heard b sum
-is "$(sum_of b 1)" "$sum" "with its memory"
-say b .
-wait "$b"
-is $? 0 "to its end"
+goes_on
+
+PLACE=tcp://127.0.0.1:7125
+start_machine a --kernel "$GUEST" --memory 64m
+a=$pid
+heard a ready
+say a c
+sum=$(sum_of a 1)
+like "$(ask a migrate --connect "$PLACE")" "connect to $PLACE: Connection refused" "by TCP to where nobody waits"
+like "$(ask a migrate --connect tcp://127.0.0.1)" 'tcp://ADDRESS:PORT is expected' "or to half a place"
+start_machine b --incoming "$PLACE" --memory 64m
+b=$pid
+within 10 grep -q '0100007F:1BD5 00000000:0000 0A' /proc/net/tcp
+like "$(ask a migrate downtime_ms=2000 --connect "$PLACE")" '"ok":true,"downtime_us":[0-9]+' "a machine moves by TCP"
+goes_on
 
 start_machine a --kernel "$GUEST" --memory 64m
 a=$pid
@@ -149,7 +164,7 @@ start_machine b --incoming "$WORK/moving" --memory 64m
 b=$pid
 within 10 [ -S "$WORK/moving" ]
 like "$(ask a migrate downtime_ms=1 timeout_ms=1500 bandwidth=8000000 --connect "$WORK/moving")" 'migrate: the migration took longer than 1500 ms' "a guest that writes faster than it can be sent stays"
-wait "$b"
+ended "$b"
 is $? 125 "the other side gives up"
 like "$(cat "$WORK/b.err")" 'receive the machine' "and says so"
 start_machine b --incoming "$WORK/moving" --memory 64m
@@ -162,16 +177,16 @@ like "$(ask a pause)" 'a migrate is under way' "one job at a time"
 is "$(ask a migrate-cancel)" '{"ok":true}' "and cancelled"
 wait "$migrate"
 like "$(cat "$WORK/migrate.log")" 'the migration was cancelled' "which its caller hears"
-wait "$b"
+ended "$b"
 before=$(wc -c <"$WORK/a.out")
 ok "the guest never noticed" within 10 eval '[ "$(wc -c <"$WORK/a.out")" -gt "$before" ]'
 start_machine b --incoming "$WORK/moving" --memory 32m
 b=$pid
 within 10 [ -S "$WORK/moving" ]
 like "$(ask a migrate --connect "$WORK/moving")" 'migrate: ' "a machine of another size takes nothing"
-wait "$b"
+ended "$b"
 like "$(cat "$WORK/b.err")" 'the machine has 64 MiB of memory and 1 processors, this one 32' "and says why"
 say a .
-wait "$a"
+ended "$a"
 is $? 0 "it ends here after all"
 done_testing

@@ -10,7 +10,9 @@ vm() { "$BULKHEAD" vm "$@"; }
 
 # --- definitions: without a machine -----------------------------------------------------------------------------------------
 
-run vm create web --memory 64m --cpus 2 --kernel "$GUESTS/memory" --multiboot --disk size=10m,serial=root
+mkdir -p "$BULKHEAD_ROOT/vms/web/disks"
+touch "$BULKHEAD_ROOT/vms/web/disks/disk-0.img" # as a create that was killed leaves it
+run vm create web --memory 64m --cpus 2 --kernel "$GUESTS/memory" --multiboot --disk size=10m,serial=root,queues=2
 is "$status:$out" "0:web" "vm create"
 run vm create web --kernel "$GUESTS/memory"
 is "$status:$err" "1:bulkhead: the virtual machine web exists already" "a name is unique"
@@ -25,14 +27,15 @@ run vm list -a --format '{{.Name}} {{.State}} {{.CPUs}} {{.Memory}}'
 is "$out" "big shut off 60 900GiB
 web shut off 2 64MiB" "vm list -a"
 is "$(vm list)" "NAME   STATE   PID   CPUS   MEMORY   IMAGE" "vm list shows those that run"
-is "$(vm info web | jq -r '.memory, .cpus, .disks[0].serial, .state, .accelerator')" "67108864
+is "$(vm info web | jq -r '.memory, .cpus, .disks[0].serial, .disks[0].queues, .state, .accelerator')" "67108864
 2
 root
+2
 shut off
 kvm" "vm info"
 is "$(vm info -f '{{.cpus}}' web)" 2 "vm info --format"
 ok "the definition is a readable file" grep -q '"memory":67108864' "$BULKHEAD_ROOT/vms/web/domain.json"
-is "$(stat -c %s "$BULKHEAD_ROOT/vms/web/disks/disk-0.img")" 10485760 "its disk was made"
+is "$(stat -c %s "$BULKHEAD_ROOT/vms/web/disks/disk-1.img")" 10485760 "its disk was made"
 run vm set web --cpus 1 --append 'some words'
 is "$status:$(vm info -f '{{.cpus}} {{.append}}' web)" "0:1 some words" "vm set"
 run vm set web --boot xen
@@ -47,11 +50,17 @@ is "$(vm info web | jq -r '.boot, .multiboot')" "pvh
 false" "vm set --boot pvh"
 vm set web --boot auto >/dev/null
 is "$(vm info web | jq -r .boot)" null "vm set --boot auto"
+vm set web --transport mmio >/dev/null
+is "$(vm info web | jq -r .transport)" mmio "vm set --transport mmio"
+vm set web --transport pci >/dev/null
+is "$(vm info web | jq -r .transport)" null "vm set --transport pci"
 cp "$WORK/domain.json" "$BULKHEAD_ROOT/vms/web/domain.json"
 truncate -s 1m "$WORK/extra.img"
 run vm attach web "$WORK/extra.img,readonly"
 is "$status:$(vm info web | jq -r '.disks[1].path, .disks[1].readonly')" "0:$WORK/extra.img
 true" "vm attach"
+run vm attach web "$WORK/extra.img,queues=9"
+like "$status:$err" "^1:.*9 queues: from 1 to 8" "vm attach: more queues than a disk can have"
 run vm detach web "$WORK/extra.img"
 is "$status:$(vm info web | jq '.disks | length')" "0:1" "vm detach"
 run vm clone web copy
@@ -151,7 +160,7 @@ is "$status:$(vm list -q)" "0:web" "vm destroy"
 run vm reboot --force web
 is "$status" 0 "vm reboot --force"
 ok "it starts again, and the console stays" within 20 eval 'printf + >"$WORK/in"; grep -q "counter 1" "$WORK/console"'
-vm create other --memory 64m --kernel "$GUESTS/memory" --multiboot --disk size=10m,serial=root >/dev/null
+vm create other --memory 64m --kernel "$GUESTS/memory" --multiboot --disk size=10m,serial=root,queues=2 >/dev/null
 vm start other --incoming "$WORK/moving" >/dev/null 2>"$WORK/err" &
 other=$!
 within 20 [ -S "$WORK/moving" ]
@@ -161,9 +170,37 @@ wait $other
 is "$?:$(vm list -q)" "0:other" "the machine is the other's"
 wait $console
 is $? 0 "its console ended"
-run vm destroy other
+vm create third --memory 64m --kernel "$GUESTS/memory" --multiboot --disk size=10m,serial=root,queues=2 >/dev/null
+run vm start third --incoming "tcp://localhost:47113"
+like "$status:$err" '^1:bulkhead: tcp://localhost:47113: tcp://ADDRESS:PORT is expected' "a name is no address"
+run vm migrate other tcp://127.0.0.1:47113
+like "$status:$err" '^1:bulkhead: connect to tcp://127.0.0.1:47113: Connection refused' "nobody waits there"
+vm start third --incoming tcp://127.0.0.1:47113 >/dev/null 2>"$WORK/err" &
+third=$!
+ok "vm migrate by TCP" within 20 eval 'vm migrate other tcp://127.0.0.1:47113 --downtime 2s >"$WORK/out" 2>&1'
+like "$(cat "$WORK/out")" '^\{ *"ok": *true' "... says so"
+wait $third
+is "$?:$(vm list -q)" "0:third" "... and the machine is the third's"
+run vm migrate third tcp://127.0.0.1:47113
+is "$status:$(vm list -q)" "1:third" "... where it stays if there is nobody for it"
+run vm migrate third tcp://127.0.0.1:0
+like "$err" 'tcp://ADDRESS:PORT is expected' "a port that is none"
+run vm destroy third
 is "$status" 0 "and can be ended there"
 like "$(vm start nosuch 2>&1)" 'no such virtual machine: nosuch' "one that isn't there doesn't start"
+truncate -s 1m "$WORK/one.img"
+for name in one two; do vm create $name --memory 64m --kernel "$GUESTS/ends" --append spin --multiboot --disk "$WORK/one.img" >/dev/null; done
+vm start one >/dev/null
+run vm start two
+is "$status:$err" "1:bulkhead: the disk $WORK/one.img is in use by another machine" "a disk that another machine writes"
+bad=''
+for name in two one two one; do
+	vm destroy one >/dev/null 2>&1 || vm destroy two >/dev/null 2>&1
+	run vm start $name
+	[ $status = 0 ] || bad+="$name: $err"$'\n'
+done
+is "$bad" "" "... is free as soon as that one has ended"
+vm rm --force one two >/dev/null
 vm set web --kernel "$TESTS/lib.sh" >/dev/null
 run vm start web
 like "$status:$err" '^1:bulkhead: kernel: no multiboot header' "what the monitor says of a kernel that is none"
@@ -171,6 +208,6 @@ ok "and nothing of it is left" [ ! -e "$BULKHEAD_STATE/vms/web" ]
 vm set web --kernel "$GUESTS/ends" --append spin
 run vm start --autostart
 is "$status:$(vm list -q)" "0:web" "vm start --autostart"
-run vm rm --force web twin other
+run vm rm --force web twin other third
 is "$status:$(vm list -aq)" "0:" "vm rm --force"
 done_testing

@@ -6,16 +6,7 @@
 . "$(dirname "$0")/../lib.sh"
 
 has ip || skip_all "lab: no ip command"
-if ! ls /boot/vmlinuz-*-cloud-amd64 >/dev/null 2>&1; then
-	kernels=$BUILD/tests/guest-kernels
-	if ! ls "$kernels"/kernels/*/vmlinuz >/dev/null 2>&1; then
-		output=$("$BULKHEAD" --root "$kernels" vm kernel install 2>&1) || skip_all "lab: no guest kernel: $output"
-	fi
-	export BULKHEAD_KERNEL
-	BULKHEAD_KERNEL=$(ls -d "$kernels"/kernels/*/vmlinuz | tail -n 1)
-fi
-accelerator=$([ -e /dev/kvm ] && echo kvm || echo tcg)
-[ "$accelerator" = kvm ] || has qemu-system-x86_64 || skip_all "lab: neither KVM nor QEMU"
+need_microvms
 need_busybox
 
 run_is 125 "a container has no tap device" "$BULKHEAD" run --rm --network tap busybox true

@@ -14,6 +14,12 @@ like "$status:$err" '^125:bulkhead: --gdb 10.0.0.1:1234: the path of a socket, o
 	exit
 }
 
+[ ! -d /sys/module/kvm_pvm ] || {
+	skip "lab: this KVM emulates the guest's kernel, without breakpoints" 1
+	done_testing
+	exit
+}
+
 # send CONTENT: as a packet. receive: the content of the next one. ask CONTENT: both.
 send() {
 	local sum=0 i

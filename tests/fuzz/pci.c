@@ -60,12 +60,12 @@ static void save_and_load(struct driver *d)
 	struct bh_state_reader in;
 	struct bh_error err = BH_ERROR_INIT;
 
-	bh_virtio_pci_save(d->device, &saved);
+	d->device->transport->save(d->device, &saved);
 	pthread_mutex_lock(&d->device->lock);
 	bh_virtio_set_status(d->device, 0);
 	pthread_mutex_unlock(&d->device->lock);
 	in = bh_state_reader(saved.data, saved.length);
-	if (bh_virtio_pci_load(d->device, &in, &err) < 0 || in.at != in.end)
+	if (d->device->transport->load(d->device, &in, &err) < 0 || in.at != in.end)
 		abort();
 	turn(d);
 }
@@ -88,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size -= sizeof a;
 	}
 	save_and_load(&d);
-	bh_virtio_pci_free(d.device);
+	bh_virtio_detach(d.device);
 	driver_clear(&d);
 	bh_pci_free(pci);
 	bh_bus_clear(&d.vm.mmio);

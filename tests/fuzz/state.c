@@ -32,7 +32,7 @@ int bh_machine_load(struct bh_machine *machine, struct bh_state_reader *in, stru
 	int r;
 
 	bh_pci_load_ports(machine->pci, in);
-	r = bh_virtio_pci_load(driver.device, in, err);
+	r = driver.device->transport->load(driver.device, in, err);
 	turn(&driver);
 	return r;
 }
@@ -98,7 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	m.vm.vcpu_count = 1;
 	m.pci = pci;
 	(data[0] & 1 ? receive : restore)(&m, data + 1, size - 1);
-	bh_virtio_pci_free(driver.device);
+	bh_virtio_detach(driver.device);
 	driver_clear(&driver);
 	bh_pci_free(pci);
 	bh_bus_clear(&driver.vm.mmio);

@@ -34,7 +34,7 @@ static uint64_t take(struct input *in, unsigned size)
 
 static int make_block(struct driver *d, int *ret_peer)
 {
-	struct bh_block_config config = { .fd = memfd_create("image", MFD_CLOEXEC), .backing_fd = -1 };
+	struct bh_block_config config = { .fd = memfd_create("image", MFD_CLOEXEC), .backing_fd = -1, .queues = 2 };
 
 	*ret_peer = -1;
 	return ftruncate(config.fd, IMAGE_SIZE) < 0 ? -1 : bh_block_make(&d->vm, d->loop, &config, &d->device, NULL);
@@ -47,7 +47,7 @@ static int make_net(struct driver *d, int *ret_peer)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return -1;
 	*ret_peer = pair[1];
-	return bh_net_make(&d->vm, d->loop, &(struct bh_net_config){ .fd = pair[0] }, &d->device, NULL);
+	return bh_net_make(&d->vm, d->loop, &(struct bh_net_config){ .fd = pair[0], .vhost_fd = -1 }, &d->device, NULL);
 }
 
 static int make_console(struct driver *d, int *ret_peer)

@@ -67,6 +67,8 @@ walk "pause, killed" one "$BULKHEAD" pause victim
 # The truth after a kill of the shim or of the container.
 "$BULKHEAD" run -d --name shimless busybox sleep 1000 >/dev/null
 kill -9 "$("$BULKHEAD" inspect -f '{{.State.ShimPid}}' shimless)"
+# The signal has been sent; that both have ended is seen a moment later.
+within 5 eval '[ "$("$BULKHEAD" inspect -f "{{.State.Status}}" shimless)" = exited ]'
 is "$("$BULKHEAD" inspect -f '{{.State.Status}} {{.State.ExitCode}}' shimless)" "exited 137" "a container whose shim was killed has exited with 137"
 ok "it can be started again" "$BULKHEAD" start shimless
 is "$("$BULKHEAD" inspect -f '{{.State.Status}}' shimless)" running "and runs"

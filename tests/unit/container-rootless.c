@@ -14,6 +14,9 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 
+/* The first process may not have come to its program yet; the time limit ends one that never does. */
+#define AWAIT_SLEEP "while ! grep -qx sleep /proc/1/comm; do :; done; cat /proc/1/comm"
+
 #define USER 12345
 #define FIRST_ID 300000
 
@@ -205,7 +208,7 @@ static void with_exec(struct bh_spec *s)
 		_exit(finish(&p));
 	}
 	CHECK(read(pipe_fds[0], &pid, sizeof pid) == sizeof pid);
-	CHECK(exec_user(s, pid, "echo in $$; id -u; cat /proc/1/comm; exit 4") == 4);
+	CHECK(exec_user(s, pid, "echo in $$; id -u; " AWAIT_SLEEP "; exit 4") == 4);
 	CHECK(strstr(output, "0\nsleep\n"));
 	CHECK(kill(pid, SIGKILL) == 0);
 	CHECK(waitpid(starter, &status, 0) == starter);
@@ -326,7 +329,7 @@ static void inside_with_exec(void **state)
 
 	set_command(s, "sleep 71");
 	start(s, &p);
-	assert_int_equal(exec_in(s, &p, "cat /proc/1/comm; exit 5"), 5);
+	assert_int_equal(exec_in(s, &p, AWAIT_SLEEP "; exit 5"), 5);
 	expect("sleep\n");
 	kill(p.pid, SIGKILL);
 	finish(&p);

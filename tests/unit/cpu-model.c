@@ -188,17 +188,19 @@ static void test_between_hosts(void **state)
 	/* OSXSAVE and HTT are the guest's own. */
 	((struct kvm_cpuid_entry2 *)at(guest, 1, 0))->ecx |= 1u << 27;
 	((struct kvm_cpuid_entry2 *)at(guest, 1, 0))->edx |= 1u << 28;
-	assert_int_equal(bh_cpu_model_check(guest, host, &err), 0);
+	assert_int_equal(bh_cpu_model_check(guest, host, NULL, &err), 0);
 	((struct kvm_cpuid_entry2 *)at(host, 7, 0))->ebx &= ~(1u << 16 | 1u << 31);
 	((struct kvm_cpuid_entry2 *)at(host, 0x80000001, 0))->edx &= ~1u;
 	((struct kvm_cpuid_entry2 *)at(guest, 7, 0))->ebx |= 1u << 2;
-	assert_int_equal(bh_cpu_model_check(guest, host, &err), -ENOTSUP);
+	assert_int_equal(bh_cpu_model_check(guest, host, NULL, &err), -ENOTSUP);
 	assert_string_equal(err.message, "the saved machine: this machine's processors lack cpuid-7-0-ebx-2 avx512f avx512vl");
+	/* What its processors show to any guest is there too. */
+	assert_int_equal(bh_cpu_model_check(guest, host, guest, &err), 0);
 	assert_int_equal(bh_cpu_model_apply("v3", guest, &err), 0);
-	assert_int_equal(bh_cpu_model_check(guest, host, &err), 0);
+	assert_int_equal(bh_cpu_model_check(guest, host, NULL, &err), 0);
 	/* A leaf that the host doesn't have. */
 	((struct kvm_cpuid_entry2 *)at(host, 7, 0))->function = 0x77;
-	assert_int_equal(bh_cpu_model_check(guest, host, &err), -ENOTSUP);
+	assert_int_equal(bh_cpu_model_check(guest, host, NULL, &err), -ENOTSUP);
 	assert_string_equal(err.message, "the saved machine: this machine's processors lack bmi1 avx2 bmi2");
 }
 

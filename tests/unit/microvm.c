@@ -74,25 +74,25 @@ static void test_limits_are_the_machines(void **state)
 {
 	struct bh_microvm vm = { .memory = (int64_t)256 << 20 };
 	struct bh_spec_resources resources;
-	struct bh_error err = BH_ERROR_INIT;
 	struct bh_spec spec = { 0 };
 
 	(void)state;
 	spec.resources.pids_limit = (struct bh_opt_i64)BH_SOME(7);
 	spec.resources.cpu.quota = (struct bh_opt_i64)BH_SOME(50000);
-	assert_int_equal(bh_microvm_resources(&vm, &spec, &resources, &err), 0);
+	resources = bh_microvm_resources(&vm, &spec);
 	assert_true(resources.memory.limit.value > vm.memory);
 	assert_int_equal(resources.cpu.quota.value, 50000);
 	assert_false(resources.pids_limit.set);
 	vm.memory = 1 << 20;
-	assert_int_equal(bh_microvm_resources(&vm, &spec, &resources, &err), -EINVAL);
+	resources = bh_microvm_resources(&vm, &spec);
+	assert_true(resources.memory.limit.value > BH_MICROVM_MEMORY_MIN);
 }
 
 static void test_the_request_has_the_containers_part(void **state)
 {
 	bh_auto_buf struct bh_buf text = { 0 };
 	const struct bh_microvm_file file = { "/etc/hosts", "127.0.0.1\tlocal\"host\n" };
-	const struct bh_microvm vm = { .files = &file, .file_count = 1, .init = true };
+	struct bh_microvm vm = { .files = &file, .file_count = 1, .init = true };
 	struct bh_microvm_shares shares = { 0 };
 	struct bh_spec spec = { 0 };
 	json_object *request;
@@ -130,6 +130,13 @@ static void test_the_request_has_the_containers_part(void **state)
 	assert_null(strstr(text.data, "\"/usr\""));
 	assert_null(strstr(text.data, "/proc/self/status"));
 	assert_null(strstr(text.data, "/of/the/host"));
+	json_object_put(request);
+	/* Less than a machine can have. */
+	vm.memory = 64 << 20;
+	bh_buf_clear(&text);
+	assert_int_equal(bh_microvm_request_write(&(struct bh_microvm_request){ .spec = &spec, .id = "an-id", .vm = &vm }, &text, NULL), 0);
+	request = json_tokener_parse(text.data);
+	assert_int_equal(bh_json_int(request, "config.linux.resources.memory.limit", 0), 64 << 20);
 	json_object_put(request);
 	bh_spec_clear(&spec);
 }
@@ -306,6 +313,36 @@ static void test_the_last_words_are_a_panics(void **state)
 	end(&f);
 }
 
+static int configured(const char *bytes, size_t length, struct bh_microvm_defaults *ret_defaults, struct bh_error *err)
+{
+	bh_auto_close int fd = memfd_create("config", MFD_CLOEXEC);
+	bh_auto_free char *path = bh_printf("/proc/self/fd/%d", fd);
+
+	assert_return_code(bh_write_all(fd, bytes, length), 0);
+	return bh_microvm_defaults_read(path, ret_defaults, err);
+}
+
+static void test_the_configuration_is_text_of_a_bounded_size(void **state)
+{
+	static const char text[] = "accel\t= kvm \r\n kernel = /a = b\n#accel = tcg", broken[] = "kernel = /a\nkernel =", zero[] = "accel = kvm\0";
+	bh_auto(bh_microvm_defaults_clear) struct bh_microvm_defaults d = { 0 };
+	bh_auto_free char *big = bh_calloc(1, 1 << 20);
+	struct bh_error err = BH_ERROR_INIT;
+
+	(void)state;
+	memset(big, '\n', 1 << 20);
+	assert_int_equal(configured(big, 1 << 20, &d, &err), -EFBIG);
+	assert_int_equal(configured(zero, sizeof zero, &d, &err), -EINVAL);
+	assert_non_null(strstr(err.message, "is no text"));
+	assert_int_equal(configured(broken, sizeof broken - 1, &d, &err), -EINVAL);
+	assert_non_null(strstr(err.message, ":2: kernel = : the absolute path of a file is expected"));
+	assert_int_equal(bh_microvm_defaults_read("/", &d, &err), -EISDIR);
+	assert_null(d.kernel);
+	assert_int_equal(configured(text, sizeof text - 1, &d, &err), 0);
+	assert_string_equal(d.accelerator, "kvm");
+	assert_string_equal(d.kernel, "/a = b");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -319,6 +356,7 @@ int main(void)
 		cmocka_unit_test(test_what_failed_is_told_without_control_characters),
 		cmocka_unit_test(test_words_out_of_turn_are_refused),
 		cmocka_unit_test(test_the_last_words_are_a_panics),
+		cmocka_unit_test(test_the_configuration_is_text_of_a_bounded_size),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

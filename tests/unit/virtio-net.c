@@ -33,6 +33,7 @@ static void start(const struct bh_net_config *limits, uint64_t features, uint16_
 	t.wire = pair[1];
 	assert_int_equal(driver_make(&t.d), 0);
 	config.fd = pair[0];
+	config.vhost_fd = -1;
 	config.mac = mac;
 	assert_int_equal(bh_net_make(&t.d.vm, t.d.loop, &config, &t.d.device, NULL), 0);
 	driver_start(&t.d, features, size);

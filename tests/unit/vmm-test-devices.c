@@ -2,6 +2,7 @@
 /* The devices of test guests, and the ACPI tables that name them; without KVM. */
 #include "vmm/boot/boot.h"
 #include "vmm/devices/devices.h"
+#include "vmm/virtio/mmio.h"
 
 #include <errno.h>
 #include <string.h>
@@ -176,7 +177,7 @@ static uint8_t sum(uint64_t address, size_t length)
 
 static void test_tables(void **state)
 {
-	uint64_t root = bh_boot_acpi(3, true, &vm.memory);
+	uint64_t root = bh_boot_acpi(3, true, 0, &vm.memory);
 	uint32_t rsdt = word(root + 16), fadt = word(rsdt + 36), madt = word(rsdt + 40), facs = word(fadt + 36), dsdt = word(fadt + 40);
 
 	(void)state;
@@ -199,11 +200,32 @@ static void test_tables(void **state)
 	/* The same by the wide list. */
 	assert_int_equal(word(word(root + 24) + 36), fadt);
 	/* A machine without them says so. */
-	bh_boot_acpi(3, false, &vm.memory);
+	bh_boot_acpi(3, false, 0, &vm.memory);
 	assert_int_equal(word(root + 16), 0);
 	fadt = word(word(root + 24) + 36);
 	assert_int_equal(word(fadt + 76), 0);
 	assert_int_equal(word(fadt + 112) & 1 << 20, 1 << 20);
+}
+
+/* Devices on the MMIO bus, as many as there can be, are told of in the DSDT, whose packages stay whole. */
+static void test_mmio_devices(void **state)
+{
+	uint64_t root = bh_boot_acpi(1, false, BH_VIRTIO_MMIO_DEVICES, &vm.memory);
+	uint32_t fadt = word(word(root + 24) + 36), dsdt = word(fadt + 40 + 100), length = word(dsdt + 4), found = 0;
+	const uint8_t *bytes = bh_guest_at(&vm.memory, dsdt, length);
+
+	(void)state;
+	assert_non_null(bytes);
+	assert_memory_equal(bytes, "DSDT", 4);
+	assert_int_equal(sum(dsdt, length), 0);
+	assert_true(dsdt + length < BH_BOOT_GENERATION);
+	for (uint32_t i = 0; i + 8 < length; i++)
+		found += memcmp(bytes + i, "LNRO0005", 8) == 0;
+	assert_int_equal(found, BH_VIRTIO_MMIO_DEVICES);
+	/* _SB_ is the last thing in the table: its two-byte length ends where the table does. */
+	for (uint32_t i = 36; i + 8 < length; i++)
+		if (bytes[i] == 0x10 && memcmp(bytes + i + 3, "\\_SB_", 5) == 0)
+			assert_int_equal(i + 1 + (bytes[i + 1] & 15) + bytes[i + 2] * 16u, length);
 }
 
 int main(void)
@@ -211,6 +233,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_firmware_config), cmocka_unit_test(test_latch),    cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_state),           cmocka_unit_test(test_pm_timer), cmocka_unit_test(test_tables),
+		cmocka_unit_test(test_mmio_devices),
 	};
 
 	return cmocka_run_group_tests(tests, make, clear);

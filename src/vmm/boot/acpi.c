@@ -11,6 +11,7 @@
 #include "base/string.h"
 #include "vmm/devices/devices.h"
 #include "vmm/devices/pci.h"
+#include "vmm/virtio/mmio.h"
 
 #include <string.h>
 
@@ -66,6 +67,7 @@ enum {
 	FADT_HEADLESS = 1 << 12,
 	FADT_HARDWARE_REDUCED = 1 << 20,
 	BOOT_NO_VGA = 1 << 2,
+	BOOT_NO_CLOCK_CHIP = 1 << 5, /* it is there, but has no interrupt: a driver for it would fail */
 	SPACE_PORT = 1,
 	MADT_OLD_CONTROLLERS = 1 << 0, /* there are two 8259 too */
 	BLOCK_PM1A_EVENTS = 0,         /* in `blocks` */
@@ -151,7 +153,7 @@ static void add_package(struct bh_buf *out, const char *op, const struct bh_buf 
 	if (length < 0x40) {
 		bh_buf_addc(out, (char)length);
 	} else {
-		/* Two bytes: four low bits, then eight. */
+		/* Two bytes: four low bits, then eight. 31 virtio devices make 2 KiB. */
 		length++;
 		bh_buf_addc(out, (char)(0x40 | (length & 15)));
 		bh_buf_addc(out, (char)(length >> 4));
@@ -302,7 +304,31 @@ static void add_panic(struct bh_buf *out)
 	add_package(out, "\x5b\x82", &device);
 }
 
-static void build_dsdt(struct bh_buf *out)
+/* A virtio device on the MMIO bus: its registers and its interrupt (ACPI 6.5, 6.4.3.4 and 6.4.3.6), by the name that Linux knows. */
+static void add_virtio(unsigned index, struct bh_buf *out)
+{
+	static const char hid[] = "\x08_HID\x0d"
+				  "LNRO0005\x00\x08_UID\x0a";
+	static const uint8_t memory[] = { 0x0a, 23, 0x86, 9, 0, 1 }; /* 23 bytes: memory, writable */
+	static const uint8_t interrupt[] = { 0x89, 6, 0, 0x09, 1 };  /* consumed, level, high, shared; one */
+	static const uint8_t end[] = { 0x79, 0 };
+	bh_auto_buf struct bh_buf device = { 0 }, list = { 0 };
+
+	bh_buf_add(&list, memory, sizeof memory);
+	add_u32(&list, (uint32_t)bh_virtio_mmio_address(index));
+	add_u32(&list, BH_VIRTIO_MMIO_SIZE);
+	bh_buf_add(&list, interrupt, sizeof interrupt);
+	add_u32(&list, bh_virtio_mmio_line(index));
+	bh_buf_add(&list, end, sizeof end);
+	bh_buf_addf(&device, "VR%02u", index);
+	bh_buf_add(&device, hid, sizeof hid - 1);
+	bh_buf_addc(&device, (char)index);
+	bh_buf_adds(&device, "\x08_CRS");
+	add_package(&device, "\x11", &list);
+	add_package(out, "\x5b\x82", &device);
+}
+
+static void build_dsdt(unsigned mmio_devices, struct bh_buf *out)
 {
 	static const char s5[] = "\x08_S5_\x12\x07\x04\x0a\x05\x00\x00\x00"; /* Package { 5, 0, 0, 0 }: the type for power-off */
 	bh_auto_buf struct bh_buf bus = { 0 };
@@ -317,6 +343,8 @@ static void build_dsdt(struct bh_buf *out)
 	add_notified(&bus);
 	add_panic(&bus);
 	add_events(&bus);
+	for (unsigned i = 0; i < mmio_devices; i++)
+		add_virtio(i, &bus);
 	add_package(out, "\x10", &bus);
 }
 
@@ -339,6 +367,7 @@ static void build_madt(unsigned vcpus, bool fixed, struct bh_buf *out)
 static void add_fixed_registers(uint64_t dsdt, uint64_t facs, struct fadt *fadt)
 {
 	fadt->flags &= ~(uint32_t)FADT_HARDWARE_REDUCED;
+	fadt->boot_architecture &= (uint16_t)~BOOT_NO_CLOCK_CHIP;
 	fadt->dsdt = (uint32_t)dsdt;
 	fadt->facs = (uint32_t)facs;
 	fadt->sci_interrupt = BH_BOOT_PM_LINE;
@@ -355,7 +384,7 @@ static void build_fadt(uint64_t dsdt, uint64_t facs, struct bh_buf *out)
 {
 	struct fadt fadt = {
 		.header = header_of("FACP", 6),
-		.boot_architecture = BOOT_NO_VGA,
+		.boot_architecture = BOOT_NO_VGA | BOOT_NO_CLOCK_CHIP,
 		.flags = FADT_WBINVD | FADT_RESET_REGISTER | FADT_HEADLESS | FADT_HARDWARE_REDUCED,
 		.reset_register = { SPACE_PORT, 8, 0, 1, RESET_PORT },
 		.reset_value = RESET_VALUE,
@@ -418,14 +447,14 @@ static uint64_t place_list(const char *signature, const uint64_t tables[TABLES],
 	return place(&list, memory, at);
 }
 
-uint64_t bh_boot_acpi(unsigned vcpus, bool fixed, struct bh_guest_memory *memory)
+uint64_t bh_boot_acpi(unsigned vcpus, bool fixed, unsigned mmio_devices, struct bh_guest_memory *memory)
 {
 	bh_auto_buf struct bh_buf dsdt = { 0 }, fadt = { 0 }, madt = { 0 }, mcfg = { 0 };
 	struct root root = { .revision = 2, .length = sizeof root };
 	uint64_t at = BH_BOOT_ACPI + 64, tables[TABLES], facs;
 
 	facs = fixed ? place_facs(memory, &at) : 0;
-	build_dsdt(&dsdt);
+	build_dsdt(mmio_devices, &dsdt);
 	build_fadt(place(&dsdt, memory, &at), facs, &fadt);
 	build_madt(vcpus, fixed, &madt);
 	tables[0] = place(&fadt, memory, &at);

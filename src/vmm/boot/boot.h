@@ -76,7 +76,7 @@ int bh_boot_linux(const struct bh_boot_request *request, struct bh_guest_memory 
 /* pvh.c: an ELF executable that says by a note of Xen's where it is entered in 32-bit mode. */
 int bh_boot_pvh(const struct bh_boot_request *request, struct bh_guest_memory *memory, struct bh_entry *ret_entry, struct bh_error *err);
 
-/* acpi.c: the tables for this many processors, at BH_BOOT_ACPI (ACPI 6.5). Hardware-reduced: no legacy timers, no legacy power management;
+/* acpi.c: the tables for this many processors and devices of virtio/mmio.h, at BH_BOOT_ACPI (ACPI 6.5). Hardware-reduced: no legacy timers, no legacy power management;
  * or, `fixed`, with the fixed registers of devices/pm-timer.c, and for readers that know ACPI 1.0 only. Returns where the root pointer lies. */
 #define BH_BOOT_ACPI 0xe0000ULL
 #define BH_BOOT_SLEEP_CONTROL 0x600 /* ports: power-off */
@@ -89,7 +89,7 @@ int bh_boot_pvh(const struct bh_boot_request *request, struct bh_guest_memory *m
 #define BH_BOOT_PM_EVENTS 0x610
 #define BH_BOOT_PM_CONTROL 0x614
 #define BH_BOOT_PM_LINE 9 /* their interrupt, which nothing raises */
-uint64_t bh_boot_acpi(unsigned vcpus, bool fixed, struct bh_guest_memory *memory);
+uint64_t bh_boot_acpi(unsigned vcpus, bool fixed, unsigned mmio_devices, struct bh_guest_memory *memory);
 
 /* multiboot.c: Multiboot Specification 0.6.96; the initrd is its one module. */
 int bh_boot_multiboot(const struct bh_boot_request *request, struct bh_guest_memory *memory, struct bh_entry *ret_entry, struct bh_error *err);

@@ -40,12 +40,19 @@ uint32_t bh_pci_get(const struct bh_pci_function *f, unsigned offset, unsigned s
 	return value;
 }
 
+static uint64_t ecam_of(const struct bh_pci_function *f)
+{
+	return BH_PCI_ECAM_START + f->slot * BH_PCI_ECAM_STRIDE;
+}
+
 /* --- what a function is --------------------------------------------------------------------------------------------- */
 
 void bh_pci_function_init(struct bh_pci_function *f, const char *name, uint16_t vendor, uint16_t device, uint16_t subsystem, uint32_t class,
 			  uint8_t revision)
 {
 	f->name = name;
+	f->config = bh_aligned_alloc(BH_PCI_PAGE_SIZE, BH_PCI_PAGE_SIZE);
+	memset(f->config + BH_PCI_CONFIG_SIZE, 0xff, BH_PCI_PAGE_SIZE - BH_PCI_CONFIG_SIZE);
 	f->next_capability = FIRST_CAPABILITY;
 	pthread_mutex_init(&f->msix_lock, NULL);
 	bh_pci_put(f, PCI_VENDOR_ID, 2, vendor);
@@ -57,6 +64,38 @@ void bh_pci_function_init(struct bh_pci_function *f, const char *name, uint16_t 
 	f->writable[PCI_COMMAND + 1] = PCI_COMMAND_INTX_DISABLE >> 8;
 	f->writable[PCI_CACHE_LINE_SIZE] = 0xff;
 	f->writable[PCI_INTERRUPT_LINE] = 0xff;
+}
+
+void bh_pci_function_clear(struct bh_pci_function *f)
+{
+	/* The machine's own page stays until it goes with the machine. */
+	if (f->bus && f->config == bh_vm_page(f->bus->vm, f->slot)) {
+		memset(f->config, 0xff, BH_PCI_PAGE_SIZE);
+	} else {
+		if (f->bus && f->shown)
+			bh_vm_show_page(f->bus->vm, f->slot, ecam_of(f), NULL);
+		free(f->config);
+	}
+	f->shown = false;
+	f->config = NULL;
+}
+
+/* Called with the lock of configuration space held, or before the guest runs. */
+static void show_or_hide(struct bh_pci_function *f)
+{
+	bool want = !f->traps;
+
+	if (want == f->shown)
+		return;
+	/* A KVM that can't hands each read to us: slower, and the same. */
+	if (bh_vm_show_page(f->bus->vm, f->slot, ecam_of(f), want ? f->config : NULL) == 0)
+		f->shown = want;
+}
+
+void bh_pci_trap_reads(struct bh_pci_function *f)
+{
+	f->traps = true;
+	show_or_hide(f);
 }
 
 uint8_t bh_pci_add_capability(struct bh_pci_function *f, uint8_t id, uint8_t length)
@@ -91,6 +130,7 @@ void bh_pci_add_msix(struct bh_pci_function *f, unsigned vectors, uint32_t table
 int bh_pci_add(struct bh_pci *pci, struct bh_pci_function *f, struct bh_error *err)
 {
 	unsigned slot = 0;
+	uint8_t *page;
 
 	while (slot < BH_PCI_SLOTS && pci->functions[slot])
 		slot++;
@@ -106,7 +146,15 @@ int bh_pci_add(struct bh_pci *pci, struct bh_pci_function *f, struct bh_error *e
 		bh_pci_put(f, PCI_BASE_ADDRESS_0, 4, at);
 		pci->next_free = at + f->bar_size;
 	}
+	page = bh_vm_page(pci->vm, slot);
+	if (page) {
+		memcpy(page, f->config, BH_PCI_PAGE_SIZE);
+		free(f->config);
+		f->config = page;
+		f->shown = true;
+	}
 	pci->functions[slot] = f;
+	show_or_hide(f);
 	return 0;
 }
 
@@ -244,9 +292,9 @@ static uint64_t read_config(struct bh_pci *pci, unsigned slot, unsigned offset, 
 
 	if (!f)
 		return UINT64_MAX;
-	/* Beyond: no extended capabilities. */
+	/* Beyond there is nothing, as a conventional device answers, so that nobody walks a list of extended capabilities. */
 	if (offset + size > BH_PCI_CONFIG_SIZE)
-		return 0;
+		return UINT64_MAX;
 	pthread_mutex_lock(&pci->access);
 	if (f->before_config_read)
 		f->before_config_read(f->device, offset, size);
@@ -350,6 +398,8 @@ int bh_pci_make(struct bh_vm *vm, bool has_ports, struct bh_pci **ret_pci, struc
 
 void bh_pci_free(struct bh_pci *pci)
 {
+	if (pci)
+		bh_pci_function_clear(&pci->bridge);
 	free(pci);
 }
 
@@ -369,7 +419,8 @@ void bh_pci_load_ports(struct bh_pci *pci, struct bh_state_reader *in)
 
 void bh_pci_save(const struct bh_pci_function *f, struct bh_buf *out)
 {
-	bh_state_put_bytes(out, f->config, sizeof f->config);
+	bh_state_put_bytes(out, f->config, BH_PCI_CONFIG_SIZE);
+	bh_state_put(out, f->traps, 1);
 	for (unsigned i = 0; i < f->vectors; i++) {
 		bh_state_put(out, f->entries[i].address, 8);
 		bh_state_put(out, f->entries[i].data, 4);
@@ -381,8 +432,10 @@ void bh_pci_save(const struct bh_pci_function *f, struct bh_buf *out)
 int bh_pci_load(struct bh_pci_function *f, struct bh_state_reader *in, struct bh_error *err)
 {
 	uint8_t config[BH_PCI_CONFIG_SIZE] = { 0 };
+	bool traps;
 
 	bh_state_get_exactly(in, config, sizeof config);
+	traps = bh_state_get(in, 1) != 0;
 	for (unsigned i = 0; i < f->vectors; i++) {
 		f->entries[i].address = bh_state_get(in, 8);
 		f->entries[i].data = (uint32_t)bh_state_get(in, 4);
@@ -395,6 +448,8 @@ int bh_pci_load(struct bh_pci_function *f, struct bh_state_reader *in, struct bh
 		if ((config[i] ^ f->config[i]) & ~f->writable[i] && i != PCI_STATUS)
 			return bh_error_text(err, EINVAL, "the saved machine has another device in slot %u, where this one has a %s", f->slot, f->name);
 	memcpy(f->config, config, sizeof config);
+	f->traps = traps;
+	show_or_hide(f);
 	update_bar(f->bus, f);
 	return 0;
 }

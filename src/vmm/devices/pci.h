@@ -2,7 +2,9 @@
 /*
  * PCI: one bus behind a host bridge (PCI Local Bus Specification 3.0, PCI Express Base Specification chapter 7).
  *
- * A guest reaches configuration space by ports 0xcf8/0xcfc (method 1) and by memory (ECAM). Each function has at most one base
+ * A guest reaches configuration space by ports 0xcf8/0xcfc (method 1) and by memory (ECAM), where it reads a function's page without an
+ * exit: the page is guest memory that only we can write. A function for which reading does something is withdrawn from that
+ * (bh_pci_trap_reads) before the first such read. Each function has at most one base
  * address register, a 32-bit memory one, and MSI-X; there are no interrupt lines. Addresses are given out here, as firmware does;
  * a guest may move them.
  *
@@ -18,9 +20,11 @@
 #define BH_PCI_WINDOW_END 0xe0000000ULL
 #define BH_PCI_ECAM_START 0xe0000000ULL
 #define BH_PCI_ECAM_SIZE (1ULL << 20) /* one bus */
+#define BH_PCI_ECAM_STRIDE (1ULL << 15) /* from a slot's first function to the next slot's */
 #define BH_PCI_SLOTS 32
 #define BH_PCI_VECTORS_MAX 64
 #define BH_PCI_CONFIG_SIZE 256
+#define BH_PCI_PAGE_SIZE 4096 /* of a function in ECAM */
 
 struct bh_pci;
 
@@ -33,7 +37,9 @@ struct bh_pci_function {
 	const char *name;
 	struct bh_pci *bus;
 	unsigned slot;
-	uint8_t config[BH_PCI_CONFIG_SIZE];
+	uint8_t *config;                      /* BH_PCI_PAGE_SIZE bytes; behind BH_PCI_CONFIG_SIZE all bits are one */
+	bool shown;                           /* the guest reads that page itself */
+	bool traps;                           /* ... and must not any more */
 	uint8_t writable[BH_PCI_CONFIG_SIZE]; /* bits that the guest may change */
 	uint8_t next_capability;              /* where the next one goes */
 	uint32_t bar_size;                    /* bytes, a power of two; 0: no base address */
@@ -50,7 +56,7 @@ struct bh_pci_function {
 	uint64_t (*read)(void *device, uint64_t offset, unsigned size);
 	void (*write)(void *device, uint64_t offset, unsigned size, uint64_t value);
 	void (*moved)(void *device); /* `bar` has changed; may be NULL */
-	/* Configuration registers that do something when they are accessed; may be NULL. */
+	/* Configuration registers that do something when they are accessed; may be NULL. The first is only called if `traps`, or for the ports. */
 	void (*before_config_read)(void *device, unsigned offset, unsigned size);
 	void (*after_config_write)(void *device, unsigned offset, unsigned size);
 };
@@ -63,9 +69,11 @@ void bh_pci_load_ports(struct bh_pci *pci, struct bh_state_reader *in);
 /* The functions stay their makers'. NULL is nothing. */
 void bh_pci_free(struct bh_pci *pci);
 
-/* A function's identity: class as 0xccssii. All zero before. */
+/* A function's identity: class as 0xccssii. All zero before; bh_pci_function_clear frees it. */
 void bh_pci_function_init(struct bh_pci_function *function, const char *name, uint16_t vendor, uint16_t device, uint16_t subsystem, uint32_t class,
 			  uint8_t revision);
+/* Takes it from the guest, whose processors don't run any more. */
+void bh_pci_function_clear(struct bh_pci_function *function);
 /* Adds a capability of `length` bytes (its id and next pointer included); returns its offset, its body zero. */
 uint8_t bh_pci_add_capability(struct bh_pci_function *function, uint8_t id, uint8_t length);
 /* MSI-X with its table and pending bits at these offsets of the BAR. */
@@ -74,6 +82,9 @@ void bh_pci_add_msix(struct bh_pci_function *function, unsigned vectors, uint32_
 int bh_pci_add(struct bh_pci *pci, struct bh_pci_function *function, struct bh_error *err);
 /* Sends the message of a vector, or remembers it while it is masked. One that doesn't exist is nothing. Any thread. */
 void bh_pci_signal(struct bh_pci_function *function, unsigned vector);
+
+/* From now on every read of the function's configuration space is an exit. Any thread. */
+void bh_pci_trap_reads(struct bh_pci_function *function);
 
 /* For a function's registers: little-endian values in its configuration space. */
 void bh_pci_put(struct bh_pci_function *function, unsigned offset, unsigned size, uint32_t value);

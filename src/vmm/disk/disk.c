@@ -30,16 +30,21 @@ static bool inside(const struct bh_disk *disk, uint64_t offset, uint64_t length)
 	return (offset | length) % BH_DISK_SECTOR == 0 && offset <= disk->size && length <= disk->size - offset;
 }
 
+bool bh_disk_has(const struct bh_disk *disk, unsigned count, uint64_t offset, size_t length)
+{
+	return inside(disk, offset, length) && count <= BH_DISK_PIECES_MAX;
+}
+
 int bh_disk_readv(struct bh_disk *disk, const struct iovec *iov, unsigned count, uint64_t offset, size_t length)
 {
-	if (!inside(disk, offset, length) || count > BH_DISK_PIECES_MAX)
+	if (!bh_disk_has(disk, count, offset, length))
 		return -EINVAL;
 	return length ? disk->driver->readv(disk, iov, count, offset, length) : 0;
 }
 
 int bh_disk_writev(struct bh_disk *disk, const struct iovec *iov, unsigned count, uint64_t offset, size_t length)
 {
-	if (!inside(disk, offset, length) || count > BH_DISK_PIECES_MAX)
+	if (!bh_disk_has(disk, count, offset, length))
 		return -EINVAL;
 	if (disk->readonly)
 		return -EROFS;

@@ -33,9 +33,10 @@ struct bh_disk {
 	uint64_t size;       /* bytes, whole sectors */
 	uint32_t block_size; /* discarding less than this, or not aligned to it, gives nothing back */
 	bool readonly;
+	int file;            /* whose bytes are the disk's, for who reads it another way; -1: it isn't so simple */
 };
 
-/* Take over their descriptors and disks, also when they fail. A disk is used by one thread at a time. */
+/* Take over their descriptors and disks, also when they fail. A raw disk is used by any number of threads, another by one at a time. */
 int bh_disk_open_raw(int fd, bool readonly, struct bh_disk **ret_disk, struct bh_error *err);
 /* `backing` has what the image doesn't have (it is only read); NULL for an image that stands alone. The names of files that an image
  * has in it are never used. */
@@ -49,6 +50,8 @@ int bh_disk_open(enum bh_disk_format format, int fd, bool readonly, struct bh_di
 /* All of it is read or written, or -errno: -EINVAL outside the disk, -EROFS. `count` is at most BH_DISK_PIECES_MAX. */
 int bh_disk_readv(struct bh_disk *disk, const struct iovec *iov, unsigned count, uint64_t offset, size_t length);
 int bh_disk_writev(struct bh_disk *disk, const struct iovec *iov, unsigned count, uint64_t offset, size_t length);
+/* Could that be read? */
+bool bh_disk_has(const struct bh_disk *disk, unsigned count, uint64_t offset, size_t length);
 /* What was written before is on the host's disk, together with all that is needed to find it. */
 int bh_disk_flush(struct bh_disk *disk);
 int bh_disk_discard(struct bh_disk *disk, uint64_t offset, uint64_t length);

@@ -495,7 +495,7 @@ int bh_disk_open_qcow2(int fd, bool readonly, struct bh_disk *backing, struct bh
 	struct bh_qcow2 *q = bh_calloc(1, sizeof *q);
 	int r;
 
-	q->disk = (struct bh_disk){ .driver = &driver, .readonly = readonly };
+	q->disk = (struct bh_disk){ .driver = &driver, .readonly = readonly, .file = -1 };
 	q->fd = fd;
 	q->backing = backing;
 	r = open_image(q, err);

@@ -30,7 +30,7 @@
 
 struct options {
 	int64_t memory, cpus, kernel_fd, initrd_fd, kvm_fd;
-	const char *boot, *cpu, *command_line, *initrd_name, *explain;
+	const char *boot, *cpu, *transport, *dirty, *command_line, *initrd_name, *explain;
 	bool test_devices, hugetlb, pit, jail;
 	struct bh_strv devices, restore;
 	int64_t incoming_fd, userfault_fd, control_fd, gdb_fd, reset_status;
@@ -50,6 +50,8 @@ static const struct bh_option table[] = {
 	  "auto|linux|pvh|multiboot", false },
 	{ 0, "command-line", BH_OPTION_STRING, offsetof(struct options, command_line), "TEXT", "The kernel's", NULL, false },
 	{ 0, "device", BH_OPTION_LIST, offsetof(struct options, devices), "TYPE,...", "A virtio device", NULL, false },
+	{ 0, "transport", BH_OPTION_STRING, offsetof(struct options, transport), "BUS", "Where the devices are (default pci)", "pci|mmio", false },
+	{ 0, "dirty", BH_OPTION_STRING, offsetof(struct options, dirty), "FORM", "How KVM logs written pages (default bitmap)", "bitmap|ring", false },
 	{ 0, "test-devices", BH_OPTION_BOOL, offsetof(struct options, test_devices), NULL, "The devices of test guests; port 0xf4 ends the machine",
 	  NULL, false },
 	{ 0, "pit", BH_OPTION_BOOL, offsetof(struct options, pit), NULL, "An 8254 timer", NULL, false },
@@ -86,17 +88,21 @@ static int fail(const struct bh_error *err)
 /* The machine's end as an exit status, and in words where the guest didn't choose it or a reset hides why. */
 static int conclude(const struct bh_machine_end *end, int reset_status)
 {
+	bool reset = end->kind == BH_VM_RESET || end->kind == BH_VM_FAULTED;
 	struct bh_error err = BH_ERROR_INIT;
 
 	if (end->output_errno) {
 		bh_error_set(&err, end->output_errno, "write what the guest's console said");
 		fail(&err);
 	}
-	if (end->kind == BH_VM_FAILED || end->kind == BH_VM_RESET) {
-		bh_error_text(&err, EIO, end->kind == BH_VM_RESET ? "the guest was reset (%s)" : "%s", end->words);
+	if (reset || end->kind == BH_VM_FAILED) {
+		bh_error_text(&err, EIO, reset ? "the guest was reset (%s)" : "%s", end->words);
 		fail(&err);
 	}
-	return end->kind == BH_VM_FAILED ? FAILED : end->kind == BH_VM_RESET ? reset_status : end->exit_code;
+	/* Where a machine begins again, so does one that has faulted. Where it ends, that was no reset that somebody wanted. */
+	if (end->kind == BH_VM_FAILED || (end->kind == BH_VM_FAULTED && !reset_status))
+		return FAILED;
+	return reset ? reset_status : end->exit_code;
 }
 
 static int parse_snapshots(const struct bh_strv *words, struct bh_machine_config *config, struct bh_error *err)
@@ -217,6 +223,7 @@ int main(int argc, char **argv)
 			.vcpus = (unsigned)BH_MIN(BH_MAX(o.cpus, 0), BH_VCPUS_MAX + 1),
 			.cpu = o.cpu,
 			.pit = o.pit,
+			.dirty_ring = bh_streq(o.dirty, "ring"),
 			.timed = o.explain != NULL,
 			.locked = o.jail,
 			.backing = o.hugetlb ? BH_MEMORY_HUGETLB : BH_MEMORY_ANONYMOUS },
@@ -227,6 +234,7 @@ int main(int argc, char **argv)
 		.input_fd = STDIN_FILENO,
 		.output_fd = STDOUT_FILENO,
 		.test_devices = o.test_devices,
+		.transport = bh_streq(o.transport, "mmio") ? BH_TRANSPORT_MMIO : BH_TRANSPORT_PCI,
 		.devices = o.devices.items,
 		.incoming_fd = (int)o.incoming_fd,
 		.userfault_fd = (int)o.userfault_fd,

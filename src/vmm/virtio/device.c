@@ -13,16 +13,18 @@
 static void on_notify(void *context, uint32_t events)
 {
 	struct bh_virtqueue *queue = context;
-	struct bh_virtio_device *device = queue->device;
 	uint64_t count;
 
 	(void)events;
 	(void)!read(queue->event_fd, &count, sizeof count);
-	atomic_fetch_add_explicit(&device->notifications, 1, memory_order_relaxed);
-	pthread_mutex_lock(&device->lock);
-	if (device->active && queue->enabled && device->driver->notify)
-		device->driver->notify(device, queue->index);
-	pthread_mutex_unlock(&device->lock);
+	atomic_fetch_add_explicit(&queue->device->notifications, 1, memory_order_relaxed);
+	bh_virtqueue_serve(queue);
+}
+
+static int serve_from(struct bh_virtqueue *queue, struct bh_loop *loop, struct bh_error *err)
+{
+	queue->loop = loop;
+	return bh_loop_add(loop, queue->event_fd, EPOLLIN, on_notify, queue, err);
 }
 
 int bh_virtio_init(struct bh_virtio_device *device, const struct bh_virtio_driver *driver, struct bh_vm *vm, struct bh_loop *loop,
@@ -36,24 +38,32 @@ int bh_virtio_init(struct bh_virtio_device *device, const struct bh_virtio_drive
 	device->queue_count = queue_count;
 	device->offered = offered | BH_VIRTIO_F_VERSION_1 | BH_VIRTIO_F_INDIRECT_DESC | BH_VIRTIO_F_EVENT_IDX;
 	pthread_mutex_init(&device->lock, NULL);
-	for (unsigned i = 0; i < queue_count; i++)
-		device->queues[i] = (struct bh_virtqueue){ .device = device, .index = i, .event_fd = -1, .vector = BH_VIRTIO_NO_VECTOR };
+	for (unsigned i = 0; i < queue_count; i++) {
+		device->queues[i] = (struct bh_virtqueue){ .device = device, .index = i, .event_fd = -1, .loop = loop };
+		pthread_mutex_init(&device->queues[i].lock, NULL);
+		bh_virtqueue_clear(&device->queues[i]);
+	}
 	for (unsigned i = 0; r == 0 && i < queue_count; i++) {
 		struct bh_virtqueue *queue = &device->queues[i];
 
 		queue->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		r = queue->event_fd < 0 ? bh_error_set(err, errno, "make an eventfd") :
-					  bh_loop_add(loop, queue->event_fd, EPOLLIN, on_notify, queue, err);
+		r = queue->event_fd < 0 ? bh_error_set(err, errno, "make an eventfd") : serve_from(queue, loop, err);
 	}
 	if (r < 0)
 		bh_virtio_clear(device);
 	return r;
 }
 
+int bh_virtio_move_queue(struct bh_virtio_device *device, unsigned queue, struct bh_loop *loop, struct bh_error *err)
+{
+	bh_loop_remove(device->queues[queue].loop, device->queues[queue].event_fd);
+	return serve_from(&device->queues[queue], loop, err);
+}
+
 void bh_virtio_clear(struct bh_virtio_device *device)
 {
 	for (unsigned i = 0; i < device->queue_count; i++) {
-		bh_loop_remove(device->loop, device->queues[i].event_fd);
+		bh_loop_remove(device->queues[i].loop, device->queues[i].event_fd);
 		bh_close_fd(&device->queues[i].event_fd);
 	}
 	device->queue_count = 0;
@@ -74,9 +84,8 @@ void bh_virtio_config_changed(struct bh_virtio_device *device)
 
 void bh_virtio_fail(struct bh_virtio_device *device)
 {
-	bool told = device->status & BH_VIRTIO_NEEDS_RESET;
+	bool told = atomic_fetch_or(&device->status, BH_VIRTIO_NEEDS_RESET) & BH_VIRTIO_NEEDS_RESET;
 
-	device->status |= BH_VIRTIO_NEEDS_RESET;
 	if (device->active && !told)
 		bh_virtio_interrupt(device, BH_VIRTIO_QUEUES_MAX);
 	device->active = false;
@@ -84,16 +93,17 @@ void bh_virtio_fail(struct bh_virtio_device *device)
 
 static void reset(struct bh_virtio_device *device)
 {
+	/* One that is served now ends first. */
+	for (unsigned i = 0; i < device->queue_count; i++)
+		pthread_mutex_lock(&device->queues[i].lock);
 	if (device->driver->reset)
 		device->driver->reset(device);
 	device->active = false;
 	device->status = 0;
 	device->features = 0;
 	for (unsigned i = 0; i < device->queue_count; i++) {
-		struct bh_virtqueue *queue = &device->queues[i];
-		int event_fd = queue->event_fd;
-
-		*queue = (struct bh_virtqueue){ .device = device, .index = i, .event_fd = event_fd, .vector = BH_VIRTIO_NO_VECTOR };
+		bh_virtqueue_clear(&device->queues[i]);
+		pthread_mutex_unlock(&device->queues[i].lock);
 	}
 }
 
@@ -123,6 +133,24 @@ void bh_virtio_set_status(struct bh_virtio_device *device, uint8_t status)
 	device->status |= status & (uint8_t)~BH_VIRTIO_NEEDS_RESET;
 	if (new &BH_VIRTIO_DRIVER_OK && device->status &BH_VIRTIO_FEATURES_OK && !(device->status & BH_VIRTIO_NEEDS_RESET))
 		activate(device);
+}
+
+void bh_virtio_detach(struct bh_virtio_device *device)
+{
+	if (device->transport && device->transport->detach)
+		device->transport->detach(device);
+}
+
+uint32_t bh_virtio_offered_half(const struct bh_virtio_device *device, uint32_t half)
+{
+	return half < 2 ? (uint32_t)(device->offered >> (32 * half)) : 0;
+}
+
+void bh_virtio_accept_half(struct bh_virtio_device *device, uint32_t half, uint32_t features)
+{
+	/* 3.1.1: what was negotiated stays. */
+	if (half < 2 && !(device->status & BH_VIRTIO_FEATURES_OK))
+		bh_virtio_set_half(&device->features, half == 1, features);
 }
 
 uint64_t bh_virtio_read_config(struct bh_virtio_device *device, uint64_t offset, unsigned size)

@@ -11,10 +11,14 @@
  * Reception with mergeable buffers: a packet is read over as many chains as the largest one needs, and those it didn't fill are kept
  * for the next one; at the end of a turn the rest goes back into the queue, so between turns no buffer is in our hands. Without
  * room the tap device isn't looked at: packets wait in its queue, and the guest's notification begins it again.
+ *
+ * With a vhost device the kernel does all that (vhost.h), and the loop only passes its interrupts on. What it writes is in no log of ours, so
+ * while somebody logs written pages, and while the machine stands, packets go our way, or none.
  */
-#include "vmm/virtio/virtio.h"
+#include "vmm/virtio/vhost.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/time.h"
 
@@ -66,6 +70,8 @@ struct net {
 	bool tx_blocked; /* the tap device takes no more at the moment */
 	struct bh_limits limits[QUEUES];
 	bool limited[QUEUES]; /* waits for its timer */
+	struct bh_vhost vhost;
+	bool has_vhost;
 	/* reception: what has been taken out of the queue and not used */
 	struct held held[HELD_MAX];
 	unsigned held_first, held_count; /* [first, count) */
@@ -81,7 +87,7 @@ static void on_transmit_limit(void *context, uint32_t events);
 /* On the loop only. */
 static void watch(struct net *n)
 {
-	bool receives = n->device.active && n->device.queues[RX].enabled && !n->rx_starved && !n->limited[RX];
+	bool receives = n->device.active && n->device.queues[RX].enabled && !n->vhost.running && !n->rx_starved && !n->limited[RX];
 	uint32_t events = (receives ? EPOLLIN : 0u) | (n->device.active && n->tx_blocked ? EPOLLOUT : 0u);
 
 	if (n->watched && events != n->events)
@@ -279,12 +285,120 @@ static void transmit(struct net *n)
 		(void)!write(queue->event_fd, &one, sizeof one);
 }
 
+/* --- by the kernel ------------------------------------------------------------------------------------------------------ */
+
+static void set_kicks(struct net *n, uint32_t events)
+{
+	for (unsigned i = 0; i < QUEUES; i++)
+		bh_loop_set_events(n->device.loop, n->device.queues[i].event_fd, events);
+}
+
+/* The loop looks at both queues again, and may start it again. Any thread, with the lock held. */
+static void stop_vhost(struct net *n)
+{
+	uint64_t one = 1;
+
+	if (!n->vhost.running)
+		return;
+	bh_vhost_stop(&n->vhost, &n->device);
+	set_kicks(n, EPOLLIN);
+	for (unsigned i = 0; i < QUEUES; i++)
+		(void)!write(n->device.queues[i].event_fd, &one, sizeof one);
+}
+
+/* On the loop. False: packets go our way. */
+static bool start_vhost(struct net *n)
+{
+	int r;
+
+	if (!n->device.queues[RX].enabled || !n->device.queues[TX].enabled)
+		return false;
+	if (!n->has_vhost || !n->watched || !n->device.active || atomic_load(&n->device.vm->memory.dirty))
+		return false;
+	if (n->vhost.running)
+		return true;
+	r = bh_vhost_start(&n->vhost, &n->device, n->fd);
+	if (r < 0) {
+		bh_warn("net: the kernel doesn't serve the queues, the monitor does: %s", strerror(-r));
+		n->has_vhost = false;
+		return false;
+	}
+	n->rx_starved = n->tx_blocked = false;
+	set_kicks(n, 0);
+	bh_explain("vhost", "device", "net", "queues", "by the kernel");
+	return true;
+}
+
+static void on_call(void *context, uint32_t events)
+{
+	struct bh_virtqueue *queue = context;
+	struct net *n = (struct net *)queue->device;
+	uint64_t count;
+
+	(void)events;
+	pthread_mutex_lock(&n->device.lock);
+	if (read(n->vhost.call_fds[queue->index], &count, sizeof count) == sizeof count && n->device.active)
+		bh_virtio_interrupt(&n->device, queue->index);
+	pthread_mutex_unlock(&n->device.lock);
+}
+
+static void on_vhost_error(void *context, uint32_t events)
+{
+	struct bh_virtqueue *queue = context;
+	struct net *n = (struct net *)queue->device;
+	uint64_t count;
+
+	(void)events;
+	pthread_mutex_lock(&n->device.lock);
+	if (read(n->vhost.error_fds[queue->index], &count, sizeof count) == sizeof count && n->vhost.running) {
+		stop_vhost(n);
+		bh_virtio_fail(&n->device);
+	}
+	pthread_mutex_unlock(&n->device.lock);
+}
+
+static int add_vhost(struct net *n, int fd, struct bh_error *err)
+{
+	struct bh_loop *loop = n->device.loop;
+	int r = bh_vhost_make(fd, &n->device.vm->memory, QUEUES, &n->vhost, err);
+
+	n->has_vhost = r == 0;
+	for (unsigned i = 0; r == 0 && i < QUEUES; i++) {
+		r = bh_loop_add(loop, n->vhost.call_fds[i], EPOLLIN, on_call, &n->device.queues[i], err);
+		if (r == 0)
+			r = bh_loop_add(loop, n->vhost.error_fds[i], EPOLLIN, on_vhost_error, &n->device.queues[i], err);
+	}
+	return r;
+}
+
+static void free_vhost(struct net *n)
+{
+	for (unsigned i = 0; i < n->vhost.queue_count; i++) {
+		bh_loop_remove(n->device.loop, n->vhost.call_fds[i]);
+		bh_loop_remove(n->device.loop, n->vhost.error_fds[i]);
+	}
+	bh_vhost_clear(&n->vhost);
+}
+
+/* Somebody has begun, or ended, to log what is written. */
+static void dirty_logged(struct bh_virtio_device *device)
+{
+	struct net *n = (struct net *)device;
+	uint64_t one = 1;
+
+	if (atomic_load(&device->vm->memory.dirty))
+		stop_vhost(n);
+	else
+		(void)!write(device->queues[RX].event_fd, &one, sizeof one);
+}
+
 /* --- events ------------------------------------------------------------------------------------------------------------- */
 
 static void link_down(struct net *n)
 {
 	uint16_t status = 0;
 
+	stop_vhost(n);
 	bh_loop_remove(n->device.loop, n->fd);
 	n->watched = false;
 	memcpy(n->device.config + offsetof(struct virtio_net_config, status), &status, sizeof status);
@@ -311,6 +425,10 @@ static void notify(struct bh_virtio_device *device, unsigned queue)
 {
 	struct net *n = (struct net *)device;
 
+	if (start_vhost(n)) {
+		watch(n);
+		return;
+	}
 	if (queue == RX)
 		n->rx_starved = false;
 	else if (!n->limited[TX])
@@ -345,6 +463,7 @@ static void reset(struct bh_virtio_device *device)
 {
 	struct net *n = (struct net *)device;
 
+	stop_vhost(n);
 	n->rx_starved = n->tx_blocked = false;
 }
 
@@ -369,10 +488,25 @@ static void activate(struct bh_virtio_device *device)
 	ioctl(n->fd, TUNSETOFFLOAD, offloads & TUN_F_CSUM ? offloads : 0);
 }
 
+/* The kernel would go on with the addresses that it has. */
+static void disabling(struct bh_virtio_device *device)
+{
+	stop_vhost((struct net *)device);
+}
+
+static void settle(struct bh_virtio_device *device)
+{
+	pthread_mutex_lock(&device->lock);
+	stop_vhost((struct net *)device);
+	pthread_mutex_unlock(&device->lock);
+}
+
 static void free_net(struct bh_virtio_device *device)
 {
 	struct net *n = (struct net *)device;
 
+	stop_vhost(n);
+	free_vhost(n);
 	if (n->watched)
 		bh_loop_remove(device->loop, n->fd);
 	bh_loop_set_timer(device->loop, 0, on_receive_limit, n);
@@ -389,6 +523,9 @@ static const struct bh_virtio_driver driver = {
 	.activate = activate,
 	.reset = reset,
 	.notify = notify,
+	.disabling = disabling,
+	.dirty_logged = dirty_logged,
+	.settle = settle,
 	.free = free_net,
 };
 
@@ -445,6 +582,7 @@ int bh_net_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_net_conf
 	int r;
 
 	n->fd = config->fd;
+	n->vhost.fd = -1;
 	n->mtu = config->mtu ? config->mtu : MTU_DEFAULT;
 	n->limits[RX] = config->receive;
 	n->limits[TX] = config->transmit;
@@ -455,10 +593,16 @@ int bh_net_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_net_conf
 		r = bh_virtio_init(&n->device, &driver, vm, loop, QUEUES, config->mtu ? features | BIT(VIRTIO_NET_F_MTU) : features, err);
 	if (r < 0) {
 		bh_close_fd(&n->fd);
+		if (config->vhost_fd >= 0)
+			close(config->vhost_fd);
 		free(n);
 		return r;
 	}
 	r = bh_loop_add(loop, n->fd, 0, on_tap, n, err);
+	if (config->vhost_fd >= 0) {
+		int added = add_vhost(n, config->vhost_fd, err);
+		r = r < 0 ? r : added;
+	}
 	if (r < 0) {
 		free_net(&n->device);
 		return r;

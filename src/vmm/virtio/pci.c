@@ -38,8 +38,10 @@ struct virtio_pci {
 	uint8_t window;   /* the capability that reads and writes through configuration space */
 	/* common configuration; under the device's lock */
 	uint32_t feature_select, driver_feature_select;
-	uint16_t queue_select, config_vector;
-	uint8_t interrupt_status;
+	uint16_t queue_select;
+	/* also without it: interrupts come from any queue's thread */
+	_Atomic uint16_t config_vector;
+	_Atomic uint8_t interrupt_status;
 };
 
 /* --- common configuration (4.1.4.3); called with the device's lock held --------------------------------------------- */
@@ -89,7 +91,7 @@ static uint64_t read_common(const struct virtio_pci *v, unsigned offset)
 	case VIRTIO_PCI_COMMON_DFSELECT:
 		return v->feature_select;
 	case VIRTIO_PCI_COMMON_DF:
-		return v->feature_select < 2 ? (uint32_t)(d->offered >> (32 * v->feature_select)) : 0;
+		return bh_virtio_offered_half(d, v->feature_select);
 	case VIRTIO_PCI_COMMON_GFSELECT:
 		return v->driver_feature_select;
 	case VIRTIO_PCI_COMMON_GF:
@@ -109,24 +111,9 @@ static uint64_t read_common(const struct virtio_pci *v, unsigned offset)
 	}
 }
 
-static void set_half(uint64_t *address, bool high, uint32_t value)
-{
-	*address = high ? (*address & UINT32_MAX) | (uint64_t)value << 32 : (*address & ~(uint64_t)UINT32_MAX) | value;
-}
-
 static uint16_t vector_of(const struct virtio_pci *v, uint64_t value)
 {
 	return value < v->function.vectors ? (uint16_t)value : BH_VIRTIO_NO_VECTOR;
-}
-
-static void enable_queue(struct bh_virtqueue *q)
-{
-	if (q->size == 0)
-		q->size = BH_VIRTIO_QUEUE_SIZE;
-	if (bh_virtqueue_is_valid(q))
-		q->enabled = true;
-	else
-		bh_virtio_fail(q->device);
 }
 
 static void write_queue(struct virtio_pci *v, unsigned offset, uint64_t value)
@@ -146,19 +133,19 @@ static void write_queue(struct virtio_pci *v, unsigned offset, uint64_t value)
 		break;
 	case VIRTIO_PCI_COMMON_Q_ENABLE:
 		if (value == 1)
-			enable_queue(q);
+			bh_virtqueue_enable(q);
 		break;
 	case VIRTIO_PCI_COMMON_Q_DESCLO:
 	case VIRTIO_PCI_COMMON_Q_DESCHI:
-		set_half(&q->descriptors, offset == VIRTIO_PCI_COMMON_Q_DESCHI, (uint32_t)value);
+		bh_virtio_set_half(&q->descriptors, offset == VIRTIO_PCI_COMMON_Q_DESCHI, (uint32_t)value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_AVAILLO:
 	case VIRTIO_PCI_COMMON_Q_AVAILHI:
-		set_half(&q->available, offset == VIRTIO_PCI_COMMON_Q_AVAILHI, (uint32_t)value);
+		bh_virtio_set_half(&q->available, offset == VIRTIO_PCI_COMMON_Q_AVAILHI, (uint32_t)value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_USEDLO:
 	case VIRTIO_PCI_COMMON_Q_USEDHI:
-		set_half(&q->used, offset == VIRTIO_PCI_COMMON_Q_USEDHI, (uint32_t)value);
+		bh_virtio_set_half(&q->used, offset == VIRTIO_PCI_COMMON_Q_USEDHI, (uint32_t)value);
 		break;
 	default:
 		break;
@@ -188,8 +175,7 @@ static void write_common(struct virtio_pci *v, unsigned offset, uint64_t value)
 		v->driver_feature_select = (uint32_t)value;
 		break;
 	case VIRTIO_PCI_COMMON_GF:
-		if (v->driver_feature_select < 2 && !(d->status & BH_VIRTIO_FEATURES_OK))
-			set_half(&d->features, v->driver_feature_select == 1, (uint32_t)value);
+		bh_virtio_accept_half(d, v->driver_feature_select, (uint32_t)value);
 		break;
 	case VIRTIO_PCI_COMMON_MSIX:
 		v->config_vector = vector_of(v, value);
@@ -219,8 +205,7 @@ static uint64_t read_register(void *arg, uint64_t offset, unsigned size)
 		value = read_common(v, (unsigned)offset);
 		break;
 	case STATUS:
-		value = v->interrupt_status;
-		v->interrupt_status = 0;
+		value = atomic_exchange(&v->interrupt_status, 0);
 		break;
 	case CONFIG:
 		value = bh_virtio_read_config(v->device, offset - CONFIG, size);
@@ -301,6 +286,9 @@ static void after_config_write(void *arg, unsigned offset, unsigned size)
 	unsigned length;
 	uint64_t at;
 
+	/* Whoever writes to the window's place will read through it. */
+	if (offset >= v->window && offset < v->window + sizeof(struct virtio_pci_cfg_cap))
+		bh_pci_trap_reads(&v->function);
 	if (through_window(v, offset, size, &at, &length))
 		write_register(v, at, length, bh_pci_get(&v->function, offset, length));
 }
@@ -318,8 +306,6 @@ static void interrupt(struct bh_virtio_device *device, unsigned queue)
 		bh_pci_signal(&v->function, vector);
 }
 
-static const struct bh_virtio_transport transport = { interrupt };
-
 static uint8_t add_capability(struct bh_pci_function *f, uint8_t type, uint8_t length, uint32_t offset, uint32_t size)
 {
 	uint8_t at = bh_pci_add_capability(f, PCI_CAP_ID_VNDR, length);
@@ -336,6 +322,8 @@ static void add_capabilities(struct virtio_pci *v)
 	struct bh_pci_function *f = &v->function;
 	uint8_t at;
 
+	/* First what a kernel looks for most often: each step along the list is an exit. */
+	bh_pci_add_msix(f, v->device->queue_count + 1, TABLE, PENDING);
 	add_capability(f, VIRTIO_PCI_CAP_COMMON_CFG, sizeof(struct virtio_pci_cap), COMMON, sizeof(struct virtio_pci_common_cfg));
 	at = add_capability(f, VIRTIO_PCI_CAP_NOTIFY_CFG, sizeof(struct virtio_pci_notify_cap), NOTIFY, NOTIFY_EACH * v->device->queue_count);
 	bh_pci_put(f, at + offsetof(struct virtio_pci_notify_cap, notify_off_multiplier), 4, NOTIFY_EACH);
@@ -345,8 +333,51 @@ static void add_capabilities(struct virtio_pci *v)
 	v->window = add_capability(f, VIRTIO_PCI_CAP_PCI_CFG, sizeof(struct virtio_pci_cfg_cap), 0, 0);
 	f->writable[v->window + offsetof(struct virtio_pci_cap, bar)] = 0xff;
 	memset(f->writable + v->window + offsetof(struct virtio_pci_cap, offset), 0xff, 12); /* offset, length, data */
-	bh_pci_add_msix(f, v->device->queue_count + 1, TABLE, PENDING);
 }
+
+/* --- state ---------------------------------------------------------------------------------------------------------- */
+
+static void save(struct bh_virtio_device *device, struct bh_buf *out)
+{
+	struct virtio_pci *v = device->transport_data;
+
+	bh_pci_save(&v->function, out);
+	bh_state_put(out, v->feature_select, 4);
+	bh_state_put(out, v->driver_feature_select, 4);
+	bh_state_put(out, v->queue_select, 2);
+	bh_state_put(out, v->config_vector, 2);
+	bh_state_put(out, v->interrupt_status, 1);
+	bh_virtio_save(device, out);
+}
+
+static int load(struct bh_virtio_device *device, struct bh_state_reader *in, struct bh_error *err)
+{
+	struct virtio_pci *v = device->transport_data;
+	int r = bh_pci_load(&v->function, in, err);
+
+	if (r < 0)
+		return r;
+	v->feature_select = (uint32_t)bh_state_get(in, 4);
+	v->driver_feature_select = (uint32_t)bh_state_get(in, 4);
+	v->queue_select = (uint16_t)bh_state_get(in, 2);
+	v->config_vector = vector_of(v, bh_state_get(in, 2));
+	v->interrupt_status = (uint8_t)bh_state_get(in, 1);
+	return bh_virtio_load(device, in, err);
+}
+
+/* --- a device becomes one of the bus ----------------------------------------------------------------------------------- */
+
+static void detach(struct bh_virtio_device *device)
+{
+	struct virtio_pci *v = device->transport_data;
+
+	bh_pci_function_clear(&v->function);
+	free(v);
+	device->transport_data = NULL;
+	device->transport = NULL;
+}
+
+static const struct bh_virtio_transport transport = { "pci", interrupt, save, load, detach };
 
 int bh_virtio_pci_add(struct bh_pci *pci, struct bh_virtio_device *device, struct bh_error *err)
 {
@@ -369,42 +400,6 @@ int bh_virtio_pci_add(struct bh_pci *pci, struct bh_virtio_device *device, struc
 	add_capabilities(v);
 	r = bh_pci_add(pci, &v->function, err);
 	if (r < 0)
-		bh_virtio_pci_free(device);
+		detach(device);
 	return r;
-}
-
-void bh_virtio_pci_free(struct bh_virtio_device *device)
-{
-	free(device->transport_data);
-	device->transport_data = NULL;
-}
-
-/* --- state ---------------------------------------------------------------------------------------------------------- */
-
-void bh_virtio_pci_save(struct bh_virtio_device *device, struct bh_buf *out)
-{
-	struct virtio_pci *v = device->transport_data;
-
-	bh_pci_save(&v->function, out);
-	bh_state_put(out, v->feature_select, 4);
-	bh_state_put(out, v->driver_feature_select, 4);
-	bh_state_put(out, v->queue_select, 2);
-	bh_state_put(out, v->config_vector, 2);
-	bh_state_put(out, v->interrupt_status, 1);
-	bh_virtio_save(device, out);
-}
-
-int bh_virtio_pci_load(struct bh_virtio_device *device, struct bh_state_reader *in, struct bh_error *err)
-{
-	struct virtio_pci *v = device->transport_data;
-	int r = bh_pci_load(&v->function, in, err);
-
-	if (r < 0)
-		return r;
-	v->feature_select = (uint32_t)bh_state_get(in, 4);
-	v->driver_feature_select = (uint32_t)bh_state_get(in, 4);
-	v->queue_select = (uint16_t)bh_state_get(in, 2);
-	v->config_vector = vector_of(v, bh_state_get(in, 2));
-	v->interrupt_status = (uint8_t)bh_state_get(in, 1);
-	return bh_virtio_load(device, in, err);
 }

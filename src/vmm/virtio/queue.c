@@ -68,6 +68,47 @@ bool bh_virtqueue_is_valid(const struct bh_virtqueue *q)
 	       bh_guest_at(memory_of(q), q->available, available_size(q)) && bh_guest_at(memory_of(q), q->used, used_size(q));
 }
 
+void bh_virtqueue_enable(struct bh_virtqueue *q)
+{
+	pthread_mutex_lock(&q->lock);
+	if (q->size == 0)
+		q->size = BH_VIRTIO_QUEUE_SIZE;
+	if (bh_virtqueue_is_valid(q))
+		q->enabled = true;
+	else
+		bh_virtio_fail(q->device);
+	pthread_mutex_unlock(&q->lock);
+}
+
+void bh_virtqueue_clear(struct bh_virtqueue *q)
+{
+	q->size = q->next_available = q->next_used = q->signalled = 0;
+	q->enabled = false;
+	q->descriptors = q->available = q->used = 0;
+	q->vector = BH_VIRTIO_NO_VECTOR;
+}
+
+void bh_virtqueue_disable(struct bh_virtqueue *q)
+{
+	if (q->device->driver->disabling)
+		q->device->driver->disabling(q->device);
+	/* One that is served now ends first. */
+	pthread_mutex_lock(&q->lock);
+	bh_virtqueue_clear(q);
+	pthread_mutex_unlock(&q->lock);
+}
+
+void bh_virtqueue_serve(struct bh_virtqueue *q)
+{
+	const struct bh_virtio_driver *driver = q->device->driver;
+	pthread_mutex_t *lock = driver->parallel ? &q->lock : &q->device->lock;
+
+	pthread_mutex_lock(lock);
+	if (q->device->active && q->enabled && driver->notify)
+		driver->notify(q->device, q->index);
+	pthread_mutex_unlock(lock);
+}
+
 static bool ready(const struct bh_virtqueue *q)
 {
 	return q->enabled && q->device->active;
@@ -163,6 +204,11 @@ int bh_virtqueue_pop(struct bh_virtqueue *q, struct bh_chain *ret_chain)
 	return -EINVAL;
 }
 
+bool bh_virtqueue_has_more(const struct bh_virtqueue *q)
+{
+	return ready(q) && load(at(q, q->available, RING_INDEX, 2)) != q->next_available;
+}
+
 void bh_virtqueue_undo_pop(struct bh_virtqueue *q)
 {
 	q->next_available--;
@@ -242,7 +288,7 @@ bool bh_virtqueue_listen(struct bh_virtqueue *q)
 	else
 		store_for_guest(q, RING_FLAGS, 0);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return load(at(q, q->available, RING_INDEX, 2)) != q->next_available;
+	return bh_virtqueue_has_more(q);
 }
 
 /* --- bytes ---------------------------------------------------------------------------------------------------------- */

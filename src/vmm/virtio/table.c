@@ -89,9 +89,14 @@ static int make_block(struct bh_vm *vm, struct bh_loop *loop, struct words *w, s
 		.backing_fd = (int)take_number(w, "backing", -1, INT32_MAX),
 		.backing_format = take_format(w, "backing-format"),
 		.readonly = take_flag(w, "readonly"),
+		.queues = (unsigned)take_number(w, "queues", 1, BH_BLOCK_QUEUES_MAX),
 	};
 	bh_auto_free char *serial = take(w, "serial");
 
+	/* Its maker's lock on the disk, which is ours to keep open. */
+	take_number(w, "lock", -1, INT32_MAX);
+	if (config.queues == 0)
+		w->failed = bh_error_text(w->err, EINVAL, "block: queues=0: a disk has at least one");
 	config.serial = serial;
 	config.limits = take_limits(w);
 	return finish(w) < 0 ? w->failed : bh_block_make(vm, loop, &config, ret_device, w->err);
@@ -113,12 +118,15 @@ static int make_net(struct bh_vm *vm, struct bh_loop *loop, struct words *w, str
 		.fd = (int)take_number(w, "fd", -1, INT32_MAX),
 		.mtu = (unsigned)take_number(w, "mtu", 0, UINT16_MAX),
 		.receive = take_limits(w),
+		.vhost_fd = (int)take_number(w, "vhost", -1, INT32_MAX),
 	};
 	bh_auto_free char *mac = take(w, "mac");
 	uint8_t bytes[MAC_SIZE];
 
 	/* The same for both directions, each of its own. */
 	config.transmit = config.receive;
+	if (config.vhost_fd >= 0 && bh_limits_are_set(&config.receive))
+		w->failed = bh_error_text(w->err, EINVAL, "net: the kernel's vhost device knows no limits");
 	if (mac && !parse_mac(mac, bytes))
 		w->failed = bh_error_text(w->err, EINVAL, "net: mac=%s is no address", mac);
 	config.mac = mac ? bytes : NULL;
@@ -177,12 +185,37 @@ static const struct {
 	{ "balloon", NULL, make_balloon }, { "console", NULL, make_console }, { "vsock", NULL, make_vsock },
 };
 
-int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *text, struct bh_virtio_device **ret_device, struct bh_loop **ret_loop,
-		   struct bh_error *err)
+static int add_loop(struct bh_virtio_loops *loops, const char *name, struct bh_error *err)
+{
+	int r = bh_loop_make(name, &loops->items[loops->count], err);
+
+	if (r == 0)
+		loops->count++;
+	return r;
+}
+
+/* Each queue behind the first one gets a loop too. */
+static int spread(struct bh_virtio_device *device, const char *name, struct bh_virtio_loops *loops, struct bh_error *err)
+{
+	int r = 0;
+
+	for (unsigned i = 1; r == 0 && device->driver->parallel && i < device->queue_count; i++) {
+		r = add_loop(loops, name, err);
+		if (r == 0)
+			r = bh_virtio_move_queue(device, i, loops->items[i], err);
+	}
+	if (r < 0)
+		bh_virtio_free(device);
+	return r;
+}
+
+int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *text, struct bh_virtio_device **ret_device,
+		   struct bh_virtio_loops *ret_loops, struct bh_error *err)
 {
 	struct words w = { .list = bh_strv_split(text, ','), .err = err };
 	bh_auto_free char *type = bh_strdup(w.list.items[0]);
-	struct bh_loop *own = NULL;
+	struct bh_virtio_loops own = { 0 };
+	struct bh_virtio_device *device = NULL;
 	int r = -ENODEV;
 	size_t i = 0;
 
@@ -193,14 +226,18 @@ int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *text, s
 	if (i == BH_ARRAY_SIZE(types))
 		r = bh_error_text(err, ENODEV, "there is no device of type %s", type);
 	else
-		r = types[i].thread ? bh_loop_make(types[i].thread, &own, err) : 0;
+		r = types[i].thread ? add_loop(&own, types[i].thread, err) : 0;
 	if (r == 0)
-		r = types[i].make(vm, own ? own : shared, &w, ret_device);
+		r = types[i].make(vm, own.count ? own.items[0] : shared, &w, &device);
+	if (r == 0)
+		r = spread(device, types[i].thread, &own, err);
 	bh_strv_clear(&w.list);
 	if (r < 0) {
-		bh_loop_free(own);
+		for (size_t k = 0; k < own.count; k++)
+			bh_loop_free(own.items[k]);
 		return r;
 	}
-	*ret_loop = own;
+	*ret_device = device;
+	*ret_loops = own;
 	return 0;
 }

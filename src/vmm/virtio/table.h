@@ -2,7 +2,7 @@
 /*
  * Devices by name, as the monitor's command line has them: TYPE[,KEY[=VALUE]]...
  *
- *	block,fd=N[,format=raw|qcow2][,backing=N[,backing-format=raw|qcow2]][,readonly][,serial=TEXT][,LIMIT...]
+ *	block,fd=N[,format=raw|qcow2][,backing=N[,backing-format=raw|qcow2]][,readonly][,queues=N][,serial=TEXT][,LIMIT...]
  *	net,fd=N[,mac=XX:XX:XX:XX:XX:XX][,mtu=N][,LIMIT...]
  *	fs,server=N,tag=TEXT
  *	rng
@@ -17,6 +17,12 @@
 
 #include "vmm/virtio/virtio.h"
 
-/* Makes the device and, for one with a thread of its own, the loop for it (*ret_loop, else NULL); the others are served from `shared`. */
-int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *words, struct bh_virtio_device **ret_device, struct bh_loop **ret_loop,
+#define BH_VIRTIO_LOOPS_MAX BH_BLOCK_QUEUES_MAX
+struct bh_virtio_loops {
+	struct bh_loop *items[BH_VIRTIO_LOOPS_MAX];
+	size_t count;
+};
+
+/* Makes the device and, for one with threads of its own, their loops; one without any is served from `shared`. */
+int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *words, struct bh_virtio_device **ret_device, struct bh_virtio_loops *ret_loops,
 		   struct bh_error *err);

@@ -12,6 +12,10 @@
  * Threads and locks: `lock` is held whenever an operation of the driver runs. Queue notifications arrive on the device's loop; reset,
  * activation and configuration come from a vcpu. A device waits for nothing while it holds the lock but for its own disk.
  *
+ * A `parallel` driver's `notify` is the exception: it holds its queue's own lock, so each queue may have a loop of its own, and what one
+ * waits for holds no other. What such queues share is atomic (status, active, vectors, counters), or doesn't change while the device is
+ * active (features), or the driver's to guard. A reset takes the device's lock and then every queue's: it waits for what is being done.
+ *
  * A guest that breaks the rules gets a device that needs a reset (2.1.1), and no more: bh_virtio_fail.
  */
 #pragma once
@@ -53,11 +57,13 @@ struct bh_virtqueue {
 	uint16_t size;
 	bool enabled;
 	uint64_t descriptors, available, used; /* guest physical */
-	uint16_t vector;                       /* the transport's business */
+	_Atomic uint16_t vector;               /* the transport's business */
 	/* where we are */
 	uint16_t next_available, next_used;
 	uint16_t signalled; /* next_used when the guest was last interrupted, or had no need of it */
-	int event_fd;       /* readable: the guest has put buffers in. The transport writes, the device's loop reads. */
+	int event_fd;       /* readable: the guest has put buffers in. The transport writes, the loop reads. */
+	struct bh_loop *loop; /* borrowed: where it is served */
+	pthread_mutex_t lock; /* of a parallel driver; and whoever enables the queue */
 };
 
 /* One chain of buffers: first what the driver has written for us, then what we are to write. */
@@ -75,13 +81,24 @@ int bh_virtqueue_pop(struct bh_virtqueue *queue, struct bh_chain *ret_chain);
 void bh_virtqueue_undo_pop(struct bh_virtqueue *queue);
 /* Gives a chain back; `written`: bytes of its writable part that now hold something. */
 void bh_virtqueue_push(struct bh_virtqueue *queue, const struct bh_chain *chain, size_t written);
+/* Is there another one behind the last that was popped? A hint: it isn't looked at. */
+bool bh_virtqueue_has_more(const struct bh_virtqueue *queue);
 /* Interrupts the guest if it wants to hear of what was pushed. Once after a batch of pushes. */
 void bh_virtqueue_interrupt(struct bh_virtqueue *queue);
 /* Asks the guest not to notify, while we look at the queue anyway; and to notify again: true if something came in between. */
 void bh_virtqueue_quiet(struct bh_virtqueue *queue);
 bool bh_virtqueue_listen(struct bh_virtqueue *queue);
-/* Are its three areas in guest memory and aligned? For the transport, when the guest enables it. */
+/* Are its three areas in guest memory and aligned? */
 bool bh_virtqueue_is_valid(const struct bh_virtqueue *queue);
+/* For the transport: the guest enables it; one that isn't valid breaks the device. */
+void bh_virtqueue_enable(struct bh_virtqueue *queue);
+/* For a transport whose guest may stop using a queue without a reset: nothing of it is served any more. While the device
+ * is active it isn't to be enabled again, since the driver may hold buffers of it. */
+void bh_virtqueue_disable(struct bh_virtqueue *queue);
+/* As after a reset. */
+void bh_virtqueue_clear(struct bh_virtqueue *queue);
+/* As if the guest had notified. On the queue's loop, without a lock. */
+void bh_virtqueue_serve(struct bh_virtqueue *queue);
 
 static inline const struct iovec *bh_chain_readable(const struct bh_chain *chain)
 {
@@ -101,11 +118,14 @@ struct bh_virtio_driver {
 	const char *name;   /* "block": for --explain and errors */
 	uint16_t id;        /* 5: device types */
 	uint32_t pci_class; /* class, subclass, interface: 0x018000 */
+	bool parallel;      /* `notify` runs with the queue's lock instead of the device's */
 	/* Any may be NULL. All are called with the lock held. */
 	void (*activate)(struct bh_virtio_device *device); /* DRIVER_OK: `features` and queues are what they will be */
 	void (*reset)(struct bh_virtio_device *device);    /* forget the guest's buffers; the queues are cleared after this */
-	void (*notify)(struct bh_virtio_device *device, unsigned queue); /* on the device's loop */
+	void (*notify)(struct bh_virtio_device *device, unsigned queue); /* on the queue's loop */
 	void (*config_written)(struct bh_virtio_device *device, unsigned offset, unsigned length); /* `config` has it already */
+	void (*disabling)(struct bh_virtio_device *device); /* the guest stops using one of the queues: nobody but a loop may serve any now */
+	void (*dirty_logged)(struct bh_virtio_device *device); /* the log of written pages (memory.h) has begun, or ended */
 	/* Loops are paused. `settle`: no buffer is in flight any more when it returns. */
 	void (*settle)(struct bh_virtio_device *device);
 	void (*save)(struct bh_virtio_device *device, struct bh_buf *out);
@@ -114,18 +134,24 @@ struct bh_virtio_driver {
 };
 
 struct bh_virtio_transport {
+	const char *name; /* "pci": for --explain and the control socket */
 	/* queue BH_VIRTIO_QUEUES_MAX: the configuration has changed. Any thread. */
 	void (*interrupt)(struct bh_virtio_device *device, unsigned queue);
+	/* The transport's state and the device's. Everything that could touch it is paused. */
+	void (*save)(struct bh_virtio_device *device, struct bh_buf *out);
+	int (*load)(struct bh_virtio_device *device, struct bh_state_reader *in, struct bh_error *err);
+	void (*detach)(struct bh_virtio_device *device); /* gives up its registers; the processors have ended */
 };
 
 struct bh_virtio_device {
 	const struct bh_virtio_driver *driver;
 	struct bh_vm *vm;
-	struct bh_loop *loop;    /* borrowed: where its queues are served */
+	struct bh_loop *loop;    /* borrowed: where its queues are served that have no other */
 	pthread_mutex_t lock;
 	uint64_t offered, features; /* `features`: what the guest has taken */
-	uint8_t status, generation; /* generation: of the configuration */
-	bool active;                /* DRIVER_OK, and not broken */
+	_Atomic uint8_t status;
+	uint8_t generation; /* of the configuration */
+	atomic_bool active; /* DRIVER_OK, and not broken */
 	unsigned queue_count;
 	struct bh_virtqueue queues[BH_VIRTIO_QUEUES_MAX];
 	uint8_t config[BH_VIRTIO_CONFIG_MAX]; /* device-specific configuration as the guest reads it */
@@ -139,12 +165,14 @@ struct bh_virtio_device {
  * `offered`: features of the device's own; those all devices have are added. */
 int bh_virtio_init(struct bh_virtio_device *device, const struct bh_virtio_driver *driver, struct bh_vm *vm, struct bh_loop *loop, unsigned queue_count,
 		   uint64_t offered, struct bh_error *err);
+/* Of a parallel driver: the queue is served from this loop. Before the loops are started. */
+int bh_virtio_move_queue(struct bh_virtio_device *device, unsigned queue, struct bh_loop *loop, struct bh_error *err);
 /* For a driver's `free`. */
 void bh_virtio_clear(struct bh_virtio_device *device);
 /* Frees it by its driver. NULL is nothing. */
 void bh_virtio_free(struct bh_virtio_device *device);
 
-/* The rest is called with the lock held. */
+/* The rest is called with the lock held; bh_virtio_interrupt and bh_virtio_fail with the queue's in a parallel driver's `notify`. */
 
 /* Interrupts the guest: a queue's index, or BH_VIRTIO_QUEUES_MAX for the configuration. */
 static inline void bh_virtio_interrupt(struct bh_virtio_device *device, unsigned queue)
@@ -162,7 +190,16 @@ static inline bool bh_virtio_has(const struct bh_virtio_device *device, uint64_t
 	return (device->features & feature) == feature;
 }
 
-/* For transports. */
+/* Takes it from its transport, before it is freed. One without is nothing. */
+void bh_virtio_detach(struct bh_virtio_device *device);
+
+/* For transports. Halves: the low 32 bits of what has 64, or the high ones. */
+uint32_t bh_virtio_offered_half(const struct bh_virtio_device *device, uint32_t half); /* of the features; 0 beyond the second half */
+void bh_virtio_accept_half(struct bh_virtio_device *device, uint32_t half, uint32_t features);
+static inline void bh_virtio_set_half(uint64_t *value, bool high, uint32_t half)
+{
+	*value = high ? (*value & UINT32_MAX) | (uint64_t)half << 32 : (*value & ~(uint64_t)UINT32_MAX) | half;
+}
 void bh_virtio_set_status(struct bh_virtio_device *device, uint8_t status); /* 0: reset */
 uint64_t bh_virtio_read_config(struct bh_virtio_device *device, uint64_t offset, unsigned size);
 void bh_virtio_write_config(struct bh_virtio_device *device, uint64_t offset, unsigned size, uint64_t value);
@@ -172,13 +209,15 @@ int bh_virtio_load(struct bh_virtio_device *device, struct bh_state_reader *in, 
 
 /* --- the devices ---------------------------------------------------------------------------------------------------- */
 
-/* block.c (5.2). `fd`: the image, taken over. */
+/* block.c (5.2). `fd`: the image, taken over. Several queues are for raw images: qcow2's tables are used by one thread at a time. */
+#define BH_BLOCK_QUEUES_MAX 8
 struct bh_block_config {
 	int fd;
 	enum bh_disk_format format;
 	int backing_fd; /* the image behind a qcow2 image, only read; -1: none */
 	enum bh_disk_format backing_format;
 	bool readonly;
+	unsigned queues;    /* 1..BH_BLOCK_QUEUES_MAX */
 	const char *serial; /* at most 20 bytes, or NULL */
 	struct bh_limits limits;
 };
@@ -190,6 +229,7 @@ struct bh_net_config {
 	const uint8_t *mac; /* six bytes; NULL: one is made up */
 	unsigned mtu;       /* told to the guest; 0: nothing is said, packets are of Ethernet's usual size */
 	struct bh_limits receive, transmit; /* to and from the guest */
+	int vhost_fd;       /* /dev/vhost-net, which then serves the queues, without limits; taken over; -1: none */
 };
 int bh_net_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_net_config *config, struct bh_virtio_device **ret_device, struct bh_error *err);
 
