@@ -31,7 +31,7 @@ SCALE=${BH_TEST_TIMEOUT_SCALE:-1}
 test_number=0
 test_failures=0
 test_finished=0
-status=0 out='' err=''
+status=0 out='' err='' last_run=''
 
 diag() {
 	local line
@@ -40,7 +40,7 @@ diag() {
 	done <<<"$*"
 }
 
-# pass DESCRIPTION / fail DESCRIPTION [DIAGNOSTIC...]
+# pass DESCRIPTION / fail DESCRIPTION [DIAGNOSTIC...]; the first failure behind a `run` tells what that command said.
 pass() {
 	test_number=$((test_number + 1))
 	printf 'ok %d - %s\n' "$test_number" "${1//#/}"
@@ -55,6 +55,10 @@ fail() {
 	for text; do
 		diag "$text"
 	done
+	if [ -n "$last_run" ]; then
+		diag "the last command that was run: $last_run" "status $status, standard error: $(head -c 2000 "$WORK/.err" 2>/dev/null)"
+		last_run=
+	fi
 	return 1
 }
 
@@ -109,6 +113,7 @@ skip_all() {
 
 # run COMMAND...: sets $status, $out (stdout) and $err (stderr); never stops the script.
 run() {
+	last_run=$*
 	"$@" >"$WORK/.out" 2>"$WORK/.err" </dev/null
 	status=$?
 	out=$(tr -d '\000' <"$WORK/.out")

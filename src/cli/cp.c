@@ -200,7 +200,7 @@ const struct bh_command bh_command_cp = {
 	.group = "Containers",
 	.synopsis = "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|- | [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
 	.summary = "Copy files between a container and this machine",
-	.description = "The container may run, be paused or stopped; a microVM has to run.\n\n"
+	.description = "The container may run, be paused or stopped. A paused microVM can't answer; for a stopped one a machine is started that does only this.\n\n"
 		       "A file or folder is copied into DEST_PATH if that is a folder, else under that name, whose folder must be there; "
 		       "SRC_PATH/. means what is in the folder, without it. With a slash behind it DEST_PATH has to be a folder, if a file is "
 		       "copied. Symbolic links are kept; one that SRC_PATH itself names is followed with -L, one that DEST_PATH names always. "

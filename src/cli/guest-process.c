@@ -302,8 +302,27 @@ static int list(struct job *job, struct bh_container_process *ret_process, struc
 	return 0;
 }
 
-/* `cp`: the files of the container as its first process sees them. */
-static int transfer(struct job *job, struct bh_error *err)
+/* Those of the container as its first process sees them. */
+static int open_running_files(struct job *job, struct bh_error *err)
+{
+	pid_t pid = 0;
+	int r = read_pid(&pid, err);
+
+	return r < 0 ? r : open_root(job, pid, err);
+}
+
+/* Those of a container that nobody has started in this machine. */
+static int mount_files(struct job *job, bool readonly, struct bh_error *err)
+{
+	int r = mount_shares(job, err);
+
+	if (r == 0)
+		r = mount_root(job, err);
+	return r < 0 ? r : bh_container_mount_files(&job->spec, job->root_fd, -1, readonly, err);
+}
+
+/* `cp` */
+static int transfer(struct job *job, bool is_workload, struct bh_error *err)
 {
 	const struct bh_transfer_request request = {
 		.path = bh_json_text(job->request, "transfer.path", "/"),
@@ -312,11 +331,8 @@ static int transfer(struct job *job, struct bh_error *err)
 		.is_foreign = bh_json_bool(job->request, "transfer.foreign", false),
 		.keep_owners = bh_json_bool(job->request, "transfer.keep_owners", false),
 	};
-	pid_t pid = 0;
-	int r = read_pid(&pid, err);
+	int r = is_workload ? mount_files(job, !request.is_unpack, err) : open_running_files(job, err);
 
-	if (r == 0)
-		r = open_root(job, pid, err);
 	if (r == 0)
 		r = bh_capabilities_keep_for_files(err);
 	signal(SIGPIPE, SIG_IGN);
@@ -344,14 +360,14 @@ static int tell(const struct bh_agent_result *result, int terminal_fd)
 }
 
 /* The host waits for this process's beginning before it sends anything, so that is told first. */
-static int serve_transfer(struct job *job)
+static int serve_transfer(struct job *job, bool is_workload)
 {
 	const struct bh_agent_result result = { .pid = getpid() };
 	struct bh_error err = BH_ERROR_INIT;
 
 	if (tell(&result, -1))
 		return BH_EXIT_ENGINE;
-	if (transfer(job, &err) == 0)
+	if (transfer(job, is_workload, &err) == 0)
 		return 0;
 	bh_write_all(job->stdio.stderr_fd, err.message, strlen(err.message));
 	return BH_EXIT_FAILURE;
@@ -376,8 +392,8 @@ static int guest_process_main(void *options, int argc, char **argv)
 	}
 	job.stdio = (struct bh_container_stdio){ take_stream(0), take_stream(1), take_stream(2), -1, false };
 	r = read_request(&job, &err);
-	if (r == 0 && bh_streq(argv[0], "transfer"))
-		return serve_transfer(&job);
+	if (r == 0 && bh_json_at(job.request, "transfer"))
+		return serve_transfer(&job, bh_streq(argv[0], "start"));
 	for (size_t i = 0; r == 0 && i < BH_ARRAY_SIZE(kinds); i++)
 		if (bh_streq(argv[0], kinds[i].name))
 			r = kinds[i].make(&job, &process, &err);

@@ -133,6 +133,13 @@ struct bh_hook_state {
 int bh_container_hooks(const struct bh_spec *spec, const struct bh_spec_hooks *hooks, const char *kind, const struct bh_hook_state *state,
 		       struct bh_error *err);
 
+/*
+ * The files of a container that doesn't run, below root_fd, a detached mount of its root file system: attaches that, and the folders and files
+ * of the host that the configuration binds, in a mount namespace that the caller enters for good. `userns_fd`: the container's user
+ * namespace for id-mapped mounts, or -1. `readonly`: the root is, whatever the configuration says. -errno with words.
+ */
+int bh_container_mount_files(const struct bh_spec *spec, int root_fd, int userns_fd, bool readonly, struct bh_error *err);
+
 /* Resolves "user", "user:group", "1000:1000" against /etc/passwd and /etc/group *inside* the root (opened with
  * RESOLVE_IN_ROOT below root_fd): uid, gid, supplementary groups, and HOME. A strict parser: overlong or negative
  * numbers are errors, not wrapped. */

@@ -6,7 +6,9 @@
  *	                                   so it sees all mounts of the container, and no path leads out
  *	of a stopped one                   the same over the container's root file system, mounted as a start does it, with its
  *	                                   volumes, in a mount namespace of the child's own. The container is locked meanwhile
- *	of a microVM                       a process in the guest, made over the session like an exec; it does the same there
+ *	of a microVM that runs             a process in the guest, made over the session like an exec; it does the same there
+ *	of a stopped one                   the only process of a guest that is started for it, without network, with the microVM's own kernel,
+ *	                                   disks and folders of the host: no file system that a guest has written is mounted here
  *
  * The child works as root of the container's user namespace: owners in the stream are the container's numbers, and it has no power over
  * the host's files. Without such a namespace it keeps the capabilities that files need and no other.
@@ -15,8 +17,6 @@
 
 #include "base/log.h"
 #include "linux/credentials.h"
-#include "linux/mount.h"
-#include "linux/path.h"
 #include "linux/syscall.h"
 
 #include <errno.h>
@@ -24,8 +24,8 @@
 #include <grp.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 struct copy {
 	struct bh_engine *engine;
@@ -36,63 +36,6 @@ struct copy {
 };
 
 /* --- the child ---------------------------------------------------------------------------------------------------------- */
-
-/* One volume or folder of the host, where a start would mount it. */
-static int attach_bind(struct copy *copy, const struct bh_spec_mount *m, struct bh_error *err)
-{
-	bh_auto(bh_mount_options_clear) struct bh_mount_options options = { 0 };
-	bh_auto_close int source = -1, target = -1;
-	struct stat st;
-	int r;
-
-	bh_mount_options_parse(&m->options, &options);
-	if (!m->source || !(options.bind || bh_streq(m->type, "bind")))
-		return 0;
-	source = r = bh_mount_copy(AT_FDCWD, m->source, true, err);
-	if (r < 0)
-		return bh_error_prefix(err, "mount on %s", m->destination);
-	bh_mount_options_exact(&options);
-	r = bh_mount_set_propagation(source, MS_PRIVATE, true, err);
-	if (r == 0 && (options.idmap || options.recursive_idmap) && copy->userns_fd >= 0)
-		r = bh_mount_set_idmap(source, copy->userns_fd, options.recursive_idmap, err);
-	if (r == 0)
-		r = bh_mount_set(source, &options, err);
-	if (r == 0 && fstat(source, &st) < 0)
-		r = bh_error_set(err, errno, "look at %s", m->source);
-	if (r == 0)
-		target = r = bh_make_in_root(copy->root_fd, m->destination, S_ISDIR(st.st_mode) ? BH_NODE_DIRECTORY : BH_NODE_FILE, err);
-	if (r < 0)
-		return r;
-	r = bh_mount_attach(source, target, "");
-	if (r < 0)
-		return bh_error_set(err, -r, "mount on %s", m->destination);
-	bh_explain("mount", "type", "bind", "source", m->source, "target", m->destination);
-	return 0;
-}
-
-/* The root file system lies on our own root, which only we see; and on it the volumes. */
-static int mount_all(struct copy *copy, struct bh_error *err)
-{
-	const struct bh_spec *spec = copy->c->spec;
-	bh_auto_close int root = -1;
-	int r;
-
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return bh_error_set(err, errno, "make a mount namespace");
-	bh_explain("namespace", "type", "mount", "action", "create");
-	root = r = bh_open_dir(AT_FDCWD, "/", O_PATH, err);
-	if (r < 0)
-		return r;
-	r = bh_mount_attach(copy->root_fd, root, "");
-	if (r < 0)
-		return bh_error_set(err, -r, "attach the root file system");
-	r = 0;
-	for (size_t i = 0; r == 0 && i < spec->mount_count; i++)
-		r = attach_bind(copy, &spec->mounts[i], err);
-	if (r == 0 && (spec->root.readonly || !copy->request->is_unpack))
-		r = bh_mount_set_readonly(copy->root_fd, false, err);
-	return r;
-}
 
 /* Groups first: afterwards they couldn't be changed. */
 static int become_inner_root(int userns_fd, struct bh_error *err)
@@ -107,8 +50,10 @@ static int become_inner_root(int userns_fd, struct bh_error *err)
 
 static int serve(struct copy *copy, const struct bh_container_stdio *stdio, struct bh_error *err)
 {
-	int r = copy->is_stopped ? mount_all(copy, err) : 0;
+	int r = 0;
 
+	if (copy->is_stopped)
+		r = bh_container_mount_files(copy->c->spec, copy->root_fd, copy->userns_fd, !copy->request->is_unpack, err);
 	if (r == 0 && copy->userns_fd >= 0)
 		r = become_inner_root(copy->userns_fd, err);
 	if (r == 0)
@@ -129,15 +74,20 @@ static void drop_standard_streams(void)
 		dup2(null, fd);
 }
 
-static _Noreturn void child(struct copy *copy, struct bh_exec *exec, const struct bh_container_stdio *stdio)
+static void enter_child(struct bh_exec *exec)
 {
-	struct bh_error err = BH_ERROR_INIT;
-
 	signal(SIGPIPE, SIG_IGN);
 	bh_close_fd(&exec->stdin_fd);
 	bh_close_fd(&exec->stdout_fd);
 	bh_close_fd(&exec->stderr_fd);
 	drop_standard_streams();
+}
+
+static _Noreturn void child(struct copy *copy, struct bh_exec *exec, const struct bh_container_stdio *stdio)
+{
+	struct bh_error err = BH_ERROR_INIT;
+
+	enter_child(exec);
 	if (serve(copy, stdio, &err) == 0)
 		_exit(0);
 	bh_write_all(stdio->stderr_fd, err.message, strlen(err.message));
@@ -183,15 +133,12 @@ static int open_running(struct copy *copy, struct bh_error *err)
 	return 0;
 }
 
-static int open_stopped(struct copy *copy, struct bh_error *err)
+/* Volumes that nobody has used yet get the image's content from here. */
+static int mount_root(struct copy *copy, struct bh_error *err)
 {
 	struct bh_snapshot snapshot = { 0 };
-	int r = load_spec(copy->c, err);
+	int r = bh_container_snapshot(copy->engine, copy->c, &snapshot, err);
 
-	if (r == 0 && copy->c->spec->namespaces[BH_NS_USER].present)
-		copy->userns_fd = r = bh_engine_userns_fd(copy->c->spec, err);
-	if (r >= 0)
-		r = bh_container_snapshot(copy->engine, copy->c, &snapshot, err);
 	if (r < 0)
 		return r;
 	snapshot.is_volatile = false; /* a mount of that kind would be the last one */
@@ -199,9 +146,22 @@ static int open_stopped(struct copy *copy, struct bh_error *err)
 	bh_snapshot_clear(&snapshot);
 	if (r < 0)
 		return bh_error_prefix(err, "root file system");
+	return bh_engine_has_volumes_to_fill(copy->c) ? bh_engine_fill_volumes(copy->engine, copy->c, copy->root_fd, err) : 0;
+}
+
+static int open_stopped(struct copy *copy, struct bh_error *err)
+{
+	int r = load_spec(copy->c, err);
+
+	if (r == 0 && copy->c->spec->namespaces[BH_NS_USER].present)
+		copy->userns_fd = r = bh_engine_userns_fd(copy->c->spec, err);
+	if (r >= 0)
+		r = mount_root(copy, err);
+	if (r < 0)
+		return r;
 	bh_explain("mount", "type", "root", "source", "detached mount", "target", "/");
 	copy->is_stopped = true;
-	return bh_engine_has_volumes_to_fill(copy->c) ? bh_engine_fill_volumes(copy->engine, copy->c, copy->root_fd, err) : 0;
+	return 0;
 }
 
 static int run_beside(struct copy *copy, struct bh_exec *exec, struct bh_container_stdio *stdio, struct bh_error *err)
@@ -228,13 +188,8 @@ static int run_in_guest(struct copy *copy, const struct bh_isolation_driver *dri
 	struct bh_engine_microvm microvm;
 	struct bh_container_exec request = { .init_pid = copy->c->pid, .init_pidfd = -1, .stdio = stdio };
 	struct bh_container_process process = { .pid = -1, .pidfd = -1, .sync_fd = -1 };
-	int r;
+	int r = load_spec(copy->c, err);
 
-	if (copy->c->status == BH_STATUS_PAUSED)
-		return bh_error_text(err, EBUSY, "its microVM is paused and can't answer: unpause it first");
-	if (copy->c->status != BH_STATUS_RUNNING)
-		return bh_error_text(err, ENOTSUP, "a stopped microVM's files are on a disk that only its guest reads: start it first");
-	r = load_spec(copy->c, err);
 	if (r < 0)
 		return r;
 	bh_engine_place(copy->c, &place);
@@ -251,6 +206,90 @@ static int run_in_guest(struct copy *copy, const struct bh_isolation_driver *dri
 	return r;
 }
 
+/* --- a stopped microVM -------------------------------------------------------------------------------------------------- */
+
+static int fill_volumes(struct copy *copy, struct bh_error *err)
+{
+	int r = bh_engine_has_volumes_to_fill(copy->c) ? mount_root(copy, err) : 0;
+
+	bh_close_fd(&copy->root_fd);
+	return r;
+}
+
+/* The guest's only process is the copy. It ends as that does; 0, or its exit code. */
+static int run_guest(struct copy *copy, const struct bh_isolation_driver *driver, struct bh_container_stdio *stdio, struct bh_error *err)
+{
+	bh_auto_place struct bh_engine_place place;
+	struct bh_engine_microvm microvm; /* freed with this process */
+	struct bh_compartment compartment = BH_COMPARTMENT_INIT;
+	struct bh_container_create request = { .spec = copy->c->spec, .stdio = stdio, .id = copy->c->id, .keep_in_parent_fate = true };
+	int status = 0, r;
+
+	bh_engine_place(copy->c, &place);
+	bh_engine_microvm_init(copy->engine, copy->c, &microvm);
+	microvm.vm.transfer = copy->request;
+	place.place.microvm = &microvm.vm;
+	copy->c->spec->process.terminal = false;
+	r = driver->run(&place.place, &request, &compartment, err);
+	if (r < 0)
+		return r;
+	/* Its streams end with it. */
+	bh_close_fd(&stdio->stdin_fd);
+	bh_close_fd(&stdio->stdout_fd);
+	while (waitpid(compartment.process.pid, &status, 0) < 0 && errno == EINTR)
+		continue;
+	bh_close_fd(&compartment.process.pidfd);
+	driver->abandon(&compartment);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
+}
+
+/* Stays when the command is killed: the copy ends with its pipes, and what it needed is removed. The lock is held through our descriptor. If
+ * this process is killed, the next command finds a state folder without a shim, and cleans up as after a start that was killed. */
+static _Noreturn void child_with_guest(struct copy *copy, const struct bh_isolation_driver *driver, struct bh_exec *exec,
+				       struct bh_container_stdio *stdio)
+{
+	struct bh_error err = BH_ERROR_INIT;
+	int r;
+
+	setsid();
+	enter_child(exec);
+	r = fill_volumes(copy, &err);
+	if (r == 0)
+		r = bh_engine_make_state_folder(copy->engine, copy->c, &err);
+	if (r == 0)
+		r = run_guest(copy, driver, stdio, &err);
+	bh_remove_tree_at(copy->engine->state_fd, copy->c->id, NULL);
+	if (r < 0)
+		bh_write_all(stdio->stderr_fd, err.message, strlen(err.message));
+	_exit(r < 0 ? 1 : r);
+}
+
+static int run_in_new_guest(struct copy *copy, const struct bh_isolation_driver *driver, struct bh_exec *exec, struct bh_container_stdio *stdio,
+			    struct bh_error *err)
+{
+	int r = load_spec(copy->c, err);
+
+	if (r < 0)
+		return r;
+	exec->pid = fork();
+	if (exec->pid < 0)
+		return bh_error_set(err, errno, "fork");
+	if (exec->pid == 0)
+		child_with_guest(copy, driver, exec, stdio);
+	exec->pidfd = r = bh_pidfd_open(exec->pid);
+	return r < 0 ? bh_error_set(err, -r, "open a pidfd") : 0;
+}
+
+/* --- both --------------------------------------------------------------------------------------------------------------- */
+
+static int run_in_microvm(struct copy *copy, const struct bh_isolation_driver *driver, struct bh_exec *exec, struct bh_container_stdio *stdio,
+			  struct bh_error *err)
+{
+	if (copy->c->status == BH_STATUS_PAUSED)
+		return bh_error_text(err, EBUSY, "its microVM is paused and can't answer: unpause it first");
+	return copy->c->status == BH_STATUS_RUNNING ? run_in_guest(copy, driver, exec, stdio, err) : run_in_new_guest(copy, driver, exec, stdio, err);
+}
+
 static int run(struct copy *copy, struct bh_exec *exec, struct bh_error *err)
 {
 	const struct bh_exec_options pipes = { .interactive = copy->request->is_unpack };
@@ -263,7 +302,7 @@ static int run(struct copy *copy, struct bh_exec *exec, struct bh_error *err)
 	if (r == 0)
 		r = bh_engine_exec_pipes(&pipes, exec, &stdio, err);
 	if (r == 0)
-		r = driver->has_own_kernel ? run_in_guest(copy, driver, exec, &stdio, err) : run_beside(copy, exec, &stdio, err);
+		r = driver->has_own_kernel ? run_in_microvm(copy, driver, exec, &stdio, err) : run_beside(copy, exec, &stdio, err);
 	bh_close_fd(&stdio.stdin_fd);
 	bh_close_fd(&stdio.stdout_fd);
 	bh_close_fd(&stdio.stderr_fd);

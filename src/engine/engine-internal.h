@@ -56,6 +56,8 @@ int bh_engine_exec_process(const struct bh_exec_options *options, char *const *c
 /* The pipes that it needs; what was made before a failure is in the two structures. */
 int bh_engine_exec_pipes(const struct bh_exec_options *options, struct bh_exec *exec, struct bh_container_stdio *stdio, struct bh_error *err);
 
+/* The run-time folder of a locked container: opens it as its state_fd, new or as it is. */
+int bh_engine_make_state_folder(struct bh_engine *engine, struct bh_container *container, struct bh_error *err);
 /* Kills what is left in the compartment and removes it. */
 int bh_engine_destroy_compartment(struct bh_container *container, struct bh_error *err);
 /* Unlinks every name that holds this id (a half-made container does not know its own). */

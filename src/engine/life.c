@@ -21,6 +21,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#define GUEST_END_MS 5000
+
 int bh_container_isolation(struct bh_container *c, const struct bh_isolation_driver **ret_driver, struct bh_error *err)
 {
 	return bh_isolation_driver_find(bh_json_text(c->record, "host_config.Isolation", NULL), ret_driver, err);
@@ -152,30 +154,6 @@ static int set_paused(struct bh_container *c, bool pause, struct bh_error *err)
 	return r;
 }
 
-int bh_engine_kill(struct bh_engine *engine, struct bh_container *c, int signal, struct bh_error *err)
-{
-	bh_auto_close int pidfd = -1;
-	int r;
-
-	(void)engine;
-	if (c->status != BH_STATUS_RUNNING && c->status != BH_STATUS_PAUSED)
-		return bh_error_text(err, ESRCH, "cannot kill container: %s: container %s is not running", c->name, c->id);
-	if (ends_policy(c, signal))
-		mark(c, "stopping");
-	pidfd = open_process(c->pid, c->pid_start);
-	if (pidfd < 0)
-		return bh_error_text(err, ESRCH, "cannot kill container: %s: its first process is gone", c->name);
-	r = bh_pidfd_send_signal(pidfd, signal);
-	if (r < 0)
-		return bh_error_set(err, -r, "send signal %d to container %s", signal, c->name);
-	if (c->status == BH_STATUS_PAUSED && signal == SIGKILL) {
-		r = set_paused(c, false, err);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
 /* 1 when the process behind the pidfd has ended, 0 after the timeout. */
 static int wait_pidfd(int pidfd, int64_t timeout_ms)
 {
@@ -189,6 +167,42 @@ static int wait_pidfd(int pidfd, int64_t timeout_ms)
 		if (r >= 0 || errno != EINTR)
 			return r > 0;
 	}
+}
+
+/* SIGKILL. A guest keeps what was written only if its kernel writes it to its disk: one that answers gets the time for that. */
+static int kill_process(struct bh_container *c, int pidfd)
+{
+	bh_auto_place struct bh_engine_place place;
+	const struct bh_isolation_driver *driver;
+
+	bh_engine_place(c, &place);
+	if (bh_container_isolation(c, &driver, NULL) == 0 && driver->end && driver->end(&place.place, NULL) == 0 && wait_pidfd(pidfd, GUEST_END_MS))
+		return 0;
+	return bh_pidfd_send_signal(pidfd, SIGKILL);
+}
+
+int bh_engine_kill(struct bh_engine *engine, struct bh_container *c, int signal, struct bh_error *err)
+{
+	bh_auto_close int pidfd = -1;
+	int r;
+
+	(void)engine;
+	if (c->status != BH_STATUS_RUNNING && c->status != BH_STATUS_PAUSED)
+		return bh_error_text(err, ESRCH, "cannot kill container: %s: container %s is not running", c->name, c->id);
+	if (ends_policy(c, signal))
+		mark(c, "stopping");
+	pidfd = open_process(c->pid, c->pid_start);
+	if (pidfd < 0)
+		return bh_error_text(err, ESRCH, "cannot kill container: %s: its first process is gone", c->name);
+	r = signal == SIGKILL ? kill_process(c, pidfd) : bh_pidfd_send_signal(pidfd, signal);
+	if (r < 0)
+		return bh_error_set(err, -r, "send signal %d to container %s", signal, c->name);
+	if (c->status == BH_STATUS_PAUSED && signal == SIGKILL) {
+		r = set_paused(c, false, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
 }
 
 /* Waits for the shim, and whatever it became, to end; then reads the truth again under the lock. */
@@ -232,7 +246,8 @@ static int stop_restarting(struct bh_engine *engine, struct bh_container *c, int
 	return settle(engine, c, shim_fd, err);
 }
 
-int bh_engine_stop(struct bh_engine *engine, struct bh_container *c, int64_t timeout_s, struct bh_error *err)
+/* `for_good`: nobody will see its files again. */
+static int stop(struct bh_engine *engine, struct bh_container *c, int64_t timeout_s, bool for_good, struct bh_error *err)
 {
 	bh_auto_close int shim_fd = -1, pidfd = -1;
 	int signal = SIGTERM;
@@ -252,9 +267,18 @@ int bh_engine_stop(struct bh_engine *engine, struct bh_container *c, int64_t tim
 	if (timeout_s == BH_UNSET)
 		timeout_s = bh_json_int(c->record, "config.StopTimeout", BH_STOP_TIMEOUT_DEFAULT);
 	pidfd = open_process(c->pid, c->pid_start);
-	if (pidfd >= 0 && bh_pidfd_send_signal(pidfd, signal) == 0 && !wait_pidfd(pidfd, timeout_s < 0 ? -1 : timeout_s * 1000))
-		bh_pidfd_send_signal(pidfd, SIGKILL);
+	if (pidfd >= 0 && bh_pidfd_send_signal(pidfd, signal) == 0 && !wait_pidfd(pidfd, timeout_s < 0 ? -1 : timeout_s * 1000)) {
+		if (for_good)
+			bh_pidfd_send_signal(pidfd, SIGKILL);
+		else
+			kill_process(c, pidfd);
+	}
 	return settle(engine, c, shim_fd, err);
+}
+
+int bh_engine_stop(struct bh_engine *engine, struct bh_container *c, int64_t timeout_s, struct bh_error *err)
+{
+	return stop(engine, c, timeout_s, false, err);
 }
 
 int bh_engine_pause(struct bh_engine *engine, struct bh_container *c, bool pause, struct bh_error *err)
@@ -275,7 +299,7 @@ int bh_engine_remove(struct bh_engine *engine, struct bh_container *c, bool forc
 		return bh_error_text(err, EBUSY, "cannot remove container \"/%s\": container is %s: stop the container before removing or force remove",
 				     c->name, bh_status_name(c->status));
 	if (is_alive(c)) {
-		int r = bh_engine_stop(engine, c, 0, err);
+		int r = stop(engine, c, 0, true, err);
 
 		if (r < 0)
 			return r;

@@ -66,15 +66,18 @@ static void stage_init(struct stage *s, struct bh_engine *engine, struct bh_cont
 	};
 }
 
+int bh_engine_make_state_folder(struct bh_engine *engine, struct bh_container *c, struct bh_error *err)
+{
+	if (mkdirat(engine->state_fd, c->id, 0700) < 0 && errno != EEXIST)
+		return bh_error_set(err, errno, "mkdir %s/containers/%s", engine->state, c->id);
+	bh_close_fd(&c->state_fd);
+	c->state_fd = bh_open_dir(engine->state_fd, c->id, O_NOFOLLOW, err);
+	return BH_MIN(c->state_fd, 0);
+}
+
 static int make_state_folder(struct stage *s, struct bh_error *err)
 {
-	struct bh_container *c = s->c;
-
-	if (mkdirat(s->engine->state_fd, c->id, 0700) < 0 && errno != EEXIST)
-		return bh_error_set(err, errno, "mkdir %s/containers/%s", s->engine->state, c->id);
-	bh_close_fd(&c->state_fd);
-	c->state_fd = bh_open_dir(s->engine->state_fd, c->id, O_NOFOLLOW, err);
-	return c->state_fd < 0 ? c->state_fd : 0;
+	return bh_engine_make_state_folder(s->engine, s->c, err);
 }
 
 static int load_spec(struct stage *s, struct bh_error *err)

@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <termios.h>
 
@@ -235,6 +236,7 @@ int bh_microvm_exec(const struct bh_microvm_exec *x, pid_t *ret_pid, int *ret_pi
 
 #define PAUSED "microvm.paused"
 #define RECORD_MAX 4096
+#define END_ANSWER_S 2
 
 void bh_microvm_forget_pause(int state_fd)
 {
@@ -291,4 +293,23 @@ int bh_microvm_start_waiting(int connection, struct bh_error *err)
 	if (r == 0)
 		r = hear(connection, &answer, err);
 	return r < 0 ? r : take_answer(&answer, err);
+}
+
+int bh_microvm_end(const char *state, struct bh_error *err)
+{
+	const struct bh_session_question q = { .ask = BH_ASK_END };
+	const struct timeval limit = { .tv_sec = END_ANSWER_S };
+	bh_auto_close int connection = bh_microvm_connect(state, err);
+	struct bh_session_answer answer;
+	int r = connection < 0 ? connection : 0;
+
+	if (r == 0 && setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0)
+		r = bh_error_set(err, errno, "limit the time for an answer");
+	if (r == 0)
+		r = ask(connection, &q, NULL, 0, err);
+	if (r == 0)
+		r = hear(connection, &answer, err);
+	if (r == 0 && answer.tell != BH_TELL_DONE)
+		r = bh_error_text(err, ESRCH, "%s", answer.failure.text);
+	return r;
 }

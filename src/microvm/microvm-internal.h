@@ -168,7 +168,7 @@ int bh_microvm_connect(const char *state, struct bh_error *err);
 void bh_microvm_forget_pause(int state_fd);
 
 /* agent.sock: SOCK_SEQPACKET, one struct each way; peers are of one build, and only root can enter the folder. */
-enum bh_session_ask { BH_ASK_EXEC, BH_ASK_LIST, BH_ASK_SIGNAL, BH_ASK_RESIZE, BH_ASK_PAUSE, BH_ASK_RESUME, BH_ASK_START, BH_ASK_TRANSFER };
+enum bh_session_ask { BH_ASK_EXEC, BH_ASK_LIST, BH_ASK_SIGNAL, BH_ASK_RESIZE, BH_ASK_PAUSE, BH_ASK_RESUME, BH_ASK_START, BH_ASK_TRANSFER, BH_ASK_END };
 #define BH_ASK_FDS 4 /* request, stdin, stdout, stderr; with a terminal: request, terminal */
 struct bh_session_question {
 	uint32_t ask;

@@ -111,6 +111,7 @@ static int make_request(struct preparation *p, struct bh_error *err)
 		.network = &p->network,
 		.shares = &p->shares,
 		.virtio_shares = p->monitor->has_virtio_fs,
+		.transfer = vm->transfer,
 	};
 	bh_auto_free char *parameters = NULL;
 
@@ -151,7 +152,7 @@ static int open_network(struct preparation *p, struct bh_error *err)
 	char name[BH_TAP_NAME_SIZE];
 	int r;
 
-	if (!bh_microvm_network_is_tap(p->start->vm->network))
+	if (!bh_microvm_network_is_tap(p->start->vm->network) || p->start->vm->transfer)
 		return 0;
 	r = bh_microvm_network_parse(p->start->vm->network, &p->network, err);
 	if (r < 0)

@@ -62,7 +62,9 @@ struct bh_microvm {
 	size_t file_count;
 	bool init;                 /* --init */
 	bool list;                 /* exec: not a process, but the list of those there are, on its standard output */
-	const struct bh_transfer_request *transfer; /* exec: not a process, but files of its own in or out (storage/transfer.h); or NULL */
+	/* Not a process, but files in or out on its streams (storage/transfer.h); or NULL. An exec of the running microVM, or a start whose
+	 * workload it is: then the machine has no network. */
+	const struct bh_transfer_request *transfer;
 	const char *kernel;        /* a file; NULL: see bh_guest_kernel_find (kernel.h) */
 	const struct bh_strv *kernel_parameters; /* beside our own; may be NULL */
 	const char *accelerator;   /* "kvm", "tcg", "auto"; NULL: what BULKHEAD_ACCEL or the configuration says, else "auto" */
@@ -140,6 +142,9 @@ int bh_microvm_domain_exec(int stream_fd, const struct bh_microvm_exec *exec, bo
 /* Asks it to power off, or to start again, after its first process has ended. */
 int bh_microvm_domain_power(int stream_fd, bool reboot, struct bh_error *err);
 
+/* Has the guest kill the workload, write its disks and end. Returns when the session has passed that on; -errno: there is no session or workload
+ * that could. */
+int bh_microvm_end(const char *state, struct bh_error *err);
 /* Stops the machine's processors, or lets them go on. */
 int bh_microvm_pause(const char *state, bool pause, struct bh_error *err);
 /* Are they stopped? Asks nobody: there is a mark in the folder. */

@@ -158,6 +158,17 @@ static void start_workload(struct session *s, struct session_client *client)
 	session_start_workload(s);
 }
 
+/* The agent ends the machine in order when its workload has ended. */
+static void end_workload(struct session *s, struct session_client *client)
+{
+	struct bh_agent_failure failure = { .errnum = ESRCH, .text = "the microVM's workload doesn't run" };
+	const struct session_channel *c = s->is_started ? session_find(s, BH_AGENT_WORKLOAD) : NULL;
+
+	if (c && !c->ended)
+		session_put_signal(s, c, SIGKILL);
+	session_answer(client, c ? BH_TELL_DONE : BH_TELL_FAILED, &failure, 0);
+}
+
 /* The guest's clock may have stood (on a software CPU it did). */
 static void resume_guest(struct session *s)
 {
@@ -180,6 +191,9 @@ static void act_on_client(struct session *s, struct session_client *client, cons
 		break;
 	case BH_ASK_START:
 		start_workload(s, client);
+		break;
+	case BH_ASK_END:
+		end_workload(s, client);
 		break;
 	case BH_ASK_SIGNAL:
 		if (c && q->signal < 65)

@@ -60,6 +60,8 @@ struct bh_isolation_driver {
 	int (*is_paused)(const struct bh_compartment_place *place, bool *ret_paused, struct bh_error *err);
 	/* To every process in it. */
 	int (*signal)(const struct bh_compartment_place *place, int signal, struct bh_error *err);
+	/* Asks what runs in it to kill all its processes and to end in order; NULL: there is nothing to put in order. -errno: it can't answer. */
+	int (*end)(const struct bh_compartment_place *place, struct bh_error *err);
 	/* A killed process of it that doesn't end is freed from what others have done to it. */
 	int (*take_back)(const struct bh_compartment_place *place, pid_t pid, struct bh_error *err);
 	/* New limits for it; what `resources` doesn't set stays. */

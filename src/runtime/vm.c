@@ -121,6 +121,11 @@ static int is_paused(const struct bh_compartment_place *place, bool *ret_paused,
 	return 0;
 }
 
+static int end(const struct bh_compartment_place *place, struct bh_error *err)
+{
+	return bh_microvm_is_paused(place->state) ? bh_error_text(err, EBUSY, "the microVM is paused") : bh_microvm_end(place->state, err);
+}
+
 /* Limits of processors and devices of the host. The machine's size is what it was made with; engines say it again with what they change. */
 static int update(const struct bh_compartment_place *place, const struct bh_spec_resources *resources, struct bh_error *err)
 {
@@ -148,6 +153,7 @@ const struct bh_isolation_driver bh_isolation_vm = {
 	.pause = pause_or_resume,
 	.is_paused = is_paused,
 	.signal = bh_compartment_signal,
+	.end = end,
 	.take_back = bh_compartment_take_back,
 	.update = update,
 	.stats = bh_compartment_stats,

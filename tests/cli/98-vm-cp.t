@@ -58,8 +58,50 @@ run_is 1 "a paused one" bh cp s/file ship:/
 is "$err" "bulkhead: container ship: its microVM is paused and can't answer: unpause it first" "... says so"
 bh unpause ship >/dev/null
 run_is 0 "... and can be copied to again" bh cp s/file ship:/
-bh stop -t 0 ship >/dev/null
-run_is 1 "a stopped one" bh cp ship:/file .
-like "$err" "^bulkhead: container ship: a stopped microVM's files are on a disk that only its guest reads: start it first$" "... says so"
+run_is 0 "killed" bh kill ship
+bh wait ship >/dev/null
+
+# --- stopped: a guest of its own does it --------------------------------------------------------------------------------------------
+mkdir -p ro
+echo given >ro/given
+status_of() { bh inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$1"; }
+was=$(status_of ship)
+is "$was" "exited 137" "it has ended like a killed process"
+run_is 0 "out of a stopped one" bh cp ship:/file stopped-out
+is "$(cat stopped-out)" file "... comes what was written before it was killed"
+run_is 0 "a folder into it" bh cp -a s/dir ship:/later
+run_is 0 "... and out again" bh cp -a ship:/later later
+is "$(cd later && stat -c '%n %a %u:%g %Y %h' . hard sub && readlink link)" "$(cd s/dir && stat -c '%n %a %u:%g %Y %h' . hard sub && readlink link)" "... is as it was"
+run_is 0 "a file to a folder of the host" bh cp s/dir/sub/inner ship:/shared/
+is "$(cat shared/inner)" inner "... is there"
+is "$(bh cp ship:/large - | tar xOf - | cmp - large && echo same)" same "10 MB as a stream"
+run_is 1 "what isn't there" bh cp ship:/nope .
+is "$err" "bulkhead: container ship: copy from '/nope': No such file or directory" "... is said in one line, and the words of a container"
+run sh -c 'tar cf - -C s dir | head -c 3000 | timeout 100 "$BULKHEAD" cp - ship:/root'
+like "$status $err" "^1 bulkhead: container ship: tar archive: it ends" "an archive that ends early is a failure"
+is "$(status_of ship)" "$was" "its state is what it was"
+mkfifo slow
+(exec timeout 150 "$BULKHEAD" cp - ship:/root <slow >/dev/null 2>killed.err) &
+copier=$!
+exec 8>slow
+ok "while it goes on there is a machine" within 60 sh -c 'ls "$BULKHEAD_STATE"/containers/*/microvm.json'
+pkill -KILL -P $copier bulkhead
+exec 8>&-
+wait $copier
+ok "the command killed: the machine ends by itself" within 60 sh -c '! ls "$BULKHEAD_STATE"/containers/* 2>/dev/null'
+run_is 0 "... and the next one has it all" bh cp ship:/later/sub/inner -
+run_is 0 "it starts" bh start ship
+is "$(bh exec ship cat /later/sub/inner)" inner "... with what came in"
 bh rm -f ship >/dev/null
+run_is 0 "one that was never started, with its root read-only for the workload" bh create --name fresh --isolation vm --accel "$accelerator" --read-only -v "$WORK/ro:/ro:ro" busybox cat /made
+run_is 0 "out of it" bh cp fresh:/etc/passwd passwd
+like "$(cat passwd)" "^root:" "... come the image's files"
+run_is 0 "... and those of a folder of the host" bh cp fresh:/ro/given given
+run_is 1 "into it" bh cp s/file fresh:/made
+like "$err" "Read-only file system$" "... nothing goes"
+bh rm fresh >/dev/null
+run_is 0 "one that was never started" bh create --name fresh --isolation vm --accel "$accelerator" --kernel /nowhere busybox true
+run_is 1 "... nor can be" bh cp fresh:/etc/passwd passwd
+like "$err" "^bulkhead: container fresh: .*kernel.*/nowhere" "... says why"
+bh rm fresh >/dev/null
 done_testing
