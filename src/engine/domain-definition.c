@@ -250,8 +250,6 @@ static int check_image(const struct bh_domain_definition *d, struct bh_error *er
 		return 0;
 	if (d->initrd || d->multiboot)
 		return bh_error_text(err, EINVAL, "a machine with an image has an initial RAM disk of its own, and is started as Linux");
-	if (d->transport)
-		return bh_error_text(err, EINVAL, "a machine with an image has the drivers for devices on PCI, and none for those on the MMIO bus");
 	if (d->memory_bytes < BH_MICROVM_MEMORY_MIN)
 		return bh_error_text(err, EINVAL, "memory of %lld bytes: a machine with an image needs at least %lldm", (long long)d->memory_bytes,
 				     (long long)(BH_MICROVM_MEMORY_MIN >> 20));

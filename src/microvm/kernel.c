@@ -22,8 +22,8 @@
 
 /* What the agent and a container need that kernels have as modules. What isn't in modules.dep is built in. */
 static const char *const module_names[] = {
-	"virtio_pci", "virtio_console", "virtio_blk", "virtio_net", "virtio_rng", "vmw_vsock_virtio_transport",
-	"ext4",       "erofs",          "overlay",    "fuse",       "virtiofs",   NULL,
+	"virtio_pci", "virtio_mmio", "virtio_console", "virtio_blk", "virtio_net", "virtio_rng", "vmw_vsock_virtio_transport",
+	"ext4",       "erofs",       "overlay",        "fuse",       "virtiofs",   NULL,
 };
 
 void bh_guest_kernel_clear(struct bh_guest_kernel *k)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # lab: always
-# timeout: 300
+# timeout: 400
 # What a Linux guest sees of its machine's states: processors, snapshots, clones, migration, the power button; a panic and a hang seen from outside.
 . "$(dirname "$0")/../lib.sh"
 
@@ -16,7 +16,7 @@ mkdir -p "$WORK"/root/{bin,modules,proc,sys,dev}
 cp "$(command -v busybox)" "$WORK/root/bin/busybox"
 for applet in $(busybox --list); do ln -s busybox "$WORK/root/bin/$applet" 2>/dev/null; done
 number=10
-for module in virtio_blk failover net_failover virtio_net button evdev pvpanic pvpanic-mmio; do
+for module in virtio_mmio virtio_blk failover net_failover virtio_net button evdev pvpanic pvpanic-mmio; do
 	file=$(find "$MODULES" -name "$module.ko*")
 	case $file in
 	*.xz) xz -dc "$file" ;;
@@ -149,8 +149,9 @@ tell "$name" 'yes "0123456789abcdef$(date)" | head -c 50m >/dev/shm/x; cp /dev/s
 tell "$name" 'copy() { dd if=/dev/shm/$1 of=/dev/shm/$2 bs=1M conv=notrunc 2>/dev/null; }; (while :; do copy x y; copy y x; done) &' >/dev/null
 tell "$name" '(i=0; while :; do echo $((i += 1)) >>/dev/shm/count; usleep 20000; done) &' >/dev/null
 counted() { tell "$1" 'cp /dev/shm/count /counted; seq 1 $(wc -l </counted) | cmp - /counted && wc -l </counted'; }
-incoming() {
-	start_machine there --incoming "$WORK/moving"
+incoming() { # ARGUMENT...
+	rm -f "$WORK/moving"
+	start_machine there --incoming "$WORK/moving" "$@"
 	there=$pid
 	within 2 [ -S "$WORK/moving" ]
 }
@@ -184,6 +185,35 @@ tell there 'poweroff -f' >/dev/null &
 ended "$there"
 is $? 0 "and it powers off"
 kill %% 2>/dev/null
+
+# --- the same with the devices on the MMIO bus ----------------------------------------------------------------------------------
+
+card=
+start_machine bus --transport mmio --kernel "$KERNEL" --initrd "$WORK/initrd" --append 'console=ttyS0 quiet'
+bus=$pid
+ok "a guest with its devices on the MMIO bus" heard bus ready
+is "$(tell bus 'cd /sys/bus/virtio/devices; for d in *; do readlink -f $d; done | grep -c LNRO0005')" "$(tell bus 'ls /sys/bus/virtio/devices | wc -l')" "which are all there"
+tell bus 'ip addr add 10.97.0.2/24 dev eth0; ip link set eth0 up' >/dev/null
+disk bus 48
+network bus
+sum=$(tell bus 'head -c 8m /dev/urandom >/dev/shm/file; sha256sum </dev/shm/file')
+is "$(ask bus snapshot --write "$WORK/bus.state" --write "$WORK/bus.memory")" '{"ok":true}' "a snapshot"
+pull_plug bus "$bus"
+card=,vhost
+start_machine again --transport mmio --restore "$WORK/bus.state,$WORK/bus.memory" --lazy
+again=$pid
+is "$(tell again 'sha256sum </dev/shm/file')" "$sum" "restored: memory is what it was"
+disk again 52
+network again
+tell again '(i=0; while :; do echo $((i += 1)) >>/dev/shm/count; usleep 20000; done) &' >/dev/null
+incoming --transport mmio
+like "$(ask again migrate downtime_ms=5000 --connect "$WORK/moving")" '"ok":true,"downtime_us":[0-9]+' "it moves"
+ended "$again"
+is $? 0 "here it has ended"
+like "$(counted there)" '^[0-9]+$' "there the guest has counted without a gap"
+disk there 56
+network there
+pull_plug there "$there"
 
 # --- a machine with a name: its clone, the power button, a panic --------------------------------------------------------------
 

@@ -128,6 +128,14 @@ run_is 0 "vm start again" vm start box
 is "$(vm exec box cat /root/file)" kept "the files are still there"
 printf 'exit\n' | vm console box >/dev/null
 ok "the end of the first process is the machine's" within 40 eval '[ "$(vm info -f "{{.state}}" box)" = "shut off" ]'
+run_is 0 "its devices on the MMIO bus" vm set box --transport mmio
+run_is 0 "... and a start" vm start box
+is "$(vm exec box sh -c 'cd /sys/bus/virtio/devices; for d in *; do readlink -f $d; done | grep -vc LNRO0005')" 0 "... which has them all there"
+is "$(vm exec box sh -c 'cat /root/file; echo bus >/root/bus; sync; ip -o -4 addr show eth0 | grep -o "inet [0-9.]*"')" $'kept\ninet 10.9.0.2' "... its disks and its card work"
+run_is 0 "vm snapshot of it" vm snapshot box bus
+run_is 0 "vm restore" vm restore -f box bus
+is "$(vm exec box cat /root/bus)" bus "... and the agent is there"
+vm destroy box >/dev/null
 vm start plain 2>/dev/null
 run_is 1 "vm exec in a machine without an agent" vm exec plain true
 run_is 0 "vm rm" vm rm -f box copy plain

@@ -192,6 +192,18 @@ static int connect_guest(uint32_t guest_port, uint32_t window)
 	return pair[1];
 }
 
+/* The host's side, which asks for a port of the guest. */
+static int connect_host(const char *hello)
+{
+	int host = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(connect(host, (struct sockaddr *)&address, (socklen_t)listener), 0);
+	assert_int_equal(send(host, hello, strlen(hello), 0), strlen(hello));
+	turn(&d);
+	turn(&d);
+	return host;
+}
+
 static void assert_ended(int fd)
 {
 	char byte;
@@ -284,15 +296,12 @@ static void test_refused(void **state)
 static void test_host_connects(void **state)
 {
 	struct virtio_vsock_hdr response;
-	int host = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	bh_auto_free char *ok = NULL;
+	int host;
 
 	(void)state;
-	assert_int_equal(connect(host, (struct sockaddr *)&address, (socklen_t)listener), 0);
 	/* In two pieces, the second with the first bytes of the stream. */
-	assert_int_equal(send(host, "CONN", 4, 0), 4);
-	turn(&d);
-	turn(&d);
+	host = connect_host("CONN");
 	assert_int_equal(send(host, "ECT 1234\nearly", 14, 0), 14);
 	turn(&d);
 	assert_int_equal(receive(true), VIRTIO_VSOCK_OP_REQUEST);
@@ -318,13 +327,9 @@ static void test_bad_hello(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-		int host = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		int host = connect_host(words[i]);
 		char byte;
 
-		assert_int_equal(connect(host, (struct sockaddr *)&address, (socklen_t)listener), 0);
-		assert_int_equal(send(host, words[i], strlen(words[i]), 0), strlen(words[i]));
-		turn(&d);
-		turn(&d);
 		assert_true(recv(host, &byte, 1, MSG_DONTWAIT) <= 0 && errno != EAGAIN);
 		close(host);
 	}
@@ -560,10 +565,21 @@ static void test_restore(void **state)
 	assert_int_equal(length, sizeof event);
 	memcpy(&event, guest(&d, BUFFERS, sizeof event), sizeof event);
 	assert_int_equal(event.id, VIRTIO_VSOCK_EVENT_TRANSPORT_RESET);
+	/* Until the guest has heard it, the host's new connections wait. */
+	host = connect_host("CONNECT 1234\n");
+	notify_device(&d, EVENT);
+	turn(&d);
+	assert_int_equal(receive(true), 0);
 	/* Once; and new connections work. */
 	offer(&d, EVENT, 3);
 	notify_device(&d, EVENT);
+	turn(&d);
+	turn(&d);
 	assert_int_equal(take_used(&d, EVENT, NULL), -1);
+	assert_int_equal(receive(true), VIRTIO_VSOCK_OP_REQUEST);
+	close(host);
+	turn(&d);
+	assert_int_equal(receive(true), VIRTIO_VSOCK_OP_RST);
 	close(connect_guest(GUEST_PORT, WINDOW));
 	/* Cut off anywhere, it is refused. */
 	for (size_t i = 0; i < saved.length; i++) {

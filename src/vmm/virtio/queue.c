@@ -291,6 +291,21 @@ bool bh_virtqueue_listen(struct bh_virtqueue *q)
 	return bh_virtqueue_has_more(q);
 }
 
+uint16_t bh_virtqueue_listen_behind(struct bh_virtqueue *q)
+{
+	uint16_t index;
+
+	if (!ready(q))
+		return q->next_available;
+	index = load(at(q, q->available, RING_INDEX, sizeof index));
+	if (bh_virtio_has(q->device, BH_VIRTIO_F_EVENT_IDX))
+		store_for_guest(q, RING_ENTRIES + sizeof(struct vring_used_elem) * (uint64_t)q->size, index);
+	else
+		store_for_guest(q, RING_FLAGS, 0);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return index;
+}
+
 /* --- bytes ---------------------------------------------------------------------------------------------------------- */
 
 size_t bh_chain_read(const struct bh_chain *chain, size_t offset, void *bytes, size_t length)

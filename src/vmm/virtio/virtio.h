@@ -88,6 +88,8 @@ void bh_virtqueue_interrupt(struct bh_virtqueue *queue);
 /* Asks the guest not to notify, while we look at the queue anyway; and to notify again: true if something came in between. */
 void bh_virtqueue_quiet(struct bh_virtqueue *queue);
 bool bh_virtqueue_listen(struct bh_virtqueue *queue);
+/* The same for the next chain that the guest gives, while others may wait. Returns how many it has given until now, modulo 65536. */
+uint16_t bh_virtqueue_listen_behind(struct bh_virtqueue *queue);
 /* Are its three areas in guest memory and aligned? */
 bool bh_virtqueue_is_valid(const struct bh_virtqueue *queue);
 /* For the transport: the guest enables it; one that isn't valid breaks the device. */

@@ -35,7 +35,8 @@
 #define REFUSALS_MAX 64
 #define HOST_PORT_FIRST 0x40000000u
 #define ACCEPT_AGAIN_NS 100000000
-#define HELLO_MAX 32 /* bytes of "CONNECT <port>\n" */
+#define HOLD_NS 5000000000 /* for a driver that gives no new buffer for events */
+#define HELLO_MAX 32       /* bytes of "CONNECT <port>\n" */
 #define SHUTDOWN_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 
 enum { RX, TX, EVENT, QUEUES };
@@ -80,8 +81,10 @@ struct vsock {
 	uint32_t next_id, next_port;
 	struct virtio_vsock_hdr refusals[REFUSALS_MAX];
 	size_t refusal_count;
-	bool starved;    /* the guest has no buffer for us */
-	bool tell_reset; /* the machine was restored: connections of before are gone */
+	bool starved;         /* the guest has no buffer for us */
+	bool tell_reset;      /* the machine was restored: connections of before are gone */
+	bool holds;           /* new ones of the host until the guest has heard of that, which would take it for theirs */
+	uint16_t reset_index; /* of the event queue, when it was told */
 };
 
 static void on_socket(void *context, uint32_t events);
@@ -551,7 +554,23 @@ static void listen_again(void *context, uint32_t events)
 	struct vsock *v = context;
 
 	(void)events;
+	v->holds = false;
 	bh_loop_set_events(v->device.loop, v->listen_fd, EPOLLIN);
+}
+
+static void hold(struct vsock *v)
+{
+	v->holds = true;
+	bh_loop_set_events(v->device.loop, v->listen_fd, 0);
+	bh_loop_set_timer(v->device.loop, bh_monotonic_ns() + HOLD_NS, listen_again, v);
+}
+
+static void release(struct vsock *v)
+{
+	if (!v->holds)
+		return;
+	bh_loop_set_timer(v->device.loop, 0, listen_again, v);
+	listen_again(v, 0);
 }
 
 static void on_listen(void *context, uint32_t events)
@@ -638,6 +657,8 @@ static void send_event(struct vsock *v)
 	if (!v->tell_reset || bh_virtqueue_pop(queue, &chain) <= 0)
 		return;
 	v->tell_reset = false;
+	v->reset_index = bh_virtqueue_listen_behind(queue);
+	hold(v);
 	bh_chain_write(&chain, 0, &event, sizeof event);
 	bh_virtqueue_push(queue, &chain, sizeof event);
 	bh_virtqueue_interrupt(queue);
@@ -663,6 +684,9 @@ static void notify(struct bh_virtio_device *device, unsigned index)
 		serve_guest(v);
 		/* Buffers for us stay in their queue: only new ones are news. */
 	} while (bh_virtqueue_listen(queue) && index == TX);
+	/* The driver gives the event's buffer back when it has ended the connections of before (5.10.6.7). */
+	if (v->holds && bh_virtqueue_listen_behind(&device->queues[EVENT]) != v->reset_index && !v->tell_reset)
+		release(v);
 }
 
 static void reset(struct bh_virtio_device *device)
@@ -673,13 +697,18 @@ static void reset(struct bh_virtio_device *device)
 	v->refusal_count = 0;
 	v->tell_reset = false;
 	v->starved = true;
+	release(v);
 }
 
-/* Connections aren't part of a machine's state: those of before end (5.10.6.6). */
+/* Connections aren't part of a machine's state: those of before end (5.10.6.7). */
 static int load(struct bh_virtio_device *device, struct bh_state_reader *in, struct bh_error *err)
 {
+	struct vsock *v = (struct vsock *)device;
+
 	(void)in, (void)err;
-	((struct vsock *)device)->tell_reset = true;
+	v->tell_reset = true;
+	if (device->status & BH_VIRTIO_DRIVER_OK)
+		hold(v);
 	return 0;
 }
 
