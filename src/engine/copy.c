@@ -240,7 +240,7 @@ static int run_guest(struct copy *copy, const struct bh_isolation_driver *driver
 		continue;
 	bh_close_fd(&compartment.process.pidfd);
 	driver->abandon(&compartment);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : BH_MICROVM_LOST_EXIT;
 }
 
 /* Stays when the command is killed: the copy ends with its pipes, and what it needed is removed. The lock is held through our descriptor. If

@@ -124,6 +124,18 @@ static void read_run_state(struct bh_container *c)
 		c->status = is_mark(c->state_fd, "paused") ? BH_STATUS_PAUSED : BH_STATUS_RUNNING;
 }
 
+#define LOSS_MAX 4096
+
+/* Why a microVM ended without its workload's exit code. */
+static char *read_loss(const struct bh_container *c)
+{
+	bh_auto_buf struct bh_buf text = { 0 };
+
+	if (c->exit_code != BH_MICROVM_LOST_EXIT || bh_read_file_at(c->dir_fd, BH_MICROVM_LOSS, LOSS_MAX, &text, NULL) < 0 || !text.length)
+		return NULL;
+	return bh_strdup(text.data);
+}
+
 static void read_exit_record(struct bh_container *c)
 {
 	json_object *record = bh_engine_read_json(c->dir_fd, "exit.json");
@@ -140,7 +152,7 @@ static void read_exit_record(struct bh_container *c)
 		c->restart_count = bh_json_int(record, "restart_count", 0);
 	error = bh_json_text(record, "error", NULL);
 	bh_free_ptr(&c->error);
-	c->error = bh_strdup(error);
+	c->error = error ? bh_strdup(error) : read_loss(c);
 	/* A start that failed leaves its reason, but the container has not run: Docker calls it created. */
 	c->status = error ? BH_STATUS_CREATED : BH_STATUS_EXITED;
 	json_object_put(record);

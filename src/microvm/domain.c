@@ -215,7 +215,7 @@ int bh_microvm_domain_exec(int stream_fd, const struct bh_microvm_exec *x, bool 
 	};
 	bh_auto_buf struct bh_buf request = { 0 };
 	struct bh_session_setup setup = {
-		.start = &start, .monitor = &domain_monitor, .kind = BH_AGENT_EXEC, .request = &request, .listen_fd = -1, .terminal_fd = -1
+		.start = &start, .monitor = &domain_monitor, .kind = BH_AGENT_EXEC, .request = &request, .listen_fd = -1, .terminal_fd = -1, .loss_fd = -1
 	};
 	bh_auto_close int master = -1, slave = -1;
 	int r = bh_microvm_request_write(&q, &request, err);

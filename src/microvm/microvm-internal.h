@@ -147,6 +147,7 @@ struct bh_session_setup {
 	struct bh_microvm_shares *shares;
 	int listen_fd;  /* agent.sock */
 	int terminal_fd; /* the terminal's slave, or -1 */
+	int loss_fd;     /* BH_MICROVM_LOSS, or -1 */
 	int report_fd;  /* struct bh_session_report, once; back comes, if it waits (start->waits), one byte: the release */
 };
 struct bh_session_report {

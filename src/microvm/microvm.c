@@ -36,7 +36,7 @@ struct preparation {
 	struct bh_microvm_network network;
 	char *mac;
 	int tap_fd;
-	int kernel_fd, initrd_fd, image_fd, writable_fd, listen_fd, terminal_fd, slave_fd, report[2];
+	int kernel_fd, initrd_fd, image_fd, writable_fd, listen_fd, terminal_fd, slave_fd, loss_fd, report[2];
 };
 
 static void preparation_clear(struct preparation *p)
@@ -55,6 +55,7 @@ static void preparation_clear(struct preparation *p)
 	bh_close_fd(&p->listen_fd);
 	bh_close_fd(&p->terminal_fd);
 	bh_close_fd(&p->slave_fd);
+	bh_close_fd(&p->loss_fd);
 	bh_close_fd(&p->report[0]);
 	bh_close_fd(&p->report[1]);
 }
@@ -174,6 +175,18 @@ static int make_terminal(struct preparation *p, struct bh_error *err)
 	return bh_microvm_terminal(process->console_size.height, process->console_size.width, &p->terminal_fd, &p->slave_fd, err);
 }
 
+/* For who asks when the workload's own streams are closed. */
+static int open_loss(struct preparation *p, struct bh_error *err)
+{
+	const struct bh_microvm *vm = p->start->vm;
+	bh_auto_free char *path = vm->folder && !vm->transfer ? bh_path_join(vm->folder, BH_MICROVM_LOSS) : NULL;
+
+	if (!path)
+		return 0;
+	p->loss_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	return p->loss_fd < 0 ? bh_error_set(err, errno, "create %s", path) : 0;
+}
+
 /* Through the folder's fd: its path may be longer than a socket's address. */
 static int socket_address(const char *state, struct sockaddr_un *ret_address, int *ret_folder, struct bh_error *err)
 {
@@ -258,6 +271,7 @@ static _Noreturn void session(struct preparation *p)
 		.shares = &p->shares,
 		.listen_fd = p->listen_fd,
 		.terminal_fd = p->slave_fd,
+		.loss_fd = p->loss_fd,
 		.report_fd = p->report[1],
 	};
 	struct bh_session_report report = { .started = false };
@@ -384,7 +398,7 @@ int bh_microvm_release(int *sync_fd, struct bh_error *err)
 int bh_microvm_start(const struct bh_microvm_start *start, struct bh_microvm_process *ret_process, struct bh_error *err)
 {
 	static int (*const steps[])(struct preparation *, struct bh_error *) = {
-		find_monitor, open_kernel, open_disks, open_network, open_shares, make_request, make_terminal, listen_for_clients,
+		find_monitor, open_kernel, open_disks, open_network, open_shares, make_request, make_terminal, open_loss, listen_for_clients,
 	};
 	bh_auto(preparation_clear) struct preparation p = {
 		.start = start,
@@ -396,6 +410,7 @@ int bh_microvm_start(const struct bh_microvm_start *start, struct bh_microvm_pro
 		.listen_fd = -1,
 		.terminal_fd = -1,
 		.slave_fd = -1,
+		.loss_fd = -1,
 		.report = { -1, -1 },
 	};
 	int r = 0;

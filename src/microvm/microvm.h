@@ -33,6 +33,8 @@
 #define BH_MICROVM_MEMORY_DEFAULT ((int64_t)512 << 20)
 #define BH_MICROVM_MEMORY_MIN ((int64_t)128 << 20) /* of the machine: a kernel takes half of it. Less is a limit for the workload in it */
 #define BH_MICROVM_CPUS_MAX 64
+#define BH_MICROVM_LOST_EXIT 255 /* the machine has ended, and nobody knows how the workload did */
+#define BH_MICROVM_LOSS "microvm.lost" /* a file with the reason then; empty before */
 
 struct bh_microvm_file {
 	const char *target, *content; /* as of struct bh_container_file */
@@ -50,7 +52,7 @@ void bh_microvm_network_clear(struct bh_microvm_network *network);
 /* What a microVM needs beside its OCI configuration. */
 struct bh_microvm {
 	const char *root;          /* --root: kernels/, initramfs/, disks/ below it */
-	const char *folder;        /* the container's own: its writable disk */
+	const char *folder;        /* the container's own: its writable disk, and BH_MICROVM_LOSS */
 	const char *image_key;     /* names the image's content: hex digits */
 	/* Called when the image has no disk yet: returns a detached read-only mount of its files. */
 	int (*mount_image)(void *context, struct bh_error *err);

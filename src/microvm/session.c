@@ -34,7 +34,6 @@
 #include <sys/wait.h>
 #include <termios.h>
 
-#define LOST_EXIT 255      /* the machine ended, and nobody knows how the workload did */
 #define KILLED_EXIT 137    /* an exec whose machine ended: it was killed with all that was in it */
 #define OUT_MAX (1u << 20) /* bytes for the guest that wait; above that no stream is read */
 
@@ -70,11 +69,13 @@ static _Noreturn void lose(struct session *s, const char *what)
 		bh_error_text(&error, EIO, "%s", what);
 	if (!s->is_started)
 		fail(s, &error);
+	if (s->setup->loss_fd >= 0)
+		bh_write_all(s->setup->loss_fd, error.message, strlen(error.message));
 	if (c && c->output[BH_AGENT_STDERR].fd >= 0)
 		write_words(c->output[BH_AGENT_STDERR].fd, error.message, "\n");
 	else if (c && c->terminal_fd >= 0)
 		write_words(c->terminal_fd, error.message, "\r\n");
-	_exit(is_exec ? KILLED_EXIT : LOST_EXIT);
+	_exit(is_exec ? KILLED_EXIT : BH_MICROVM_LOST_EXIT);
 }
 
 /* --- the guest's stream and console --------------------------------------------------------------------------------------- */
@@ -379,7 +380,7 @@ static void hear_starter(struct session *s)
 	char word;
 
 	if (recv(s->setup->report_fd, &word, 1, MSG_DONTWAIT) != 1)
-		_exit(LOST_EXIT);
+		_exit(BH_MICROVM_LOST_EXIT);
 	s->is_held = false;
 }
 
@@ -500,7 +501,7 @@ static int compare_ints(const void *a, const void *b)
 
 static void close_others(const struct session *s)
 {
-	int keep[13 + BH_AGENT_SHARES_MAX] = { STDERR_FILENO,
+	int keep[14 + BH_AGENT_SHARES_MAX] = { STDERR_FILENO,
 					       s->guest_fd,
 					       s->console_fd,
 					       s->control_fd,
@@ -509,13 +510,14 @@ static void close_others(const struct session *s)
 					       s->setup->listen_fd,
 					       s->setup->terminal_fd,
 					       s->setup->report_fd,
+					       s->setup->loss_fd,
 					       s->setup->start->stdin_fd,
 					       s->setup->start->stdout_fd,
 					       s->setup->start->stderr_fd,
 					       bh_explain_fd() };
 	int from = STDERR_FILENO + 1;
 
-	memcpy(keep + 13, s->share_fds, s->share_count * sizeof *keep);
+	memcpy(keep + 14, s->share_fds, s->share_count * sizeof *keep);
 	qsort(keep, BH_ARRAY_SIZE(keep), sizeof *keep, compare_ints);
 	for (size_t i = 0; i < BH_ARRAY_SIZE(keep); i++) {
 		if (keep[i] < from)

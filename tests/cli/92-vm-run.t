@@ -123,6 +123,16 @@ within 10 eval '! pgrep -P "$session" >/dev/null && [ "$(bh inspect --format "{{
 is "$(bh inspect --format '{{.State.ExitCode}}' ship)" 137 "... ends it with 137"
 run_is 0 "rm" bh rm ship
 
+# --- a guest that panics ---------------------------------------------------------------------------------------------------------------
+run_is 255 "a panic" "${vm[@]}" --privileged busybox sh -c 'echo c >/proc/sysrq-trigger; sleep 100'
+like "$err" "^bulkhead: the virtual machine ended \\(Kernel panic - not syncing: sysrq triggered crash" "... is told in one line"
+run_is 0 "one that panics when nobody hears it" bh run -d --name lost --privileged --isolation vm --accel "$accelerator" busybox sh -c 'exec 2>&-; echo c >/proc/sysrq-trigger; sleep 100'
+is "$(bh wait lost)" 255 "... has its exit code"
+like "$(bh inspect --format '{{.State.Status}} {{.State.Error}}' lost)" "^exited the virtual machine ended \\(Kernel panic" "... and inspect the reason"
+run_is 0 "out of it" bh cp lost:/etc/passwd "$WORK/passwd"
+like "$(bh inspect --format '{{.State.Error}}' lost)" "Kernel panic" "... comes what is there, and the reason stays"
+bh rm lost >/dev/null
+
 # --- memory runs out inside ----------------------------------------------------------------------------------------------------------
 # The reader of what is explained isn't kept until the machine ends.
 run_is 0 "a neighbour that lives on" timeout 100 bash -c '"$@" 2>&1 | tail -n 2' explained "$BULKHEAD" run -d --explain --name neighbour --isolation vm \
