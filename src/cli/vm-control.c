@@ -12,11 +12,13 @@
 #define FILES_MAX 4
 
 struct vm_control_options {
-	struct bh_strv write;
+	struct bh_strv file, write;
 	const char *connect;
 };
 
 static const struct bh_option options[] = {
+	{ 0, "file", BH_OPTION_LIST, offsetof(struct vm_control_options, file), "FILE", "Hand over this file as it is, for reading and writing", NULL,
+	  false },
 	{ 0, "write", BH_OPTION_LIST, offsetof(struct vm_control_options, write), "FILE",
 	  "Hand over this file, made or emptied: a snapshot's state, then its memory", NULL, false },
 	{ 0, "connect", BH_OPTION_STRING, offsetof(struct vm_control_options, connect), "SOCKET|tcp://ADDRESS:PORT",
@@ -36,23 +38,32 @@ static json_object *value_of(const char *text)
 	return json_object_new_string(text);
 }
 
-static int open_files(const struct vm_control_options *o, int files[FILES_MAX], size_t *count, struct bh_error *err)
+static int open_list(const struct bh_strv *paths, int flags, int files[FILES_MAX], size_t *count, struct bh_error *err)
 {
-	for (size_t i = 0; i < o->write.count; i++) {
+	for (size_t i = 0; i < paths->count; i++) {
 		if (*count == FILES_MAX - 1)
 			return bh_error_text(err, E2BIG, "more than %d files", FILES_MAX - 1);
-		files[*count] = open(o->write.items[i], O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		files[*count] = open(paths->items[i], O_RDWR | O_CLOEXEC | flags, 0600);
 		if (files[*count] < 0)
-			return bh_error_set(err, errno, "open %s", o->write.items[i]);
+			return bh_error_set(err, errno, "open %s", paths->items[i]);
 		++*count;
 	}
-	if (o->connect) {
+	return 0;
+}
+
+static int open_files(const struct vm_control_options *o, int files[FILES_MAX], size_t *count, struct bh_error *err)
+{
+	int r = open_list(&o->file, 0, files, count, err);
+
+	if (r == 0)
+		r = open_list(&o->write, O_CREAT | O_TRUNC, files, count, err);
+	if (r == 0 && o->connect) {
 		files[*count] = bh_socket_connect(o->connect, err);
 		if (files[*count] < 0)
 			return files[*count];
 		++*count;
 	}
-	return 0;
+	return r;
 }
 
 static int run(void *arg, int argc, char **argv)
@@ -89,8 +100,9 @@ const struct bh_command bh_command_vm_control = {
 	.group = "Machines",
 	.synopsis = "[OPTIONS] SOCKET COMMAND [KEY=VALUE...]",
 	.summary = "Send one request to a running monitor and print its answer",
-	.description = "The commands are those of the control protocol: status, stats, pause, resume, snapshot (incremental=true, track=true; two --write), migrate "
-		       "(downtime_ms=, timeout_ms=, bandwidth=; --connect), migrate-status, migrate-cancel, stop.",
+	.description =
+		"The commands are those of the control protocol: status, stats, pause, resume, snapshot (incremental=true, track=true; two --write), migrate "
+		"(downtime_ms=, timeout_ms=, bandwidth=; --connect), migrate-status, migrate-cancel, plug (device=, at=; --file), unplug (at=, timeout_ms=), stop.",
 	.sets = { options },
 	.options_size = sizeof(struct vm_control_options),
 	.min_arguments = 2,

@@ -11,6 +11,7 @@
 
 #define DEFAULT_MEMORY (512LL << 20)
 #define XML_MAX (1u << 20)
+#define DETACH_TIMEOUT_NS 10000000000
 
 int bh_cli_for_each_domain(int argc, char **argv, bool locked, int (*action)(struct bh_domain *domain, void *context, struct bh_error *err),
 			   void *context)
@@ -389,8 +390,8 @@ const struct bh_command bh_command_vm_set = {
 	.group = "Machines",
 	.synopsis = "[OPTIONS] NAME",
 	.summary = "Change a virtual machine's definition",
-	.description = "Disks and network cards that are named are added; vm detach takes disks away. A machine that runs changes at its next start, but for "
-		       "less memory, which it is asked for at once (balloon).",
+	.description = "Disks and network cards that are named are added; vm detach takes them away. A machine that runs changes at its next start, but for "
+		       "less memory, which it is asked for at once (balloon). vm attach adds a device at once.",
 	.sets = { define_table },
 	.options_size = sizeof(struct define_options),
 	.preset = define_preset,
@@ -399,29 +400,66 @@ const struct bh_command bh_command_vm_set = {
 	.run = set_main,
 };
 
+/* A disk or a card; both are the last of the definition's then. */
+static int add_named(const char *name, const char *device, struct bh_domain_definition *d, struct bh_error *err)
+{
+	bool is_net = bh_streq(device, "tap") || bh_has_prefix(device, "tap=") || bh_has_prefix(device, "tap,");
+
+	return is_net ? add_net(device, d, err) : add_disk(name, device, false, d, err);
+}
+
+struct attach_options {
+	bool config;
+	int64_t timeout_ns;
+	const char *device;
+};
+
 static int attach_action(struct bh_domain *domain, void *context, struct bh_error *err)
 {
-	char **argv = context;
-	struct define_options o = { .hugepages = -1, .autostart = -1 };
-	int r;
+	const struct attach_options *o = context;
+	struct bh_domain_definition *d = &domain->definition;
+	size_t disks = d->disk_count, nets = d->net_count;
+	bool now = domain->status != BH_DOMAIN_SHUT_OFF && !o->config;
+	int r = add_named(domain->name, o->device, d, err);
 
-	bh_strv_add(&o.disk, argv[1]);
-	r = set_action(domain, &o, err);
-	bh_strv_clear(&o.disk);
+	if (r == 0)
+		r = bh_domain_definition_check(d, err);
+	if (r == 0 && now && d->disk_count > disks)
+		r = bh_domain_plug_disk(domain, &d->disks[disks], err);
+	if (r == 0 && now && d->net_count > nets)
+		r = bh_domain_plug_net(domain, &d->nets[nets], err);
+	if (r == 0)
+		r = bh_domain_save(domain, err);
+	/* A disk that was made for this. */
+	if (r < 0 && d->disk_count > disks && d->disks[disks].ours)
+		unlink(d->disks[disks].path);
+	if (r == 0 && domain->status != BH_DOMAIN_SHUT_OFF && o->config)
+		fprintf(stderr, "bulkhead: %s runs: it has the device at its next start\n", domain->name);
 	return r;
 }
 
 static int attach_main(void *arg, int argc, char **argv)
 {
-	(void)arg, (void)argc;
-	return bh_cli_for_each_domain(1, argv, true, attach_action, argv);
+	struct attach_options *o = arg;
+
+	(void)argc;
+	o->device = argv[1];
+	return bh_cli_for_each_domain(1, argv, true, attach_action, o);
 }
+
+static const struct bh_option attach_table[] = {
+	{ 0, "config", BH_OPTION_BOOL, offsetof(struct attach_options, config), NULL, "At its next start, not now", NULL, false },
+	{ 0 },
+};
 
 const struct bh_command bh_command_vm_attach = {
 	.name = "vm attach",
 	.group = "Machines",
-	.synopsis = "NAME FILE|size=BYTES[,readonly][,format=qcow2][,queues=N][,serial=TEXT]",
-	.summary = "Give a virtual machine a further disk",
+	.synopsis = "[--config] NAME FILE|size=BYTES[,readonly][,format=qcow2][,queues=N][,serial=TEXT] | tap[=NAME][,bridge=NAME][,mac=ADDRESS][,vhost]",
+	.summary = "Give a virtual machine a further disk or network card",
+	.description = "A machine that runs has it at once, if its kernel knows hot plug by ACPI (Linux does), and at every start from then on.",
+	.sets = { attach_table },
+	.options_size = sizeof(struct attach_options),
 	.min_arguments = 2,
 	.max_arguments = 2,
 	.run = attach_main,
@@ -429,35 +467,59 @@ const struct bh_command bh_command_vm_attach = {
 
 static int detach_action(struct bh_domain *domain, void *context, struct bh_error *err)
 {
+	const struct attach_options *o = context;
 	struct bh_domain_definition *d = &domain->definition;
-	bh_auto_free char *path = realpath(context, NULL);
-	size_t i = 0;
+	bh_auto_free char *path = realpath(o->device, NULL), *name = NULL;
+	size_t disk = path ? bh_domain_find_disk(d, path) : d->disk_count, net = bh_domain_find_net(d, o->device);
+	bool now = domain->status != BH_DOMAIN_SHUT_OFF && !o->config;
+	int r;
 
-	if (domain->status != BH_DOMAIN_SHUT_OFF)
-		return bh_error_text(err, EBUSY, "the virtual machine %s runs, and would lose a disk that it uses", domain->name);
-	while (i < d->disk_count && !bh_streq(d->disks[i].path, path ? path : context) && !bh_streq(d->disks[i].serial, context))
-		i++;
-	if (i == d->disk_count)
-		return bh_error_text(err, ENOENT, "%s has no disk %s", domain->name, (const char *)context);
-	free(d->disks[i].path);
-	free(d->disks[i].format);
-	free(d->disks[i].serial);
-	memmove(&d->disks[i], &d->disks[i + 1], (d->disk_count - i - 1) * sizeof d->disks[0]);
-	d->disk_count--;
-	return bh_domain_save(domain, err);
+	if (disk == d->disk_count)
+		disk = bh_domain_find_disk(d, o->device);
+	if (disk == d->disk_count && net == d->net_count)
+		return bh_error_text(err, ENOENT, "%s has no disk or network card %s", domain->name, o->device);
+	name = bh_strdup(disk < d->disk_count ? d->disks[disk].path : o->device);
+	if (disk < d->disk_count)
+		bh_domain_remove_disk(d, disk);
+	else
+		bh_domain_remove_net(d, net);
+	r = bh_domain_definition_check(d, err);
+	if (r == 0 && now)
+		r = bh_domain_unplug(domain, name, o->timeout_ns / 1000000, err);
+	/* It may be one of the next start only. */
+	return r < 0 && r != -ENOENT ? r : bh_domain_save(domain, err);
 }
 
 static int detach_main(void *arg, int argc, char **argv)
 {
-	(void)arg, (void)argc;
-	return bh_cli_for_each_domain(1, argv, true, detach_action, argv[1]);
+	struct attach_options *o = arg;
+
+	(void)argc;
+	o->device = argv[1];
+	return bh_cli_for_each_domain(1, argv, true, detach_action, o);
 }
+
+static void detach_preset(void *options)
+{
+	((struct attach_options *)options)->timeout_ns = DETACH_TIMEOUT_NS;
+}
+
+static const struct bh_option detach_table[] = {
+	{ 0, "config", BH_OPTION_BOOL, offsetof(struct attach_options, config), NULL, "From its next start on, not now", NULL, false },
+	{ 0, "timeout", BH_OPTION_DURATION, offsetof(struct attach_options, timeout_ns), "TIME", "What the guest has to let go of it (default 10s)",
+	  NULL, false },
+	{ 0 },
+};
 
 const struct bh_command bh_command_vm_detach = {
 	.name = "vm detach",
 	.group = "Machines",
-	.synopsis = "NAME FILE|SERIAL",
-	.summary = "Take a disk away from a virtual machine that is shut off; its image stays",
+	.synopsis = "[--config] [--timeout TIME] NAME FILE|SERIAL|ADDRESS",
+	.summary = "Take a disk or a network card away from a virtual machine; a disk's image stays",
+	.description = "The kernel of a machine that runs is asked to let go of it first; a guest that doesn't keeps it.",
+	.sets = { detach_table },
+	.options_size = sizeof(struct attach_options),
+	.preset = detach_preset,
 	.min_arguments = 2,
 	.max_arguments = 2,
 	.run = detach_main,

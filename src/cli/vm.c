@@ -509,6 +509,7 @@ static int spawn(const struct vm_run_options *o, const struct opened *f, pid_t *
 		.paused = o->paused,
 		.control_fd = f->control_fd,
 		.gdb_fd = f->gdb_fd,
+		.pluggable = o->control && !o->multiboot && !bh_streq(o->transport, "mmio"),
 		.transport = o->transport,
 		.dirty = o->dirty,
 		.devices = f->devices.items,

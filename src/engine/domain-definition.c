@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <strings.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -31,6 +32,56 @@ static void net_clear(struct bh_domain_net *net)
 	free(net->mac);
 	free(net->address);
 	free(net->gateway);
+}
+
+void bh_domain_disk_copy(const struct bh_domain_disk *disk, struct bh_domain_disk *ret_copy)
+{
+	*ret_copy = *disk;
+	ret_copy->path = bh_strdup(disk->path);
+	ret_copy->format = bh_strdup(disk->format);
+	ret_copy->serial = bh_strdup(disk->serial);
+}
+
+void bh_domain_net_copy(const struct bh_domain_net *net, struct bh_domain_net *ret_copy)
+{
+	*ret_copy = *net;
+	ret_copy->tap = bh_strdup(net->tap);
+	ret_copy->bridge = bh_strdup(net->bridge);
+	ret_copy->mac = bh_strdup(net->mac);
+	ret_copy->address = bh_strdup(net->address);
+	ret_copy->gateway = bh_strdup(net->gateway);
+}
+
+size_t bh_domain_find_disk(const struct bh_domain_definition *d, const char *name)
+{
+	size_t i = 0;
+
+	while (i < d->disk_count && !bh_streq(d->disks[i].path, name) && !bh_streq(d->disks[i].serial, name))
+		i++;
+	return i;
+}
+
+size_t bh_domain_find_net(const struct bh_domain_definition *d, const char *mac)
+{
+	size_t i = 0;
+
+	while (i < d->net_count && (!d->nets[i].mac || strcasecmp(d->nets[i].mac, mac) != 0))
+		i++;
+	return i;
+}
+
+void bh_domain_remove_disk(struct bh_domain_definition *d, size_t number)
+{
+	disk_clear(&d->disks[number]);
+	d->disk_count--;
+	memmove(&d->disks[number], &d->disks[number + 1], (d->disk_count - number) * sizeof d->disks[0]);
+}
+
+void bh_domain_remove_net(struct bh_domain_definition *d, size_t number)
+{
+	net_clear(&d->nets[number]);
+	d->net_count--;
+	memmove(&d->nets[number], &d->nets[number + 1], (d->net_count - number) * sizeof d->nets[0]);
 }
 
 void bh_domain_definition_clear(struct bh_domain_definition *d)

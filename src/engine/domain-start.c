@@ -13,7 +13,6 @@
 #include "base/time.h"
 #include "linux/process.h"
 #include "linux/socket.h"
-#include "linux/tap.h"
 #include "shim/shim.h"
 #include "vmm/inflate.h"
 #include "vmm/spawn.h"
@@ -133,71 +132,10 @@ static void add_device(struct stage *s, char *words, const char *key, int fd)
 	s->device_count++;
 }
 
-/* Two machines that write one disk destroy it. The lock is an open file's that the monitor does nothing with: it goes with the monitor, while one that its
- * io_uring has goes when the kernel has taken that to pieces, a while later. */
-static int lock_disk(const struct bh_domain_disk *disk, int disk_fd, int flags, int *ret_fd, struct bh_error *err)
+static void keep_device(struct stage *s, int result)
 {
-	bh_auto_free char *path = bh_printf("/proc/self/fd/%d", disk_fd);
-	bh_auto_close int fd = open(path, flags);
-	int r;
-
-	if (fd < 0)
-		return bh_error_set(err, errno, "open the disk %s again", disk->path);
-	r = bh_lock_fd(fd, !disk->readonly, true);
-	if (r == -EAGAIN)
-		return bh_error_text(err, EBUSY, "the disk %s is in use by another machine", disk->path);
-	if (r < 0 && r != -EBADF && r != -EINVAL)
-		return bh_error_set(err, -r, "lock the disk %s", disk->path);
-	*ret_fd = BH_TAKE_FD(fd);
-	return 0;
-}
-
-static int add_disk(struct stage *s, const struct bh_domain_disk *disk, struct bh_error *err)
-{
-	bh_auto_buf struct bh_buf words = { 0 };
-	int flags = (disk->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY;
-	bh_auto_close int fd = open(disk->path, flags), lock_fd = -1;
-	int r;
-
-	if (fd < 0)
-		return bh_error_set(err, errno, "open the disk %s", disk->path);
-	r = lock_disk(disk, fd, flags, &lock_fd, err);
-	if (r < 0)
-		return r;
-	bh_buf_adds(&words, "block");
-	if (disk->readonly)
-		bh_buf_adds(&words, ",readonly");
-	if (disk->serial)
-		bh_buf_addf(&words, ",serial=%s", disk->serial);
-	if (disk->queues > 1)
-		bh_buf_addf(&words, ",queues=%lld", (long long)disk->queues);
-	if (!bh_streq(disk->format, "raw"))
-		bh_buf_addf(&words, ",format=%s", disk->format);
-	add_device(s, bh_buf_take(&words), "fd", BH_TAKE_FD(fd));
-	s->devices[s->device_count - 1].files[1].key = "lock";
-	s->devices[s->device_count - 1].files[1].fd = BH_TAKE_FD(lock_fd);
-	return 0;
-}
-
-static int add_net(struct stage *s, const struct bh_domain_net *net, struct bh_error *err)
-{
-	char name[BH_TAP_NAME_SIZE];
-	bh_auto_close int vhost_fd = net->vhost ? bh_vhost_net_open(err) : -1;
-	int fd;
-
-	if (net->vhost && vhost_fd < 0 && vhost_fd != -ENOENT)
-		return vhost_fd;
-	if (net->vhost && vhost_fd < 0)
-		bh_warn("%s; the monitor moves the packets", err->message);
-	fd = bh_tap_open(net->tap, net->bridge, name, err);
-	if (fd < 0)
-		return fd;
-	add_device(s, net->mac ? bh_printf("net,mac=%s", net->mac) : bh_strdup("net"), "fd", fd);
-	if (vhost_fd >= 0) {
-		s->devices[s->device_count - 1].files[1].key = "vhost";
-		s->devices[s->device_count - 1].files[1].fd = BH_TAKE_FD(vhost_fd);
-	}
-	return 0;
+	if (result == 0)
+		bh_strv_take(&s->words, (char *)s->devices[s->device_count++].words);
 }
 
 static int add_devices(struct stage *s, struct bh_error *err)
@@ -205,10 +143,15 @@ static int add_devices(struct stage *s, struct bh_error *err)
 	const struct bh_domain_definition *definition = &s->d->definition;
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < definition->disk_count; i++)
-		r = add_disk(s, &definition->disks[i], err);
-	for (size_t i = 0; r == 0 && i < definition->net_count; i++)
-		r = add_net(s, &definition->nets[i], err);
+	/* Disks, then cards: the order in which domain-devices.c counts them. */
+	for (size_t i = 0; r == 0 && i < definition->disk_count; i++) {
+		r = bh_domain_disk_device(&definition->disks[i], &s->devices[s->device_count], err);
+		keep_device(s, r);
+	}
+	for (size_t i = 0; r == 0 && i < definition->net_count; i++) {
+		r = bh_domain_net_device(&definition->nets[i], &s->devices[s->device_count], err);
+		keep_device(s, r);
+	}
 	if (r == 0)
 		add_device(s, bh_strdup("rng"), NULL, -1);
 	/* Idle until somebody wants memory back; and what the guest doesn't use is the host's again. */
@@ -256,6 +199,7 @@ static int spawn(struct stage *s, struct bh_error *err)
 		.incoming_fd = s->start->incoming_fd,
 		.paused = s->start->paused,
 		.control_fd = s->control_fd,
+		.pluggable = bh_domain_is_pluggable(definition),
 		.transport = definition->transport,
 		.devices = s->devices,
 		.device_count = s->device_count,
@@ -280,6 +224,8 @@ static int write_run(struct stage *s, struct bh_error *err)
 		return bh_error_set(err, errno, "record the machine's process");
 	unlinkat(s->d->dir_fd, "exit.json", 0);
 	unlinkat(s->d->state_fd, "restarting", 0);
+	if (bh_domain_save_running(s->d, &s->d->definition, err) < 0)
+		return -err->errnum;
 	if (s->start->paused)
 		bh_write_file_at(s->d->state_fd, "paused", "", 0, 0600, 0, NULL);
 	else

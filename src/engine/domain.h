@@ -67,6 +67,13 @@ char *bh_domain_definition_text(const struct bh_domain_definition *definition);
 int bh_domain_definition_check(const struct bh_domain_definition *definition, struct bh_error *err);
 /* What a user should know: more than the host has. A line each. */
 void bh_domain_definition_warn(const struct bh_domain_definition *definition, struct bh_strv *ret_warnings);
+/* A disk by its path or serial number, a card by its address: its number, or how many there are. */
+size_t bh_domain_find_disk(const struct bh_domain_definition *definition, const char *name);
+size_t bh_domain_find_net(const struct bh_domain_definition *definition, const char *mac);
+void bh_domain_remove_disk(struct bh_domain_definition *definition, size_t number);
+void bh_domain_remove_net(struct bh_domain_definition *definition, size_t number);
+void bh_domain_disk_copy(const struct bh_domain_disk *disk, struct bh_domain_disk *ret_copy);
+void bh_domain_net_copy(const struct bh_domain_net *net, struct bh_domain_net *ret_copy);
 /* A new locally administered address. */
 char *bh_domain_random_mac(void);
 /* The common subset of a libvirt domain (format: https://libvirt.org/formatdomain.html); what is left out is told in ret_warnings. */
@@ -126,6 +133,13 @@ int bh_domain_attach(struct bh_domain *domain, struct bh_error *err);
 /* bh_vm_request at its control socket. */
 int bh_domain_request(struct bh_domain *domain, const char *command, json_object *members, const int *files, size_t file_count, json_object **ret_answer,
 		      struct bh_error *err);
+
+/* Gives a locked domain that runs a further disk or card, at once. -ENOTSUP: one whose devices can't come and go. */
+int bh_domain_plug_disk(struct bh_domain *domain, const struct bh_domain_disk *disk, struct bh_error *err);
+int bh_domain_plug_net(struct bh_domain *domain, const struct bh_domain_net *net, struct bh_error *err);
+/* Asks the guest to let go of one (bh_domain_find_disk, bh_domain_find_net), and takes it away. -ENOENT: it has none of that name; -ETIMEDOUT (as
+ * -EINVAL with the monitor's words): the guest goes on using it. */
+int bh_domain_unplug(struct bh_domain *domain, const char *device, int64_t timeout_ms, struct bh_error *err);
 
 /* Snapshots of a running domain: its state, memory and own disks at one moment. */
 int bh_domain_snapshot(struct bh_domain *domain, const char *snapshot, struct bh_error *err);

@@ -6,6 +6,7 @@
 #include "vmm/flat-json.h"
 #include "vmm/machine-internal.h"
 #include "vmm/migrate.h"
+#include "vmm/plug.h"
 #include "vmm/snapshot.h"
 
 #include <errno.h>
@@ -19,6 +20,8 @@
 #define CLIENTS_MAX 8
 #define LINE_MAX_BYTES 4096
 #define FILES_MAX 4
+#define ANY_FILES SIZE_MAX
+#define UNPLUG_MAX_MS 600000
 
 struct client {
 	int fd;     /* -1: a free place */
@@ -110,6 +113,34 @@ static int run_migrate(struct bh_machine *m, struct job *job)
 	return bh_migration_send(m, &config, &job->result, &job->err);
 }
 
+/* The files that came are the values of the keys, in their order. */
+static int run_plug(struct bh_machine *m, struct job *job)
+{
+	bh_auto_strv struct bh_strv keys = bh_strv_split(bh_flat_text(&job->request, "keys", "fd"), ',');
+	const char *device = bh_flat_text(&job->request, "device", "");
+	size_t at = (size_t)bh_flat_number(&job->request, "at", 0);
+	bh_auto_buf struct bh_buf words = { 0 };
+	int r = bh_machine_may_plug(m, device, at, &job->err);
+
+	if (r == 0 && keys.count != job->file_count)
+		r = bh_error_text(&job->err, EINVAL, "plug: %zu keys for %zu files", keys.count, job->file_count);
+	if (r < 0)
+		return r;
+	bh_buf_adds(&words, device);
+	for (size_t i = 0; i < keys.count; i++)
+		bh_buf_addf(&words, ",%s=%d", keys.items[i], job->files[i]);
+	job->file_count = 0; /* they are the device's */
+	return bh_machine_plug(m, words.data, at, &job->err);
+}
+
+static int run_unplug(struct bh_machine *m, struct job *job)
+{
+	int64_t timeout_ms = bh_flat_number(&job->request, "timeout_ms", BH_UNPLUG_MS);
+
+	return bh_machine_unplug(m, (size_t)bh_flat_number(&job->request, "at", 0),
+				 (int)BH_MIN(BH_MAX(timeout_ms, (int64_t)0), (int64_t)UNPLUG_MAX_MS), &job->err);
+}
+
 static int run_migrate_status(struct bh_machine *m, struct job *job)
 {
 	bh_migration_describe(m, &job->result);
@@ -127,8 +158,9 @@ static void describe_devices(struct bh_machine *m, struct bh_buf *out)
 {
 	bh_buf_adds(out, ",\"devices\":[");
 	for (size_t i = 0; i < m->device_count; i++)
-		bh_buf_addf(out, "%s{\"type\":\"%s\",\"%s\":%zu,\"notifications\":%lu,\"interrupts\":%lu}", i ? "," : "", m->devices[i]->driver->name,
-			    m->devices[i]->transport->name, i + 1, atomic_load(&m->devices[i]->notifications), atomic_load(&m->devices[i]->interrupts));
+		bh_buf_addf(out, "%s{\"type\":\"%s\",\"%s\":%u,\"notifications\":%lu,\"interrupts\":%lu}", i ? "," : "", m->devices[i]->driver->name,
+			    m->devices[i]->transport->name, m->devices[i]->place, atomic_load(&m->devices[i]->notifications),
+			    atomic_load(&m->devices[i]->interrupts));
 	bh_buf_adds(out, "]");
 }
 
@@ -206,6 +238,8 @@ static const struct command commands[] = {
 	{ "resume", true, 0, run_resume },
 	{ "snapshot", true, 2, run_snapshot },
 	{ "migrate", true, 1, run_migrate },
+	{ "plug", true, ANY_FILES, run_plug },
+	{ "unplug", true, 0, run_unplug },
 	{ "migrate-status", false, 0, run_migrate_status },
 	{ "migrate-cancel", false, 0, run_migrate_cancel },
 	{ "power-button", false, 0, run_power_button },
@@ -270,7 +304,7 @@ static int prepare(struct bh_control *c, struct client *client, size_t length, s
 	job->command = find_command(name);
 	if (!job->command)
 		return bh_error_text(err, EINVAL, "there is no command %s", name ? name : "in the request");
-	if (client->file_count != job->command->files)
+	if (client->file_count != job->command->files && job->command->files != ANY_FILES)
 		return bh_error_text(err, EINVAL, "%s needs %zu files, %zu came", name, job->command->files, client->file_count);
 	if (job->command->is_job && c->job.command)
 		return bh_error_text(err, EBUSY, "a %s is under way", c->job.command->name);

@@ -561,7 +561,7 @@ int bh_gdb_make(struct bh_vm *vm, int listen_fd, struct bh_gdb **ret_gdb, struct
 
 int bh_gdb_start(struct bh_gdb *g, bool locked, struct bh_error *err)
 {
-	return bh_loop_start(g->loop, locked, err);
+	return bh_loop_start(g->loop, BH_THREAD_DEVICE, locked, err);
 }
 
 void bh_gdb_stop(struct bh_gdb *g, int status)

@@ -70,22 +70,31 @@ int bh_jail_enter(struct bh_error *err)
 #undef pwrite64
 #define ALLOW_CALL(call) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), RETURN(SECCOMP_RET_ALLOW)
 
-/* One filter per kind of thread: the calls that the list names for it, the others fall out. */
+/* One filter per kind of thread: the calls that the list names for it, the others fall out. Whoever does jobs may do what devices do. */
 #define ALLOW_IF_VCPU_VCPU(call) ALLOW_CALL(call),
 #define ALLOW_IF_VCPU_OWNER(call)
 #define ALLOW_IF_VCPU_DEVICE(call)
+#define ALLOW_IF_VCPU_JOBS(call)
 #define ALLOW_IF_VCPU_FILES(call)
 #define ALLOW_IF_OWNER_VCPU(call)
 #define ALLOW_IF_OWNER_OWNER(call) ALLOW_CALL(call),
 #define ALLOW_IF_OWNER_DEVICE(call)
+#define ALLOW_IF_OWNER_JOBS(call)
 #define ALLOW_IF_OWNER_FILES(call)
 #define ALLOW_IF_DEVICE_VCPU(call)
 #define ALLOW_IF_DEVICE_OWNER(call)
 #define ALLOW_IF_DEVICE_DEVICE(call) ALLOW_CALL(call),
+#define ALLOW_IF_DEVICE_JOBS(call) ALLOW_CALL(call),
 #define ALLOW_IF_DEVICE_FILES(call)
+#define ALLOW_IF_JOBS_VCPU(call)
+#define ALLOW_IF_JOBS_OWNER(call)
+#define ALLOW_IF_JOBS_DEVICE(call)
+#define ALLOW_IF_JOBS_JOBS(call) ALLOW_CALL(call),
+#define ALLOW_IF_JOBS_FILES(call)
 #define ALLOW_IF_FILES_VCPU(call)
 #define ALLOW_IF_FILES_OWNER(call)
 #define ALLOW_IF_FILES_DEVICE(call)
+#define ALLOW_IF_FILES_JOBS(call)
 #define ALLOW_IF_FILES_FILES(call) ALLOW_CALL(call),
 
 #undef ALLOW
@@ -113,6 +122,14 @@ static struct sock_filter device_filter[] = {
 };
 
 #undef ALLOW
+#define ALLOW(kind, call) ALLOW_IF_##kind##_JOBS(call)
+static struct sock_filter jobs_filter[] = {
+	BEGIN,
+#include "vmm/seccomp.def"
+	RETURN(SECCOMP_RET_KILL_PROCESS),
+};
+
+#undef ALLOW
 #define ALLOW(kind, call) ALLOW_IF_##kind##_FILES(call)
 static struct sock_filter files_filter[] = {
 	BEGIN,
@@ -130,6 +147,7 @@ int bh_jail_lock(enum bh_thread_kind kind, struct bh_error *err)
 		[BH_THREAD_OWNER] = { owner_filter, BH_ARRAY_SIZE(owner_filter), "owner" },
 		[BH_THREAD_VCPU] = { vcpu_filter, BH_ARRAY_SIZE(vcpu_filter), "vcpu" },
 		[BH_THREAD_DEVICE] = { device_filter, BH_ARRAY_SIZE(device_filter), "device" },
+		[BH_THREAD_JOBS] = { jobs_filter, BH_ARRAY_SIZE(jobs_filter), "jobs" },
 		[BH_THREAD_FILES] = { files_filter, BH_ARRAY_SIZE(files_filter), "file server" },
 	};
 	const struct sock_fprog program = { (unsigned short)kinds[kind].count, kinds[kind].filter };

@@ -16,7 +16,7 @@ int bh_jail_enter(struct bh_error *err);
 /* Its first step alone: the root becomes an empty read-only file system. In a mount namespace of one's own. */
 int bh_jail_leave_file_system(struct bh_error *err);
 
-enum bh_thread_kind { BH_THREAD_OWNER, BH_THREAD_VCPU, BH_THREAD_DEVICE, BH_THREAD_FILES };
+enum bh_thread_kind { BH_THREAD_OWNER, BH_THREAD_VCPU, BH_THREAD_DEVICE, BH_THREAD_JOBS, BH_THREAD_FILES };
 
 /* The calling thread, for good. Anything outside of its list ends the process with SIGSYS. Needs bh_jail_enter or root. */
 int bh_jail_lock(enum bh_thread_kind kind, struct bh_error *err);

@@ -44,6 +44,7 @@ struct bh_loop {
 	size_t timer_count, timer_capacity;
 	pthread_t thread;
 	bool started, locked;
+	enum bh_thread_kind kind;
 	pthread_mutex_t turn; /* held while handlers run */
 	pthread_cond_t resumed;
 	atomic_bool paused, stopping;
@@ -201,30 +202,33 @@ static void *run(void *arg)
 {
 	struct bh_loop *loop = arg;
 	struct bh_error err = BH_ERROR_INIT;
+	int timeout_ms = next_timeout_ms(loop);
 
 	pthread_setname_np(pthread_self(), loop->name);
 	/* It has worked for the owner of the process, or will in a moment: a thread that stays unlocked must not serve. */
-	if (loop->locked && bh_jail_lock(BH_THREAD_DEVICE, &err) < 0)
+	if (loop->locked && bh_jail_lock(loop->kind, &err) < 0)
 		abort();
 	while (!atomic_load(&loop->stopping)) {
 		struct epoll_event events[EVENTS_PER_TURN];
-		int count = epoll_wait(loop->epoll_fd, events, EVENTS_PER_TURN, next_timeout_ms(loop));
+		int count = epoll_wait(loop->epoll_fd, events, EVENTS_PER_TURN, timeout_ms);
 
 		pthread_mutex_lock(&loop->turn);
 		while (atomic_load(&loop->paused) && !atomic_load(&loop->stopping))
 			pthread_cond_wait(&loop->resumed, &loop->turn);
 		if (!atomic_load(&loop->stopping))
 			handle(loop, events, count);
+		timeout_ms = next_timeout_ms(loop);
 		pthread_mutex_unlock(&loop->turn);
 	}
 	return NULL;
 }
 
-int bh_loop_start(struct bh_loop *loop, bool locked, struct bh_error *err)
+int bh_loop_start(struct bh_loop *loop, enum bh_thread_kind kind, bool locked, struct bh_error *err)
 {
 	sigset_t all, before;
 	int r;
 
+	loop->kind = kind;
 	loop->locked = locked;
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);

@@ -4,11 +4,12 @@
  *
  * Handlers of one loop never run at the same time. Descriptors are added before the loop is started, or by its own handlers; only
  * bh_loop_pause, bh_loop_resume and bh_loop_stop are for other threads. While a loop is paused no handler runs: the state of its
- * devices stands still and can be saved.
+ * devices stands still and can be saved, and whoever has paused it may add and remove descriptors (but no timer).
  */
 #pragma once
 
 #include "base/error.h"
+#include "vmm/jail.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,8 +32,8 @@ void bh_loop_remove(struct bh_loop *loop, int fd);
 /* At a monotonic time (bh_monotonic_ns) `handler` runs once, with 0 events. The same handler and context again: a new time for it; 0: never. */
 void bh_loop_set_timer(struct bh_loop *loop, int64_t deadline_ns, bh_loop_handler *handler, void *context);
 
-/* `locked`: the thread locks itself into its system calls (jail.h). */
-int bh_loop_start(struct bh_loop *loop, bool locked, struct bh_error *err);
+/* `locked`: the thread locks itself into the system calls of its kind (jail.h). */
+int bh_loop_start(struct bh_loop *loop, enum bh_thread_kind kind, bool locked, struct bh_error *err);
 /* Returns when no handler runs. Not from a handler. */
 void bh_loop_pause(struct bh_loop *loop);
 void bh_loop_resume(struct bh_loop *loop);

@@ -29,6 +29,7 @@ struct bh_machine {
 	size_t loop_count;
 	struct bh_virtio_device *devices[BH_PCI_SLOTS];
 	size_t device_count;
+	bool pluggable;                /* as it was started, wherever that was */
 	struct bh_serial *serial;
 	struct bh_test_device *test_device; /* NULL: none */
 	struct bh_loop *jobs;          /* what takes long: snapshots, migration. NULL without a control socket */

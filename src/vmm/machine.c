@@ -37,7 +37,7 @@ static int add_device(struct bh_machine *m, const char *words, struct bh_error *
 		m->loops[m->loop_count++] = own.items[i];
 	r = m->mmio ? bh_virtio_mmio_add(m->mmio, device, err) : bh_virtio_pci_add(m->pci, device, err);
 	if (r == 0 && bh_explain_mode != BH_EXPLAIN_OFF) {
-		bh_auto_free char *slot = bh_printf("%zu", m->device_count), *threads = bh_printf("%zu", own.count);
+		bh_auto_free char *slot = bh_printf("%u", device->place), *threads = bh_printf("%zu", own.count);
 
 		bh_explain("device", "type", device->driver->name, device->transport->name, slot, "thread",
 			   own.count == 0 ? "shared" :
@@ -68,9 +68,9 @@ static int start_loops(struct bh_machine *m, struct bh_error *err)
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < m->loop_count; i++)
-		r = bh_loop_start(m->loops[i], m->config->vm.locked, err);
+		r = bh_loop_start(m->loops[i], BH_THREAD_DEVICE, m->config->vm.locked, err);
 	if (r == 0 && m->jobs)
-		r = bh_loop_start(m->jobs, m->config->vm.locked, err);
+		r = bh_loop_start(m->jobs, BH_THREAD_JOBS, m->config->vm.locked, err);
 	return r;
 }
 
@@ -115,15 +115,44 @@ int bh_machine_save(struct bh_machine *m, struct bh_buf *out, struct bh_error *e
 	bh_pci_save_ports(m->pci, out);
 	bh_state_put(out, bh_rtc_selected(), 1);
 	bh_state_put(out, bh_events_waiting(), 1);
+	bh_state_put(out, m->pluggable, 1);
+	bh_plug_save(out);
 	if (m->test_device) {
 		bh_firmware_config_save(out);
 		bh_test_device_save(m->test_device, out);
 	}
 	bh_state_put(out, m->device_count, 1);
 	bh_state_put(out, m->config->transport, 1);
+	for (size_t i = 0; i < m->device_count; i++)
+		bh_state_put(out, m->devices[i]->place, 1);
 	for (size_t i = 0; r == 0 && i < m->device_count; i++)
 		m->devices[i]->transport->save(m->devices[i], out);
 	return r;
+}
+
+/* Where devices have come and gone, their slots are no longer in the order of the list. */
+static int load_places(struct bh_machine *m, struct bh_state_reader *in, struct bh_error *err)
+{
+	unsigned places[BH_PCI_SLOTS];
+	uint32_t taken = 1; /* the bridge's */
+	bool same = true;
+
+	for (size_t i = 0; i < m->device_count; i++) {
+		places[i] = (unsigned)bh_state_get(in, 1);
+		if (in->failed || places[i] >= BH_PCI_SLOTS || taken & 1u << places[i])
+			return bh_error_text(err, EINVAL, "the machine's saved state is damaged");
+		taken |= 1u << places[i];
+		same &= places[i] == m->devices[i]->place;
+	}
+	if (same)
+		return 0;
+	if (m->mmio)
+		return bh_error_text(err, EINVAL, "the machine's saved state is damaged");
+	for (size_t i = 0; i < m->device_count; i++)
+		bh_virtio_pci_remove(m->devices[i]);
+	for (size_t i = 0; i < m->device_count; i++)
+		bh_virtio_pci_place(m->pci, m->devices[i], places[i]);
+	return 0;
 }
 
 int bh_machine_load(struct bh_machine *m, struct bh_state_reader *in, struct bh_error *err)
@@ -137,6 +166,8 @@ int bh_machine_load(struct bh_machine *m, struct bh_state_reader *in, struct bh_
 	bh_pci_load_ports(m->pci, in);
 	bh_rtc_select((uint8_t)bh_state_get(in, 1));
 	bh_events_set_waiting((uint8_t)bh_state_get(in, 1));
+	m->pluggable = bh_state_get(in, 1) != 0;
+	bh_plug_load(in);
 	if (m->test_device) {
 		bh_firmware_config_load(in);
 		bh_test_device_load(m->test_device, in);
@@ -147,6 +178,7 @@ int bh_machine_load(struct bh_machine *m, struct bh_state_reader *in, struct bh_
 		return bh_error_text(err, EINVAL, "the saved machine has %llu devices, this one %zu", (unsigned long long)count, m->device_count);
 	if (transport != m->config->transport)
 		return bh_error_text(err, EINVAL, "the saved machine has its devices on another bus than this one (%s)", m->mmio ? "mmio" : "pci");
+	r = load_places(m, in, err);
 	for (size_t i = 0; r == 0 && i < m->device_count; i++)
 		r = m->devices[i]->transport->load(m->devices[i], in, err);
 	if (r == 0 && (in->failed || in->at != in->end))
@@ -198,6 +230,10 @@ static int make_devices(struct bh_machine *m, struct bh_error *err)
 		r = bh_events_make(&m->vm, err);
 	if (r == 0)
 		r = bh_panic_port_make(&m->vm, err);
+	/* The tables of one that comes from elsewhere may name them. */
+	m->pluggable = m->config->pluggable;
+	if (r == 0 && (m->pluggable || m->config->restore_count || m->config->incoming_fd >= 0))
+		r = bh_plug_make(&m->vm, err);
 	if (r == 0 && m->config->test_devices)
 		r = make_test_devices(m, err);
 	if (r == 0)
@@ -214,11 +250,17 @@ static int make_devices(struct bh_machine *m, struct bh_error *err)
 static int load_kernel(struct bh_machine *m, struct bh_error *err)
 {
 	struct bh_boot_request request = m->config->boot;
+	const struct bh_boot_acpi acpi = {
+		.vcpus = m->vm.vcpu_count,
+		.fixed = m->config->test_devices,
+		.pluggable = m->pluggable,
+		.mmio_devices = m->mmio ? (unsigned)m->device_count : 0,
+	};
 	struct bh_entry entry;
 	int r;
 
 	bh_boot_place_reset(&m->vm.memory);
-	request.acpi_root = bh_boot_acpi(m->vm.vcpu_count, m->config->test_devices, m->mmio ? (unsigned)m->device_count : 0, &m->vm.memory);
+	request.acpi_root = bh_boot_acpi(&acpi, &m->vm.memory);
 	if (m->config->protocol == BH_BOOT_MULTIBOOT)
 		r = bh_boot_multiboot(&request, &m->vm.memory, &entry, err);
 	else if (m->config->protocol == BH_BOOT_PVH)
@@ -376,7 +418,7 @@ static void explain_devices(const struct bh_machine *m)
 		struct bh_virtio_device *device = m->devices[i];
 		char slot[24], notifications[24], interrupts[24];
 
-		snprintf(slot, sizeof slot, "%zu", i + 1);
+		snprintf(slot, sizeof slot, "%u", device->place);
 		snprintf(notifications, sizeof notifications, "%lu", atomic_load(&device->notifications));
 		snprintf(interrupts, sizeof interrupts, "%lu", atomic_load(&device->interrupts));
 		bh_explain("end", "device", device->driver->name, device->transport->name, slot, "notifications", notifications, "interrupts",
@@ -445,6 +487,7 @@ int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end
 	bh_control_free(m.control);
 	bh_vm_clear(&m.vm);
 	bh_serial_free(m.serial);
+	bh_plug_clear();
 	bh_test_device_free(m.test_device);
 	bh_close_fd(&m.signal_fd);
 	return r;

@@ -30,6 +30,7 @@ struct bh_machine_config {
 	int gdb_fd;        /* a listening socket for a debugger (gdb.h), for whom the machine stands; -1: none */
 	int control_fd;    /* a listening socket (control.h), -1: none */
 	enum bh_transport { BH_TRANSPORT_PCI, BH_TRANSPORT_MMIO } transport; /* how the guest reaches its devices; a snapshot's number for it */
+	bool pluggable; /* disks and network cards may come and go (plug.h); on PCI alone */
 	char *const *devices; /* as virtio/table.h has them; NULL or NULL-terminated */
 };
 

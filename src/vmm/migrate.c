@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MAGIC 0x32474d42u /* "BMG2" */
+#define MAGIC 0x33474d42u /* "BMG3" */
 #define PAGES_PER_MESSAGE 64
 #define STATE_MAX (64u << 20)
 #define ROUNDS_MAX 30 /* more won't make it fit */

@@ -194,7 +194,7 @@ int bh_pager_make(struct bh_machine *m, struct bh_snapshot_source *sources, stru
 	if (r == 0) {
 		bh_loop_set_timer(p->loop, bh_monotonic_ns() + 1, background, p);
 		/* At once: loading the devices may touch memory. */
-		r = bh_loop_start(p->loop, m->config->vm.locked, err);
+		r = bh_loop_start(p->loop, BH_THREAD_DEVICE, m->config->vm.locked, err);
 	}
 	return r;
 }

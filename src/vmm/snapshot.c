@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define MAGIC "BHVMSNAP"
-#define VERSION 3
+#define VERSION 4
 #define INCREMENTAL 1u
 #define STATE_MAX (64u << 20)
 #define FILE_MAX (STATE_MAX + (256u << 20))

@@ -131,6 +131,8 @@ static void build_arguments(struct spawn *s, struct bh_strv *args)
 		bh_strv_add(args, "--paused");
 	if (q->dirty)
 		bh_strv_addf(args, "--dirty=%s", q->dirty);
+	if (q->pluggable)
+		bh_strv_add(args, "--pluggable");
 	if (q->transport)
 		bh_strv_addf(args, "--transport=%s", q->transport);
 	for (size_t i = 0; i < q->device_count; i++)

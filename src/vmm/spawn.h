@@ -43,6 +43,7 @@ struct bh_vmm_request {
 	int gdb_fd;                 /* a listening socket for a debugger; 0 or -1: none */
 	int control_fd;             /* a listening socket (docs/vmm.md), -1: none */
 	const char *dirty;          /* how KVM logs written pages: "bitmap" or "ring"; NULL: as it is usual */
+	bool pluggable;             /* disks and network cards may come and go while the guest runs; on PCI */
 	const char *transport;      /* how the guest reaches its devices: "pci" or "mmio"; NULL: pci */
 	const struct bh_vmm_device *devices;
 	size_t device_count;        /* at most BH_VMM_DEVICES_MAX */

@@ -34,7 +34,7 @@ static uint64_t take(struct input *in, unsigned size)
 
 static int make_block(struct driver *d, int *ret_peer)
 {
-	struct bh_block_config config = { .fd = memfd_create("image", MFD_CLOEXEC), .backing_fd = -1, .queues = 2 };
+	struct bh_block_config config = { .fd = memfd_create("image", MFD_CLOEXEC), .backing_fd = -1, .lock_fd = -1, .queues = 2 };
 
 	*ret_peer = -1;
 	return ftruncate(config.fd, IMAGE_SIZE) < 0 ? -1 : bh_block_make(&d->vm, d->loop, &config, &d->device, NULL);

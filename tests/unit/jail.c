@@ -212,7 +212,7 @@ static int end_of(enum bh_thread_kind kind, long call)
 
 static void try_calls(void)
 {
-	static const enum bh_thread_kind kinds[] = { BH_THREAD_OWNER, BH_THREAD_VCPU, BH_THREAD_DEVICE, BH_THREAD_FILES };
+	static const enum bh_thread_kind kinds[] = { BH_THREAD_OWNER, BH_THREAD_VCPU, BH_THREAD_DEVICE, BH_THREAD_JOBS, BH_THREAD_FILES };
 	int status;
 
 	for (size_t k = 0; k < BH_ARRAY_SIZE(kinds); k++) {

@@ -69,7 +69,9 @@ static int end(void **state)
 
 static void start(struct bh_limits limits)
 {
-	const struct bh_block_config config = { .fd = fcntl(image, F_DUPFD_CLOEXEC, 0), .backing_fd = -1, .queues = QUEUES, .limits = limits };
+	const struct bh_block_config config = {
+		.fd = fcntl(image, F_DUPFD_CLOEXEC, 0), .backing_fd = -1, .lock_fd = -1, .queues = QUEUES, .limits = limits
+	};
 
 	assert_int_equal(bh_block_make(&d.vm, d.loop, &config, &d.device, NULL), 0);
 	driver_start(&d, 1ULL << VIRTIO_BLK_F_MQ, 8);
@@ -145,8 +147,8 @@ static void test_beside(void **state)
 	d.device->transport = &telling;
 	assert_int_equal(bh_loop_make("second", &second, NULL), 0);
 	assert_int_equal(bh_virtio_move_queue(d.device, 1, second, NULL), 0);
-	assert_int_equal(bh_loop_start(d.loop, false, NULL), 0);
-	assert_int_equal(bh_loop_start(second, false, NULL), 0);
+	assert_int_equal(bh_loop_start(d.loop, BH_THREAD_DEVICE, false, NULL), 0);
+	assert_int_equal(bh_loop_start(second, BH_THREAD_DEVICE, false, NULL), 0);
 	put_read(1, SLOW_PAGE);
 	kick(1);
 	assert_true(wait_for(faults));

@@ -285,7 +285,9 @@ static int image;
 
 static void start_queues(bool readonly, unsigned queues)
 {
-	struct bh_block_config config = { .backing_fd = -1, .readonly = readonly, .queues = queues, .serial = "a serial number that is long" };
+	struct bh_block_config config = {
+		.backing_fd = -1, .lock_fd = -1, .readonly = readonly, .queues = queues, .serial = "a serial number that is long"
+	};
 
 	image = memfd_create("image", MFD_CLOEXEC);
 	assert_int_equal(ftruncate(image, SECTORS * 512), 0);

@@ -177,7 +177,7 @@ static uint8_t sum(uint64_t address, size_t length)
 
 static void test_tables(void **state)
 {
-	uint64_t root = bh_boot_acpi(3, true, 0, &vm.memory);
+	uint64_t root = bh_boot_acpi(&(struct bh_boot_acpi){ .vcpus = 3, .fixed = true }, &vm.memory);
 	uint32_t rsdt = word(root + 16), fadt = word(rsdt + 36), madt = word(rsdt + 40), facs = word(fadt + 36), dsdt = word(fadt + 40);
 
 	(void)state;
@@ -200,7 +200,7 @@ static void test_tables(void **state)
 	/* The same by the wide list. */
 	assert_int_equal(word(word(root + 24) + 36), fadt);
 	/* A machine without them says so. */
-	bh_boot_acpi(3, false, 0, &vm.memory);
+	bh_boot_acpi(&(struct bh_boot_acpi){ .vcpus = 3 }, &vm.memory);
 	assert_int_equal(word(root + 16), 0);
 	fadt = word(word(root + 24) + 36);
 	assert_int_equal(word(fadt + 76), 0);
@@ -210,7 +210,7 @@ static void test_tables(void **state)
 /* Devices on the MMIO bus, as many as there can be, are told of in the DSDT, whose packages stay whole. */
 static void test_mmio_devices(void **state)
 {
-	uint64_t root = bh_boot_acpi(1, false, BH_VIRTIO_MMIO_DEVICES, &vm.memory);
+	uint64_t root = bh_boot_acpi(&(struct bh_boot_acpi){ .vcpus = 1, .mmio_devices = BH_VIRTIO_MMIO_DEVICES }, &vm.memory);
 	uint32_t fadt = word(word(root + 24) + 36), dsdt = word(fadt + 40 + 100), length = word(dsdt + 4), found = 0;
 	const uint8_t *bytes = bh_guest_at(&vm.memory, dsdt, length);
 

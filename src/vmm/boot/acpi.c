@@ -144,6 +144,11 @@ static struct header header_of(const char *signature, uint8_t revision)
 
 /* --- AML ------------------------------------------------------------------------------------------------------------ */
 
+static void add_u32(struct bh_buf *out, uint32_t value)
+{
+	bh_buf_add(out, &value, sizeof value);
+}
+
 /* `op` (one or two bytes), the length of what follows, what follows. */
 static void add_package(struct bh_buf *out, const char *op, const struct bh_buf *content)
 {
@@ -153,7 +158,7 @@ static void add_package(struct bh_buf *out, const char *op, const struct bh_buf 
 	if (length < 0x40) {
 		bh_buf_addc(out, (char)length);
 	} else {
-		/* Two bytes: four low bits, then eight. 31 virtio devices make 2 KiB. */
+		/* Two bytes: four low bits, then eight; up to 4095. The longest, with slots that can be plugged, has 2.9 KiB. */
 		length++;
 		bh_buf_addc(out, (char)(0x40 | (length & 15)));
 		bh_buf_addc(out, (char)(length >> 4));
@@ -180,11 +185,6 @@ static void add_serial(struct bh_buf *out)
 	add_package(out, "\x5b\x82", &device);
 }
 
-static void add_u32(struct bh_buf *out, uint32_t value)
-{
-	bh_buf_add(out, &value, sizeof value);
-}
-
 /* What is taken: the window of PCI's configuration space, which Linux believes only if somebody else reserves it. */
 static void add_board(struct bh_buf *out)
 {
@@ -202,8 +202,63 @@ static void add_board(struct bh_buf *out)
 	add_package(out, "\x5b\x82", &device);
 }
 
+/* A slot of PCI, by whose name the kernel is told of it, and the method by which it lets go of its device (6.3.3). */
+static void add_slot(unsigned slot, struct bh_buf *out)
+{
+	static const char address[] = "\x08_ADR\x0c", number[] = "\x08_SUN\x0a", eject[] = "_EJ0\x01\x70\x0c"; /* PGON = ... */
+	bh_auto_buf struct bh_buf device = { 0 }, method = { 0 };
+
+	bh_buf_addf(&device, "S%02u_", slot);
+	bh_buf_add(&device, address, sizeof address - 1);
+	add_u32(&device, slot << 16);
+	bh_buf_add(&device, number, sizeof number - 1);
+	bh_buf_addc(&device, (char)slot);
+	bh_buf_add(&method, eject, sizeof eject - 1);
+	add_u32(&method, 1u << slot);
+	bh_buf_adds(&method, "PGON");
+	add_package(&device, "\x14", &method);
+	add_package(out, "\x5b\x82", &device);
+}
+
+/* Local0 = register; for each slot: If (Local0 & bit) { Notify (slot, what) } */
+static void add_slot_notices(const char *name, char what, struct bh_buf *out)
+{
+	bh_buf_addf(out, "\x70%s\x60", name);
+	for (unsigned slot = 1; slot < BH_PCI_SLOTS; slot++) {
+		bh_auto_buf struct bh_buf body = { 0 };
+
+		bh_buf_adds(&body, "\x7b\x60\x0c");
+		add_u32(&body, 1u << slot);
+		bh_buf_addc(&body, '\0');
+		bh_buf_addf(&body, "\x86S%02u_\x0a%c", slot, what);
+		add_package(out, "\xa0", &body);
+	}
+}
+
+/* What the ports of devices/plug.c are for, in the scope of the bus: device check (1), eject request (3). */
+static void add_slots(struct bh_buf *out)
+{
+	static const char region[] = "\x5b\x80"
+				     "PLRG\x01\x0b\x20\x06\x0a\x0c"; /* port 0x620, 12 bytes */
+	static const char registers[] = "PLRG\x03"
+					"PCOM\x20"
+					"PGOI\x20"
+					"PGON\x20";
+	bh_auto_buf struct bh_buf fields = { 0 }, method = { 0 };
+
+	bh_buf_add(out, region, sizeof region - 1);
+	bh_buf_add(&fields, registers, sizeof registers - 1);
+	add_package(out, "\x5b\x81", &fields);
+	for (unsigned slot = 1; slot < BH_PCI_SLOTS; slot++)
+		add_slot(slot, out);
+	bh_buf_add(&method, "PLUG\0", 5);
+	add_slot_notices("PCOM", 1, &method);
+	add_slot_notices("PGOI", 3, &method);
+	add_package(out, "\x14", &method);
+}
+
 /* The PCI bus: where its devices' registers lie (ACPI 6.5, 6.4.3.5). */
-static void add_pci(struct bh_buf *out)
+static void add_pci(bool pluggable, struct bh_buf *out)
 {
 	static const char names[] = "PCI0"
 				    "\x08_HID\x0c\x41\xd0\x0a\x08" /* PNP0A08 */
@@ -226,7 +281,20 @@ static void add_pci(struct bh_buf *out)
 	bh_buf_add(&list, resources.data, resources.length);
 	bh_buf_add(&device, names, sizeof names - 1);
 	add_package(&device, "\x11", &list);
+	if (pluggable)
+		add_slots(&device);
 	add_package(out, "\x5b\x82", &device);
+}
+
+/* If (Local0 & event) { PCI0.PLUG () } */
+static void add_plug_event(struct bh_buf *out)
+{
+	static const char body[] = "\x7b\x60\x0a\x04\x00\\\x2f\x03_SB_PCI0PLUG";
+	bh_auto_buf struct bh_buf content = { 0 };
+
+	_Static_assert(BH_EVENT_PLUG == 4, "as above");
+	bh_buf_add(&content, body, sizeof body - 1);
+	add_package(out, "\xa0", &content);
 }
 
 /* If (Local0 & event) { Notify (device, 0x80) } */
@@ -243,7 +311,7 @@ static void add_notify(struct bh_buf *out, unsigned event, const char *device)
 }
 
 /* The generic event device: its interrupt, the port behind it, and the method that tells others. */
-static void add_events(struct bh_buf *out)
+static void add_events(bool pluggable, struct bh_buf *out)
 {
 	static const char head[] = "GED_\x08_HID\x0d"
 				   "ACPI0013\x00\x08_UID\x00\x08_CRS";
@@ -265,6 +333,8 @@ static void add_events(struct bh_buf *out)
 	bh_buf_add(&method, read, sizeof read - 1);
 	add_notify(&method, BH_EVENT_POWER_BUTTON, "PWRB");
 	add_notify(&method, BH_EVENT_GENERATION, "VGEN");
+	if (pluggable)
+		add_plug_event(&method);
 	add_package(&device, "\x14", &method);
 	add_package(out, "\x5b\x82", &device);
 }
@@ -328,7 +398,7 @@ static void add_virtio(unsigned index, struct bh_buf *out)
 	add_package(out, "\x5b\x82", &device);
 }
 
-static void build_dsdt(unsigned mmio_devices, struct bh_buf *out)
+static void build_dsdt(const struct bh_boot_acpi *machine, struct bh_buf *out)
 {
 	static const char s5[] = "\x08_S5_\x12\x07\x04\x0a\x05\x00\x00\x00"; /* Package { 5, 0, 0, 0 }: the type for power-off */
 	bh_auto_buf struct bh_buf bus = { 0 };
@@ -339,11 +409,11 @@ static void build_dsdt(unsigned mmio_devices, struct bh_buf *out)
 	bh_buf_add(&bus, "\\_SB_", 5);
 	add_serial(&bus);
 	add_board(&bus);
-	add_pci(&bus);
+	add_pci(machine->pluggable, &bus);
 	add_notified(&bus);
 	add_panic(&bus);
-	add_events(&bus);
-	for (unsigned i = 0; i < mmio_devices; i++)
+	add_events(machine->pluggable, &bus);
+	for (unsigned i = 0; i < machine->mmio_devices; i++)
 		add_virtio(i, &bus);
 	add_package(out, "\x10", &bus);
 }
@@ -447,16 +517,16 @@ static uint64_t place_list(const char *signature, const uint64_t tables[TABLES],
 	return place(&list, memory, at);
 }
 
-uint64_t bh_boot_acpi(unsigned vcpus, bool fixed, unsigned mmio_devices, struct bh_guest_memory *memory)
+uint64_t bh_boot_acpi(const struct bh_boot_acpi *machine, struct bh_guest_memory *memory)
 {
 	bh_auto_buf struct bh_buf dsdt = { 0 }, fadt = { 0 }, madt = { 0 }, mcfg = { 0 };
 	struct root root = { .revision = 2, .length = sizeof root };
 	uint64_t at = BH_BOOT_ACPI + 64, tables[TABLES], facs;
 
-	facs = fixed ? place_facs(memory, &at) : 0;
-	build_dsdt(mmio_devices, &dsdt);
+	facs = machine->fixed ? place_facs(memory, &at) : 0;
+	build_dsdt(machine, &dsdt);
 	build_fadt(place(&dsdt, memory, &at), facs, &fadt);
-	build_madt(vcpus, fixed, &madt);
+	build_madt(machine->vcpus, machine->fixed, &madt);
 	tables[0] = place(&fadt, memory, &at);
 	tables[1] = place(&madt, memory, &at);
 	build_mcfg(&mcfg);
@@ -464,7 +534,7 @@ uint64_t bh_boot_acpi(unsigned vcpus, bool fixed, unsigned mmio_devices, struct 
 	memcpy(root.signature, "RSD PTR ", sizeof root.signature);
 	memcpy(root.oem, "BULKHD", sizeof root.oem);
 	root.xsdt = place_list("XSDT", tables, 8, memory, &at);
-	root.rsdt = fixed ? (uint32_t)place_list("RSDT", tables, 4, memory, &at) : 0;
+	root.rsdt = machine->fixed ? (uint32_t)place_list("RSDT", tables, 4, memory, &at) : 0;
 	root.checksum = checksum(&root, 20); /* of the fields that ACPI 1.0 had */
 	root.wide_checksum = checksum(&root, sizeof root);
 	bh_guest_write(memory, BH_BOOT_ACPI, &root, sizeof root);

@@ -89,7 +89,14 @@ int bh_boot_pvh(const struct bh_boot_request *request, struct bh_guest_memory *m
 #define BH_BOOT_PM_EVENTS 0x610
 #define BH_BOOT_PM_CONTROL 0x614
 #define BH_BOOT_PM_LINE 9 /* their interrupt, which nothing raises */
-uint64_t bh_boot_acpi(unsigned vcpus, bool fixed, unsigned mmio_devices, struct bh_guest_memory *memory);
+#define BH_BOOT_PLUG 0x620 /* ports: slots that get and lose devices (devices/plug.c) */
+struct bh_boot_acpi {
+	unsigned vcpus;
+	bool fixed;
+	bool pluggable;        /* the slots of PCI can get and lose devices */
+	unsigned mmio_devices;
+};
+uint64_t bh_boot_acpi(const struct bh_boot_acpi *machine, struct bh_guest_memory *memory);
 
 /* multiboot.c: Multiboot Specification 0.6.96; the initrd is its one module. */
 int bh_boot_multiboot(const struct bh_boot_request *request, struct bh_guest_memory *memory, struct bh_entry *ret_entry, struct bh_error *err);

@@ -59,8 +59,20 @@ void bh_rtc_select(uint8_t number);
 /* Events that the guest's ACPI hears of. Raising: any thread. */
 #define BH_EVENT_POWER_BUTTON 1u
 #define BH_EVENT_GENERATION 2u /* the generation id has changed */
+#define BH_EVENT_PLUG 4u       /* slots get or lose devices: */
 int bh_events_make(struct bh_vm *vm, struct bh_error *err);
 void bh_events_raise(struct bh_vm *vm, unsigned events);
 /* Raised, and not yet taken by the guest. */
 uint8_t bh_events_waiting(void);
 void bh_events_set_waiting(uint8_t events);
+
+/* Which slots of PCI have got a new device, or are to lose theirs: for the guest's ACPI. */
+int bh_plug_make(struct bh_vm *vm, struct bh_error *err);
+void bh_plug_clear(void);
+/* Any thread. */
+void bh_plug_tell(struct bh_vm *vm, unsigned slot, bool comes);
+/* True, once: the guest has let go of it. One thread; bh_plug_gone_fd is readable when there may be one. */
+bool bh_plug_take_gone(unsigned slot);
+int bh_plug_gone_fd(void);
+void bh_plug_save(struct bh_buf *out);
+void bh_plug_load(struct bh_state_reader *in);

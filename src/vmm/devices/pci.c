@@ -15,6 +15,7 @@
 #define ADDRESS_ENABLE (1u << 31)
 #define FIRST_CAPABILITY 0x40
 #define MSIX_ENTRY_SIZE 16
+#define BAR_SPACING 0x8000u /* between the base addresses that are given out, from slot 1 on: the largest size there is */
 
 struct bh_pci {
 	struct bh_vm *vm;
@@ -22,9 +23,8 @@ struct bh_pci {
 	pthread_mutex_t access; /* of configuration space */
 	struct bh_pci_function *functions[BH_PCI_SLOTS];
 	struct bh_pci_function bridge;
-	bool has_ports;     /* method 1 is offered */
-	uint32_t address;   /* of method 1 */
-	uint32_t next_free; /* of the window */
+	bool has_ports;   /* method 1 is offered */
+	uint32_t address; /* of method 1 */
 };
 
 void bh_pci_put(struct bh_pci_function *f, unsigned offset, unsigned size, uint32_t value)
@@ -127,26 +127,18 @@ void bh_pci_add_msix(struct bh_pci_function *f, unsigned vectors, uint32_t table
 		f->entries[i].control = PCI_MSIX_ENTRY_CTRL_MASKBIT;
 }
 
-int bh_pci_add(struct bh_pci *pci, struct bh_pci_function *f, struct bh_error *err)
+void bh_pci_place(struct bh_pci *pci, struct bh_pci_function *f, unsigned slot)
 {
-	unsigned slot = 0;
-	uint8_t *page;
+	uint8_t *page = bh_vm_page(pci->vm, slot);
 
-	while (slot < BH_PCI_SLOTS && pci->functions[slot])
-		slot++;
-	if (slot == BH_PCI_SLOTS)
-		return bh_error_text(err, ENOSPC, "%s: the machine has no slot left: at most %d devices", f->name, BH_PCI_SLOTS - 1);
 	f->bus = pci;
 	f->slot = slot;
 	if (f->bar_size) {
-		uint32_t at = (pci->next_free + f->bar_size - 1) & ~(f->bar_size - 1);
 		uint32_t mask = ~(f->bar_size - 1);
 
 		memcpy(f->writable + PCI_BASE_ADDRESS_0, &mask, sizeof mask);
-		bh_pci_put(f, PCI_BASE_ADDRESS_0, 4, at);
-		pci->next_free = at + f->bar_size;
+		bh_pci_put(f, PCI_BASE_ADDRESS_0, 4, BH_PCI_WINDOW_START + (slot - 1) * BAR_SPACING);
 	}
-	page = bh_vm_page(pci->vm, slot);
 	if (page) {
 		memcpy(page, f->config, BH_PCI_PAGE_SIZE);
 		free(f->config);
@@ -155,7 +147,40 @@ int bh_pci_add(struct bh_pci *pci, struct bh_pci_function *f, struct bh_error *e
 	}
 	pci->functions[slot] = f;
 	show_or_hide(f);
+}
+
+int bh_pci_add(struct bh_pci *pci, struct bh_pci_function *f, struct bh_error *err)
+{
+	unsigned slot = 0;
+
+	while (slot < BH_PCI_SLOTS && pci->functions[slot])
+		slot++;
+	if (slot == BH_PCI_SLOTS)
+		return bh_error_text(err, ENOSPC, "%s: the machine has no slot left: at most %d devices", f->name, BH_PCI_SLOTS - 1);
+	bh_pci_place(pci, f, slot);
 	return 0;
+}
+
+void bh_pci_remove(struct bh_pci_function *f)
+{
+	struct bh_pci *pci = f->bus;
+	uint8_t *own = bh_aligned_alloc(BH_PCI_PAGE_SIZE, BH_PCI_PAGE_SIZE), *page = f->config;
+
+	memcpy(own, page, BH_PCI_PAGE_SIZE);
+	f->config = own;
+	if (page == bh_vm_page(pci->vm, f->slot)) {
+		memset(page, 0xff, BH_PCI_PAGE_SIZE);
+	} else {
+		if (f->shown)
+			bh_vm_show_page(pci->vm, f->slot, ecam_of(f), NULL);
+		free(page);
+	}
+	f->shown = false;
+	f->bar = 0;
+	if (f->moved)
+		f->moved(f->device);
+	pci->functions[f->slot] = NULL;
+	f->bus = NULL;
 }
 
 /* --- MSI-X (PCI 3.0, 6.8.2) ----------------------------------------------------------------------------------------- */
@@ -226,10 +251,10 @@ static void write_msix(struct bh_pci_function *f, uint64_t offset, unsigned size
 
 static struct bh_pci_function *find(struct bh_pci *pci, uint64_t address, unsigned size, uint64_t *ret_offset)
 {
-	for (unsigned i = 0; i < BH_PCI_SLOTS && pci->functions[i]; i++) {
+	for (unsigned i = 0; i < BH_PCI_SLOTS; i++) {
 		struct bh_pci_function *f = pci->functions[i];
 
-		if (f->bar && address >= f->bar && address - f->bar + size <= f->bar_size) {
+		if (f && f->bar && address >= f->bar && address - f->bar + size <= f->bar_size) {
 			*ret_offset = address - f->bar;
 			return f;
 		}
@@ -380,7 +405,6 @@ int bh_pci_make(struct bh_vm *vm, bool has_ports, struct bh_pci **ret_pci, struc
 
 	pci->vm = vm;
 	pci->has_ports = has_ports;
-	pci->next_free = BH_PCI_WINDOW_START;
 	pthread_rwlock_init(&pci->moves, NULL);
 	pthread_mutex_init(&pci->access, NULL);
 	bh_pci_function_init(&pci->bridge, "host bridge", 0x1b36, 0x0008, 0x1100, 0x060000, 0);

@@ -80,6 +80,10 @@ uint8_t bh_pci_add_capability(struct bh_pci_function *function, uint8_t id, uint
 void bh_pci_add_msix(struct bh_pci_function *function, unsigned vectors, uint32_t table, uint32_t pending);
 /* Gives it a slot and an address, and shows it to the guest. */
 int bh_pci_add(struct bh_pci *pci, struct bh_pci_function *function, struct bh_error *err);
+/* The same in a slot that is free. */
+void bh_pci_place(struct bh_pci *pci, struct bh_pci_function *function, unsigned slot);
+/* Takes it out of its slot; the function stays its maker's, to be placed again or cleared. The processors are outside of the guest. */
+void bh_pci_remove(struct bh_pci_function *function);
 /* Sends the message of a vector, or remembers it while it is masked. One that doesn't exist is nothing. Any thread. */
 void bh_pci_signal(struct bh_pci_function *function, unsigned vector);
 

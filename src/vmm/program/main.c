@@ -34,7 +34,7 @@ struct options {
 	bool test_devices, hugetlb, pit, jail;
 	struct bh_strv devices, restore;
 	int64_t incoming_fd, userfault_fd, control_fd, gdb_fd, reset_status;
-	bool paused, files, readonly;
+	bool paused, files, readonly, pluggable;
 };
 
 static const struct bh_option table[] = {
@@ -50,6 +50,8 @@ static const struct bh_option table[] = {
 	  "auto|linux|pvh|multiboot", false },
 	{ 0, "command-line", BH_OPTION_STRING, offsetof(struct options, command_line), "TEXT", "The kernel's", NULL, false },
 	{ 0, "device", BH_OPTION_LIST, offsetof(struct options, devices), "TYPE,...", "A virtio device", NULL, false },
+	{ 0, "pluggable", BH_OPTION_BOOL, offsetof(struct options, pluggable), NULL, "Disks and network cards may come and go while the guest runs",
+	  NULL, false },
 	{ 0, "transport", BH_OPTION_STRING, offsetof(struct options, transport), "BUS", "Where the devices are (default pci)", "pci|mmio", false },
 	{ 0, "dirty", BH_OPTION_STRING, offsetof(struct options, dirty), "FORM", "How KVM logs written pages (default bitmap)", "bitmap|ring", false },
 	{ 0, "test-devices", BH_OPTION_BOOL, offsetof(struct options, test_devices), NULL, "The devices of test guests; port 0xf4 ends the machine",
@@ -235,6 +237,7 @@ int main(int argc, char **argv)
 		.output_fd = STDOUT_FILENO,
 		.test_devices = o.test_devices,
 		.transport = bh_streq(o.transport, "mmio") ? BH_TRANSPORT_MMIO : BH_TRANSPORT_PCI,
+		.pluggable = o.pluggable && !bh_streq(o.transport, "mmio"),
 		.devices = o.devices.items,
 		.incoming_fd = (int)o.incoming_fd,
 		.userfault_fd = (int)o.userfault_fd,

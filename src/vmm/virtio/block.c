@@ -59,6 +59,7 @@ struct block {
 	struct bh_disk *disk;
 	struct flights flights[BH_BLOCK_QUEUES_MAX];
 	char serial[VIRTIO_BLK_ID_BYTES];
+	int lock_fd;
 	pthread_mutex_t limits_lock;
 	struct bh_limits limits;
 };
@@ -361,6 +362,7 @@ static void free_block(struct bh_virtio_device *device)
 	}
 	bh_virtio_clear(device);
 	bh_disk_free(b->disk);
+	bh_close_fd(&b->lock_fd);
 	free(b);
 }
 
@@ -441,14 +443,17 @@ int bh_block_make(struct bh_vm *vm, struct bh_loop *loop, const struct bh_block_
 		memcpy(b->serial, config->serial, BH_MIN(strlen(config->serial), sizeof b->serial));
 	if (r == 0)
 		r = bh_virtio_init(&b->device, &driver, vm, loop, config->queues, features, err);
+	b->lock_fd = config->lock_fd;
 	if (r < 0) {
 		bh_disk_free(b->disk);
+		bh_close_fd(&b->lock_fd);
 		free(b);
 		return r;
 	}
 	for (unsigned i = 0; i < config->queues; i++) {
 		b->flights[i].ring = (struct bh_io_ring)BH_IO_RING_INIT;
-		make_flights(b, &b->flights[i]);
+		if (!config->no_rings)
+			make_flights(b, &b->flights[i]);
 	}
 	bh_explain("disk", "reads", b->flights[0].slots ? "together" : "one by one");
 	fill_config(b);

@@ -327,7 +327,7 @@ int bh_virtio_mmio_add(struct bh_virtio_mmio *bus, struct bh_virtio_device *devi
 		free(v);
 		return r;
 	}
-	bus->count++;
+	device->place = ++bus->count;
 	device->transport = &transport;
 	device->transport_data = v;
 	watch(v, true);

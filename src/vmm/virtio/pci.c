@@ -401,5 +401,22 @@ int bh_virtio_pci_add(struct bh_pci *pci, struct bh_virtio_device *device, struc
 	r = bh_pci_add(pci, &v->function, err);
 	if (r < 0)
 		detach(device);
+	else
+		device->place = v->function.slot;
 	return r;
+}
+
+void bh_virtio_pci_remove(struct bh_virtio_device *device)
+{
+	struct virtio_pci *v = device->transport_data;
+
+	bh_pci_remove(&v->function);
+}
+
+void bh_virtio_pci_place(struct bh_pci *pci, struct bh_virtio_device *device, unsigned slot)
+{
+	struct virtio_pci *v = device->transport_data;
+
+	bh_pci_place(pci, &v->function, slot);
+	device->place = slot;
 }

@@ -15,6 +15,7 @@ struct words {
 	struct bh_strv list;
 	struct bh_error *err;
 	int failed;
+	bool late; /* the machine runs, and its threads are locked in */
 };
 
 /* The value of a key ("" without one), or NULL; the caller's. */
@@ -88,18 +89,24 @@ static int make_block(struct bh_vm *vm, struct bh_loop *loop, struct words *w, s
 		.format = take_format(w, "format"),
 		.backing_fd = (int)take_number(w, "backing", -1, INT32_MAX),
 		.backing_format = take_format(w, "backing-format"),
+		.lock_fd = (int)take_number(w, "lock", -1, INT32_MAX),
+		.no_rings = w->late,
 		.readonly = take_flag(w, "readonly"),
 		.queues = (unsigned)take_number(w, "queues", 1, BH_BLOCK_QUEUES_MAX),
 	};
 	bh_auto_free char *serial = take(w, "serial");
 
-	/* Its maker's lock on the disk, which is ours to keep open. */
-	take_number(w, "lock", -1, INT32_MAX);
 	if (config.queues == 0)
 		w->failed = bh_error_text(w->err, EINVAL, "block: queues=0: a disk has at least one");
 	config.serial = serial;
 	config.limits = take_limits(w);
-	return finish(w) < 0 ? w->failed : bh_block_make(vm, loop, &config, ret_device, w->err);
+	if (finish(w) < 0) {
+		bh_close_fd(&config.fd);
+		bh_close_fd(&config.backing_fd);
+		bh_close_fd(&config.lock_fd);
+		return w->failed;
+	}
+	return bh_block_make(vm, loop, &config, ret_device, w->err);
 }
 
 static bool parse_mac(const char *text, uint8_t ret_mac[MAC_SIZE])
@@ -130,7 +137,12 @@ static int make_net(struct bh_vm *vm, struct bh_loop *loop, struct words *w, str
 	if (mac && !parse_mac(mac, bytes))
 		w->failed = bh_error_text(w->err, EINVAL, "net: mac=%s is no address", mac);
 	config.mac = mac ? bytes : NULL;
-	return finish(w) < 0 ? w->failed : bh_net_make(vm, loop, &config, ret_device, w->err);
+	if (finish(w) < 0) {
+		bh_close_fd(&config.fd);
+		bh_close_fd(&config.vhost_fd);
+		return w->failed;
+	}
+	return bh_net_make(vm, loop, &config, ret_device, w->err);
 }
 
 static int make_rng(struct bh_vm *vm, struct bh_loop *loop, struct words *w, struct bh_virtio_device **ret_device)
@@ -212,7 +224,7 @@ static int spread(struct bh_virtio_device *device, const char *name, struct bh_v
 int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *text, struct bh_virtio_device **ret_device,
 		   struct bh_virtio_loops *ret_loops, struct bh_error *err)
 {
-	struct words w = { .list = bh_strv_split(text, ','), .err = err };
+	struct words w = { .list = bh_strv_split(text, ','), .err = err, .late = !ret_loops };
 	bh_auto_free char *type = bh_strdup(w.list.items[0]);
 	struct bh_virtio_loops own = { 0 };
 	struct bh_virtio_device *device = NULL;
@@ -226,10 +238,10 @@ int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *text, s
 	if (i == BH_ARRAY_SIZE(types))
 		r = bh_error_text(err, ENODEV, "there is no device of type %s", type);
 	else
-		r = types[i].thread ? add_loop(&own, types[i].thread, err) : 0;
+		r = types[i].thread && ret_loops ? add_loop(&own, types[i].thread, err) : 0;
 	if (r == 0)
 		r = types[i].make(vm, own.count ? own.items[0] : shared, &w, &device);
-	if (r == 0)
+	if (r == 0 && ret_loops)
 		r = spread(device, types[i].thread, &own, err);
 	bh_strv_clear(&w.list);
 	if (r < 0) {
@@ -238,6 +250,7 @@ int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *text, s
 		return r;
 	}
 	*ret_device = device;
-	*ret_loops = own;
+	if (ret_loops)
+		*ret_loops = own;
 	return 0;
 }

@@ -23,6 +23,7 @@ struct bh_virtio_loops {
 	size_t count;
 };
 
-/* Makes the device and, for one with threads of its own, their loops; one without any is served from `shared`. */
+/* Makes the device and, for one with threads of its own, their loops; one without any is served from `shared`, and so is each if ret_loops is NULL.
+ * Descriptors of a disk or a network card are taken over also when it fails. */
 int bh_virtio_make(struct bh_vm *vm, struct bh_loop *shared, const char *words, struct bh_virtio_device **ret_device, struct bh_virtio_loops *ret_loops,
 		   struct bh_error *err);

@@ -153,6 +153,7 @@ struct bh_virtio_device {
 	uint64_t offered, features; /* `features`: what the guest has taken */
 	_Atomic uint8_t status;
 	uint8_t generation; /* of the configuration */
+	unsigned place;     /* its slot on PCI, or its number on the MMIO bus, from 1 on */
 	atomic_bool active; /* DRIVER_OK, and not broken */
 	unsigned queue_count;
 	struct bh_virtqueue queues[BH_VIRTIO_QUEUES_MAX];
@@ -218,7 +219,9 @@ struct bh_block_config {
 	enum bh_disk_format format;
 	int backing_fd; /* the image behind a qcow2 image, only read; -1: none */
 	enum bh_disk_format backing_format;
+	int lock_fd;        /* its maker's lock on the disk, kept open as long as the device lives; taken over; -1: none */
 	bool readonly;
+	bool no_rings;      /* requests are served one by one: where no io_uring may be made any more */
 	unsigned queues;    /* 1..BH_BLOCK_QUEUES_MAX */
 	const char *serial; /* at most 20 bytes, or NULL */
 	struct bh_limits limits;
