@@ -66,8 +66,10 @@ static int run_status(struct bh_machine *m, struct job *job)
 {
 	const char *state = atomic_load(&m->stands) ? "paused" : "running";
 
+	pthread_mutex_lock(&m->list_lock);
 	bh_buf_addf(&job->result, ",\"state\":\"%s\",\"memory\":%llu,\"vcpus\":%u,\"devices\":%zu", state, (unsigned long long)m->vm.memory.size,
 		    m->vm.vcpu_count, m->device_count);
+	pthread_mutex_unlock(&m->list_lock);
 	return 0;
 }
 
@@ -157,10 +159,12 @@ static int run_migrate_cancel(struct bh_machine *m, struct job *job)
 static void describe_devices(struct bh_machine *m, struct bh_buf *out)
 {
 	bh_buf_adds(out, ",\"devices\":[");
+	pthread_mutex_lock(&m->list_lock);
 	for (size_t i = 0; i < m->device_count; i++)
 		bh_buf_addf(out, "%s{\"type\":\"%s\",\"%s\":%u,\"notifications\":%lu,\"interrupts\":%lu}", i ? "," : "", m->devices[i]->driver->name,
 			    m->devices[i]->transport->name, m->devices[i]->place, atomic_load(&m->devices[i]->notifications),
 			    atomic_load(&m->devices[i]->interrupts));
+	pthread_mutex_unlock(&m->list_lock);
 	bh_buf_adds(out, "]");
 }
 
@@ -192,20 +196,31 @@ static void describe_balloon(struct bh_virtio_device *device, struct bh_buf *out
 		bh_buf_addf(out, ",\"%s\":%llu", names[i], (unsigned long long)statistics.values[i]);
 }
 
+/* It stays where it is in memory, whatever comes and goes. */
+static struct bh_virtio_device *find_balloon(struct bh_machine *m)
+{
+	struct bh_virtio_device *found = NULL;
+
+	pthread_mutex_lock(&m->list_lock);
+	for (size_t i = 0; i < m->device_count && !found; i++)
+		if (bh_streq(m->devices[i]->driver->name, "balloon"))
+			found = m->devices[i];
+	pthread_mutex_unlock(&m->list_lock);
+	return found;
+}
+
 static int run_balloon(struct bh_machine *m, struct job *job)
 {
 	int64_t bytes = bh_flat_number(&job->request, "bytes", -1);
-	size_t i = 0;
+	struct bh_virtio_device *balloon = find_balloon(m);
 
-	while (i < m->device_count && !bh_streq(m->devices[i]->driver->name, "balloon"))
-		i++;
-	if (i == m->device_count)
+	if (!balloon)
 		return bh_error_text(&job->err, ENODEV, "the machine has no balloon");
 	if (bytes > (int64_t)m->vm.memory.size)
 		return bh_error_text(&job->err, ERANGE, "the machine has no more than %llu bytes of memory", (unsigned long long)m->vm.memory.size);
 	if (bytes >= 0)
-		bh_balloon_set_target(m->devices[i], (uint32_t)(bytes / BH_GUEST_PAGE));
-	describe_balloon(m->devices[i], &job->result);
+		bh_balloon_set_target(balloon, (uint32_t)(bytes / BH_GUEST_PAGE));
+	describe_balloon(balloon, &job->result);
 	return 0;
 }
 

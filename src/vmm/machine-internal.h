@@ -27,6 +27,7 @@ struct bh_machine {
 	struct bh_virtio_mmio *mmio;   /* where its devices are that aren't on PCI; NULL: there */
 	struct bh_loop *loops[BH_MACHINE_LOOPS_MAX]; /* the first one serves all devices that have none of their own */
 	size_t loop_count;
+	pthread_mutex_t list_lock;     /* of the list of devices, which the jobs' thread changes (plug.c) while the owner's may look at it */
 	struct bh_virtio_device *devices[BH_PCI_SLOTS];
 	size_t device_count;
 	bool pluggable;                /* as it was started, wherever that was */

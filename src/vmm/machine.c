@@ -448,7 +448,9 @@ static void add_config_pages(const struct bh_machine_config *config, struct bh_v
 
 int bh_machine_run(const struct bh_machine_config *config, struct bh_machine_end *ret_end, struct bh_error *err)
 {
-	struct bh_machine m = { .config = config, .vm = BH_VM_INIT, .signal_fd = -1, .input_closed = config->input_fd < 0 };
+	struct bh_machine m = {
+		.config = config, .list_lock = PTHREAD_MUTEX_INITIALIZER, .vm = BH_VM_INIT, .signal_fd = -1, .input_closed = config->input_fd < 0
+	};
 	struct bh_vm_config vm = config->vm;
 	int r = catch_signals(&m, err);
 

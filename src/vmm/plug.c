@@ -9,10 +9,17 @@
 #include <poll.h>
 #include <string.h>
 
-static int check(const struct bh_machine *m, struct bh_error *err)
+/* `type`: as virtio/table.h has it, up to a comma. */
+static int check(const struct bh_machine *m, const char *type, struct bh_error *err)
 {
+	size_t length = strcspn(type, ",");
+	bool is_block = length == strlen("block") && strncmp(type, "block", length) == 0;
+	bool is_net = length == strlen("net") && strncmp(type, "net", length) == 0;
+
 	if (!m->pluggable)
 		return bh_error_text(err, ENOTSUP, "this machine's devices stay as they are while it runs");
+	if (!is_block && !is_net)
+		return bh_error_text(err, ENOTSUP, "%.*s: only disks and network cards come and go", (int)length, type);
 	return 0;
 }
 
@@ -30,12 +37,8 @@ static int make(struct bh_machine *m, const char *words, struct bh_virtio_device
 
 int bh_machine_may_plug(const struct bh_machine *m, const char *words, size_t at, struct bh_error *err)
 {
-	size_t length = strcspn(words, ",");
-	bool known = (length == 5 && strncmp(words, "block", length) == 0) || (length == 3 && strncmp(words, "net", length) == 0);
-	int r = check(m, err);
+	int r = check(m, words, err);
 
-	if (r == 0 && !known)
-		r = bh_error_text(err, ENOTSUP, "%.*s: only disks and network cards can be plugged in", (int)length, words);
 	if (r == 0 && at > m->device_count)
 		r = bh_error_text(err, EINVAL, "the machine has %zu devices", m->device_count);
 	if (r == 0 && m->device_count == BH_PCI_SLOTS - 1)
@@ -53,9 +56,11 @@ int bh_machine_plug(struct bh_machine *m, const char *words, size_t at, struct b
 		bh_machine_pause(m);
 	r = make(m, words, &device, err);
 	if (r == 0) {
+		pthread_mutex_lock(&m->list_lock);
 		memmove(&m->devices[at + 1], &m->devices[at], (m->device_count - at) * sizeof m->devices[0]);
 		m->devices[at] = device;
 		m->device_count++;
+		pthread_mutex_unlock(&m->list_lock);
 	}
 	if (!stood)
 		bh_machine_resume(m);
@@ -112,8 +117,10 @@ static void take_out(struct bh_machine *m, size_t at)
 	struct bh_loop *loops[BH_VIRTIO_QUEUES_MAX];
 	size_t count = own_loops(m, device, loops);
 
+	pthread_mutex_lock(&m->list_lock);
 	m->device_count--;
 	memmove(&m->devices[at], &m->devices[at + 1], (m->device_count - at) * sizeof m->devices[0]);
+	pthread_mutex_unlock(&m->list_lock);
 	bh_virtio_pci_remove(device);
 	bh_virtio_detach(device);
 	bh_virtio_free(device);
@@ -123,13 +130,14 @@ static void take_out(struct bh_machine *m, size_t at)
 
 int bh_machine_unplug(struct bh_machine *m, size_t at, int timeout_ms, struct bh_error *err)
 {
-	int r = check(m, err);
 	unsigned slot;
+	int r;
 
-	if (r < 0)
-		return r;
 	if (at >= m->device_count)
 		return bh_error_text(err, ENOENT, "the machine has %zu devices", m->device_count);
+	r = check(m, m->devices[at]->driver->name, err);
+	if (r < 0)
+		return r;
 	if (atomic_load(&m->stands))
 		return bh_error_text(err, EBUSY, "the machine is paused, and its guest can't let go of a device");
 	slot = m->devices[at]->place;

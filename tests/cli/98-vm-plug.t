@@ -94,6 +94,8 @@ like "$err" "2 keys for 1 files" "... too"
 run_is 1 "a place that isn't there" vm control "$control" plug device=block,readonly at=99 --file "$WORK/second"
 run_is 1 "a card without a tap device" vm control "$control" plug device=net,mac=52:54:00:00:00:01 at=0 --file "$WORK/second"
 run_is 1 "unplug of nothing" vm control "$control" unplug at=99
+run_is 1 "unplug of the randomness device" vm control "$control" unplug at=3
+like "$err" "rng: only disks and network cards" "... is refused"
 is "$(ls "/proc/$monitor/fd" | wc -l)" "$files" "none of them leaves a file open"
 
 # --- cards, and the state of a machine whose slots have holes ----------------------------------------------------------------------------
