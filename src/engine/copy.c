@@ -164,20 +164,27 @@ static int open_stopped(struct copy *copy, struct bh_error *err)
 	return 0;
 }
 
+/* exec->pid is 0 in the child. */
+static int fork_child(struct bh_exec *exec, struct bh_error *err)
+{
+	exec->pid = fork();
+	if (exec->pid < 0)
+		return bh_error_set(err, errno, "fork");
+	if (exec->pid > 0)
+		exec->pidfd = bh_pidfd_open(exec->pid);
+	return exec->pid > 0 && exec->pidfd < 0 ? bh_error_set(err, -exec->pidfd, "open a pidfd") : 0;
+}
+
 static int run_beside(struct copy *copy, struct bh_exec *exec, struct bh_container_stdio *stdio, struct bh_error *err)
 {
 	bool runs = copy->c->status == BH_STATUS_RUNNING || copy->c->status == BH_STATUS_PAUSED;
 	int r = runs ? open_running(copy, err) : open_stopped(copy, err);
 
-	if (r < 0)
-		return r;
-	exec->pid = fork();
-	if (exec->pid < 0)
-		return bh_error_set(err, errno, "fork");
-	if (exec->pid == 0)
+	if (r == 0)
+		r = fork_child(exec, err);
+	if (r == 0 && exec->pid == 0)
 		child(copy, exec, stdio);
-	exec->pidfd = r = bh_pidfd_open(exec->pid);
-	return r < 0 ? bh_error_set(err, -r, "open a pidfd") : 0;
+	return r;
 }
 
 /* The guest's first process is asked for a process that does it. */
@@ -269,15 +276,11 @@ static int run_in_new_guest(struct copy *copy, const struct bh_isolation_driver 
 {
 	int r = load_spec(copy->c, err);
 
-	if (r < 0)
-		return r;
-	exec->pid = fork();
-	if (exec->pid < 0)
-		return bh_error_set(err, errno, "fork");
-	if (exec->pid == 0)
+	if (r == 0)
+		r = fork_child(exec, err);
+	if (r == 0 && exec->pid == 0)
 		child_with_guest(copy, driver, exec, stdio);
-	exec->pidfd = r = bh_pidfd_open(exec->pid);
-	return r < 0 ? bh_error_set(err, -r, "open a pidfd") : 0;
+	return r;
 }
 
 /* --- both --------------------------------------------------------------------------------------------------------------- */

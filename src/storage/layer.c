@@ -24,6 +24,7 @@
 #include "storage/layer.h"
 
 #include "base/file.h"
+#include "storage/tar.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -122,36 +123,13 @@ static int refuse(struct apply *a, const char *path, const char *why)
 	return bh_error_text(a->err, EPERM, "layer entry '%.200s': %s", path, why);
 }
 
-/* Makes a clean relative path, or refuses. */
 static int clean_path(struct apply *a, const char *raw, char **ret_path)
 {
-	struct bh_buf clean = { 0 };
-	unsigned depth = 0;
-	int r = 0;
+	const char *why = !raw                            ? "no path" :
+			  strlen(raw) > BH_LAYER_PATH_MAX ? "the path is too long" :
+							    bh_tar_clean_path(raw, BH_LAYER_DEPTH_MAX, ret_path);
 
-	if (!raw || strlen(raw) > BH_LAYER_PATH_MAX)
-		return refuse(a, raw ? raw : "", raw ? "the path is too long" : "no path");
-	for (const char *p = raw; r == 0 && *p;) {
-		size_t length = strcspn(p, "/");
-
-		if (length == 2 && p[0] == '.' && p[1] == '.')
-			r = refuse(a, raw, "'..' would lead out of the layer");
-		else if (length > NAME_MAX)
-			r = refuse(a, raw, "a name in the path is too long");
-		else if (length && !(length == 1 && p[0] == '.')) {
-			if (++depth > BH_LAYER_DEPTH_MAX)
-				r = refuse(a, raw, "too many folders in each other");
-			if (clean.length)
-				bh_buf_addc(&clean, '/');
-			bh_buf_add(&clean, p, length);
-		}
-		p += length + (p[length] == '/');
-	}
-	if (r < 0)
-		bh_buf_clear(&clean);
-	else
-		*ret_path = bh_buf_take(&clean);
-	return r;
+	return why ? refuse(a, raw ? raw : "", why) : 0;
 }
 
 static bool is_whiteout(const struct stat *st)

@@ -12,6 +12,7 @@
 #include "base/string.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stddef.h>
 
 #define BUFFER_SIZE (256u << 10)
@@ -44,6 +45,30 @@ void bh_tar_entry_add_xattr(struct bh_tar_entry *e, const char *name, const void
 }
 
 /* --- reading bytes ---------------------------------------------------------------------------------------------------- */
+
+const char *bh_tar_clean_path(const char *raw, unsigned depth_max, char **ret_path)
+{
+	bh_auto_buf struct bh_buf clean = { 0 };
+	unsigned depth = 0;
+
+	for (const char *p = raw; *p;) {
+		size_t length = strcspn(p, "/");
+
+		if (length == 2 && p[0] == '.' && p[1] == '.')
+			return "'..' would lead out of the destination";
+		if (length > NAME_MAX)
+			return "a name in the path is too long";
+		if (length && !(length == 1 && p[0] == '.')) {
+			if (++depth > depth_max)
+				return "too many folders in each other";
+			bh_buf_adds(&clean, clean.length ? "/" : "");
+			bh_buf_add(&clean, p, length);
+		}
+		p += length + (p[length] == '/');
+	}
+	*ret_path = bh_buf_take(&clean);
+	return NULL;
+}
 
 void bh_tar_reader_init(struct bh_tar_reader *r, int fd)
 {

@@ -52,6 +52,9 @@ struct bh_tar_entry {
 void bh_tar_entry_clear(struct bh_tar_entry *entry);
 void bh_tar_entry_add_xattr(struct bh_tar_entry *entry, const char *name, const void *value, size_t size);
 
+/* A path of an archive as a clean relative one ("." of its top is ""), the caller's: NULL then, or else the words for why it can't be one. */
+const char *bh_tar_clean_path(const char *raw, unsigned depth_max, char **ret_path);
+
 struct bh_tar_reader {
 	int fd;               /* borrowed */
 	uint64_t left;        /* content of this entry that wasn't read */

@@ -200,33 +200,11 @@ static int open_destination(struct unpack *u)
 
 /* --- paths in the archive ----------------------------------------------------------------------------------------------- */
 
-/* Makes a clean relative path, or refuses. */
 static int clean_path(struct unpack *u, const char *raw, char **ret_path)
 {
-	struct bh_buf clean = { 0 };
-	unsigned depth = 0;
-	int r = 0;
+	const char *why = bh_tar_clean_path(raw, BH_TRANSFER_DEPTH_MAX + 1, ret_path);
 
-	for (const char *p = raw; r == 0 && *p;) {
-		size_t length = strcspn(p, "/");
-
-		if (length == 2 && p[0] == '.' && p[1] == '.')
-			r = refuse(u, raw, "'..' would lead out of the destination");
-		else if (length > NAME_MAX)
-			r = refuse(u, raw, "a name in the path is too long");
-		else if (length && !(length == 1 && p[0] == '.')) {
-			if (++depth > BH_TRANSFER_DEPTH_MAX + 1)
-				r = refuse(u, raw, "too many folders in each other");
-			bh_buf_adds(&clean, clean.length ? "/" : "");
-			bh_buf_add(&clean, p, length);
-		}
-		p += length + (p[length] == '/');
-	}
-	if (r < 0)
-		bh_buf_clear(&clean);
-	else
-		*ret_path = bh_buf_take(&clean);
-	return r;
+	return why ? refuse(u, raw, why) : 0;
 }
 
 /* The place of a path of the archive: what it is called below base_fd. */
