@@ -5,7 +5,7 @@
  *	ROOT/vms/<name>/     domain.json (the definition, written last: without it there is no domain), disks/ (what we made),
  *	                     snapshots/<snapshot>/{snapshot.json,state,memory,disk-N}, log (the console's), exit.json, config.json (with
  *	                     an image: the OCI configuration of its processes)
- *	STATE/vms/<name>/    run (while its shim lives), attach.sock (console), control.sock (vmm/control.h), vsock.sock (to reach the guest:
+ *	STATE/vms/<name>/    run (while its shim lives), running.json (domain-devices.c), attach.sock (console), control.sock (vmm/control.h), vsock.sock (to reach the guest:
  *	                     "CONNECT PORT"), the mark `stopping`
  *
  * The monitor is the first process of a bulkhead-shim, just as a container's is: the shim keeps the console's log, serves it to `vm console`, starts the

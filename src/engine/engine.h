@@ -3,7 +3,8 @@
  * The engine: containers as objects with a life, kept in files.
  *
  *	ROOT/containers/<id>/    container.json (the record, written last: without it there is no container), config.json
- *	                         (OCI spec), upper/ work/ (writable layer), log (once something was written), exit.json
+ *	                         (OCI spec), upper/ work/ (writable layer), log (once something was written), exit.json,
+ *	                         of a microVM also disk and microvm.lost (microvm/microvm.h)
  *	ROOT/names/<name>        a link whose text is the id (base 64); made exclusively, so a name is unique
  *	ROOT/volumes/<name>/_data
  *	STATE/containers/<id>/   run (while its shim lives), attach.sock, health.json,
