@@ -31,6 +31,8 @@
 #define CGROUP "/workload"
 #define INIT "/bulkhead-guest"
 #define FILES_MAX 8
+#define MEMINFO_MAX 16384
+#define MEMORY_RESERVE (12 << 20) /* bytes, at least, for the kernel and the agent */
 
 struct job {
 	json_object *request;
@@ -211,6 +213,28 @@ static int mount_shares(const struct job *job, struct bh_error *err)
 	return 0;
 }
 
+/* A hog shall meet a limit of its own and be killed there: where the whole machine runs out of memory its kernel can be busy for minutes with what is
+ * left. So the workload has no more than what is free now, less a sixteenth. */
+static int leave_memory(struct job *job, struct bh_error *err)
+{
+	struct bh_opt_i64 *limit = &job->spec.resources.memory.limit;
+	bh_auto_buf struct bh_buf text = { 0 };
+	const char *line;
+	int64_t free_kib, most;
+	int r = bh_read_file_at(AT_FDCWD, "/proc/meminfo", MEMINFO_MAX, &text, err);
+
+	if (r < 0)
+		return r;
+	line = strstr(text.data, "MemAvailable:");
+	free_kib = line ? strtoll(line + strlen("MemAvailable:"), NULL, 10) : 0;
+	if (free_kib <= 0)
+		return bh_error_text(err, EINVAL, "/proc/meminfo doesn't tell how much memory is free");
+	most = (free_kib << 10) - BH_MAX(free_kib << 6, (int64_t)MEMORY_RESERVE);
+	if (most > 0 && (!limit->set || limit->value < 0 || limit->value > most))
+		*limit = (struct bh_opt_i64)BH_SOME(most);
+	return 0;
+}
+
 static int start(struct job *job, struct bh_container_process *ret_process, struct bh_error *err)
 {
 	struct bh_compartment compartment = BH_COMPARTMENT_INIT;
@@ -234,6 +258,8 @@ static int start(struct job *job, struct bh_container_process *ret_process, stru
 		r = resolve_user(job, err);
 	if (r == 0)
 		r = make_working_dir(job, err);
+	if (r == 0)
+		r = leave_memory(job, err);
 	request.rootfs.mount_fd = job->root_fd;
 	if (r == 0)
 		r = bh_isolation_container.run(BH_PLACE(CGROUP), &request, &compartment, err);

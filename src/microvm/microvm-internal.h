@@ -57,7 +57,12 @@ static inline int64_t bh_microvm_limit(const struct bh_microvm *vm)
 }
 static inline int64_t bh_microvm_size(const struct bh_microvm *vm)
 {
-	return BH_MAX(bh_microvm_limit(vm), BH_MICROVM_MEMORY_MIN);
+	int64_t limit = bh_microvm_limit(vm), kernel = (int64_t)96 << 20;
+
+	/* So little is what the workload may have, and the kernel has its part beside it. */
+	if (limit <= BH_MICROVM_MEMORY_MIN)
+		return BH_MAX((limit + kernel + ((1 << 20) - 1)) >> 20 << 20, BH_MICROVM_MEMORY_MIN);
+	return BH_MAX(limit, BH_MICROVM_MEMORY_MIN + kernel);
 }
 
 #define BH_MICROVM_IMAGE_TYPE "erofs"

@@ -31,7 +31,7 @@
 #include <sys/types.h>
 
 #define BH_MICROVM_MEMORY_DEFAULT ((int64_t)512 << 20)
-#define BH_MICROVM_MEMORY_MIN ((int64_t)128 << 20) /* of the machine: a kernel takes half of it. Less is a limit for the workload in it */
+#define BH_MICROVM_MEMORY_MIN ((int64_t)128 << 20) /* of a machine whose size is given: a kernel takes half of it */
 #define BH_MICROVM_CPUS_MAX 64
 #define BH_MICROVM_LOST_EXIT 255 /* the machine has ended, and nobody knows how the workload did */
 #define BH_MICROVM_LOSS "microvm.lost" /* a file with the reason then; empty before */

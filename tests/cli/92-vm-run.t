@@ -138,7 +138,8 @@ bh rm lost >/dev/null
 run_is 0 "a neighbour that lives on" timeout 100 bash -c '"$@" 2>&1 | tail -n 2' explained "$BULKHEAD" run -d --explain --name neighbour --isolation vm \
 	--accel "$accelerator" busybox sleep 600
 like "$out" "workload +ms=" "--explain of run -d"
-run_is 137 "a memory hog dies, in its own machine" "${vm[@]}" --memory 64m busybox sh -c 'x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done'
+run timeout --kill-after=5 150 sh -c '"$0" run --rm --isolation vm --accel '$accelerator' --memory 64m busybox sh -c "x=aaaaaaaaaaaaaaaa; while :; do x=\$x\$x; done"; echo "ended with $?"' "$BULKHEAD"
+is "$out" "ended with 137" "a memory hog dies, in its own machine"
 run_is 0 "a limit that is less than a machine can have is the workload's" "${vm[@]}" --memory 64m busybox sh -c 'cat /sys/fs/cgroup/memory.max; free -k | awk "/Mem/ { print (\$2 > 65536) }"'
 is "$out" $'67108864\n1' "... in a machine that is large enough for its kernel"
 is "$(bh exec neighbour echo well)" well "the neighbour is well"

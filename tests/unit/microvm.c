@@ -88,6 +88,20 @@ static void test_limits_are_the_machines(void **state)
 	assert_true(resources.memory.limit.value > BH_MICROVM_MEMORY_MIN);
 }
 
+static void test_sizes(void **state)
+{
+	static const struct {
+		int64_t memory, size;
+	} cases[] = {
+		{ 0, BH_MICROVM_MEMORY_DEFAULT }, { 1, 128 << 20 },         { 64 << 20, 160 << 20 },  { (64 << 20) + 1, 161 << 20 },
+		{ 128 << 20, 224 << 20 },         { 200 << 20, 224 << 20 }, { 256 << 20, 256 << 20 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < BH_ARRAY_SIZE(cases); i++)
+		assert_int_equal(bh_microvm_size(&(struct bh_microvm){ .memory = cases[i].memory }), cases[i].size);
+}
+
 static void test_the_request_has_the_containers_part(void **state)
 {
 	bh_auto_buf struct bh_buf text = { 0 };
@@ -350,6 +364,7 @@ int main(void)
 		cmocka_unit_test(test_versions_are_compared_by_their_numbers),
 		cmocka_unit_test(test_the_archive_has_its_form),
 		cmocka_unit_test(test_limits_are_the_machines),
+		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_the_request_has_the_containers_part),
 		cmocka_unit_test(test_a_workload_from_begin_to_end),
 		cmocka_unit_test(test_one_that_waits_is_started_by_a_client),
