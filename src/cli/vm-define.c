@@ -419,7 +419,7 @@ static int attach_action(struct bh_domain *domain, void *context, struct bh_erro
 	const struct attach_options *o = context;
 	struct bh_domain_definition *d = &domain->definition;
 	size_t disks = d->disk_count, nets = d->net_count;
-	bool now = domain->status != BH_DOMAIN_SHUT_OFF && !o->config;
+	bool now = domain->status != BH_DOMAIN_SHUT_OFF && !o->config, has_it;
 	int r = add_named(domain->name, o->device, d, err);
 
 	if (r == 0)
@@ -428,10 +428,11 @@ static int attach_action(struct bh_domain *domain, void *context, struct bh_erro
 		r = bh_domain_plug_disk(domain, &d->disks[disks], err);
 	if (r == 0 && now && d->net_count > nets)
 		r = bh_domain_plug_net(domain, &d->nets[nets], err);
+	has_it = r == 0 && now;
 	if (r == 0)
 		r = bh_domain_save(domain, err);
-	/* A disk that was made for this. */
-	if (r < 0 && d->disk_count > disks && d->disks[disks].ours)
+	/* A disk that was made for this, and that no machine has. */
+	if (r < 0 && !has_it && d->disk_count > disks && d->disks[disks].ours)
 		unlink(d->disks[disks].path);
 	if (r == 0 && domain->status != BH_DOMAIN_SHUT_OFF && o->config)
 		fprintf(stderr, "bulkhead: %s runs: it has the device at its next start\n", domain->name);

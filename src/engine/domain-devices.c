@@ -19,6 +19,7 @@
 
 #define RUNNING "running.json"
 #define DEFINITION_MAX (1u << 20)
+#define UNDO_MS 10000
 
 /* --- for the monitor -------------------------------------------------------------------------------------------------- */
 
@@ -153,6 +154,16 @@ static int unplug(struct bh_domain *d, size_t at, int64_t timeout_ms, struct bh_
 	return r;
 }
 
+/* What isn't on record goes again: nobody could say which one it is. */
+static int record_plugged(struct bh_domain *d, const struct bh_domain_definition *running, size_t at, struct bh_error *err)
+{
+	int r = bh_domain_save_running(d, running, err);
+
+	if (r < 0)
+		unplug(d, at, UNDO_MS, NULL);
+	return r;
+}
+
 int bh_domain_plug_disk(struct bh_domain *d, const struct bh_domain_disk *disk, struct bh_error *err)
 {
 	bh_auto(bh_domain_definition_clear) struct bh_domain_definition running = { 0 };
@@ -168,7 +179,7 @@ int bh_domain_plug_disk(struct bh_domain *d, const struct bh_domain_disk *disk, 
 	if (r < 0)
 		return r;
 	bh_domain_disk_copy(disk, &running.disks[running.disk_count++]);
-	return bh_domain_save_running(d, &running, err);
+	return record_plugged(d, &running, running.disk_count - 1, err);
 }
 
 int bh_domain_plug_net(struct bh_domain *d, const struct bh_domain_net *net, struct bh_error *err)
@@ -186,7 +197,7 @@ int bh_domain_plug_net(struct bh_domain *d, const struct bh_domain_net *net, str
 	if (r < 0)
 		return r;
 	bh_domain_net_copy(net, &running.nets[running.net_count++]);
-	return bh_domain_save_running(d, &running, err);
+	return record_plugged(d, &running, running.disk_count + running.net_count - 1, err);
 }
 
 int bh_domain_unplug(struct bh_domain *d, const char *device, int64_t timeout_ms, struct bh_error *err)

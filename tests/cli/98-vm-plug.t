@@ -74,6 +74,9 @@ like "$err" "hasn't let go of the device within 0 ms" "... keeps it"
 is "$(vm info box | jq -r '.disks[].serial' | tr '\n' ' ')" "image writable plugged " "... as does the definition"
 run_is 0 "asked again" vm detach box plugged
 is "$(disks)" "vdb vdc" "... it is gone"
+# Nothing can be written, also no words.
+run_is 1 "one that can't be put on record" sh -c 'trap "" XFSZ; ulimit -f 0; exec timeout 100 "$0" vm attach box "$1"' "$BULKHEAD" "$WORK/extra"
+is "$(disks):$(ls -l "/proc/$monitor/fd" | grep -c "$WORK"):$(vm info box | jq '.disks | length')" "vdb vdc:0:2" "... is taken out again"
 vm suspend box >/dev/null
 run_is 1 "a suspended machine's guest" vm detach box writable
 run_is 0 "... can be given something" vm attach box "$WORK/extra,serial=plugged"
